@@ -1,0 +1,85 @@
+"""The command line: arguments, a call, a rendering. Frameworks are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+import typer
+
+from resnet8.cli import calibrate, compare, convert, evaluate, fetch, quantize, reproduce
+from resnet8.errors import Resnet8Error
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="resnet8",
+    help="Take the MLPerf Tiny ResNet8 from Keras to ONNX and PyTorch, quantize it, and prove every step.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (
+    reproduce.reproduce,
+    fetch.fetch,
+    convert.convert,
+    evaluate.evaluate,
+    calibrate.calibrate,
+    quantize.quantize,
+    compare.compare,
+):
+    app.command()(command)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from resnet8.environment import package_version
+
+        typer.echo(f"resnet8 {package_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Take the MLPerf Tiny ResNet8 from Keras to ONNX and PyTorch, quantize it, and prove every step."""
+
+
+def main() -> NoReturn:
+    """Run the command line; every failure that a user can cause is one line on standard error."""
+    run(app)
+
+
+def run(application: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
+    """Run a typer application with this project's errors, signals and exit codes, and exit.
+
+    Exit codes: 0 done, 1 an error of this project, 2 unusable arguments, 130 interrupted.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and temporary files are cleared away
+    try:
+        code = application(args=arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except Resnet8Error as error:
+        _say(f"error: {error}")
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted; files written so far are whole, and the next run goes on from them")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (| head): not our error, and nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

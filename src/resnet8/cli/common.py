@@ -1,0 +1,95 @@
+"""What the commands share: options, consoles, progress."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console, RenderableType
+
+    from resnet8.assets import Assets
+    from resnet8.workers import Progress
+
+WIDE = 180
+"""Columns for output that is no terminal: a table in a file or a pipe is not folded."""
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Folder with CIFAR-10's batch files, or the one above it.  [default: as --assets-dir]",
+    ),
+]
+AssetsDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--assets-dir",
+        help="Folder with pretrainedResnet.h5 and cifar-10-batches-py/.  [default: $RESNET8_ASSETS, else the cache]",
+    ),
+]
+Demo = Annotated[bool, typer.Option("--demo", help="Use the embedded demo: handwritten digits, no download.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result here, as JSON.")]
+
+
+def console(*, err: bool = False) -> Console:
+    """Standard output, or error; wide where it is no terminal."""
+    from rich.console import Console
+
+    plain = Console(stderr=err, highlight=False)
+    return plain if plain.is_terminal else Console(stderr=err, highlight=False, width=WIDE)
+
+
+def show(content: RenderableType) -> None:
+    """Print a rendering to standard output."""
+    console().print(content)
+
+
+def assets(directory: Path | None, *, demo: bool, download: bool = False, check: bool = False) -> Assets:
+    """The inputs that the options name (:func:`resnet8.assets.fetch`)."""
+    from resnet8.assets import fetch
+
+    return fetch(directory, demo=demo, download=download, check=check)
+
+
+def data_dir(given: Path | None, *, demo: bool) -> Path:
+    """The folder of images that the options name.
+
+    Raises:
+        Resnet8Error: when none is given and none was fetched.
+    """
+    return given if given is not None and not demo else assets(None, demo=demo).data_dir
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], Progress]]:
+    """Progress bars on standard error, one for each step; nothing where it is no terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    target = console(err=True)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=target, transient=True, disable=not target.is_terminal) as bars:
+
+        def step(text: str) -> Progress:
+            for task in bars.task_ids:
+                bars.remove_task(task)
+            bar = bars.add_task(text, total=None)
+
+            def update(done: int, total: int) -> None:
+                bars.update(bar, completed=done, total=total)
+
+            return update
+
+        yield step

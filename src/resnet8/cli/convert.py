@@ -1,0 +1,60 @@
+"""``resnet8 convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnet8.cli.common import AssetsDir, DataDir, Demo, assets, progress, show
+
+
+def convert(
+    keras_model: Annotated[
+        Path | None, typer.Option(help="The Keras .h5 file.  [default: pretrainedResnet.h5 of --assets-dir]")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The ONNX file to write.")] = Path("models/resnet8.onnx"),
+    pytorch_output: Annotated[
+        Path | None, typer.Option(help="The PyTorch file to write.  [default: as --output, with .pt]")
+    ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(help="The parity certificate to write.  [default: as --output, with .parity.json]"),
+    ] = None,
+    data_dir: DataDir = None,
+    assets_dir: AssetsDir = None,
+    logs: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("logs"),
+    demo: Demo = False,
+) -> None:
+    """Convert Keras to ONNX to PyTorch, and prove the three equivalent on every test image.
+
+    Without data, 1,000 seeded random images take their place, and the certificate says so.
+    """
+    from resnet8.conversion import convert as run
+    from resnet8.errors import DataError, DownloadError
+    from resnet8.render import text
+    from resnet8.workers import Workers
+
+    if keras_model is None or demo:
+        found = assets(assets_dir, demo=demo)
+        keras_model, data_dir = found.keras_model, data_dir if data_dir and not demo else found.data_dir
+    elif data_dir is None:
+        try:
+            data_dir = assets(assets_dir, demo=False).data_dir
+        except (DataError, DownloadError):
+            if assets_dir is not None:
+                raise
+    with Workers(logs) as workers, progress() as step:
+        conversion = run(
+            keras_model,
+            output,
+            pytorch_output or output.with_suffix(".pt"),
+            certificate or output.with_suffix(".parity.json"),
+            workers,
+            data_dir=data_dir,
+            step=step,
+        )
+    show(text.parity(conversion.parity))
+    for model in conversion.parity.models.values():
+        show(f"{model.path}: {model.size_bytes:,} bytes")

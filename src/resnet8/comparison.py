@@ -1,0 +1,200 @@
+"""Evaluations -> comparison: deltas, whether they are real, flags, and a recommendation by a stated rule. Pure."""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from scipy import stats
+
+from resnet8.environment import has_vnni
+from resnet8.errors import ResultError
+from resnet8.network import PUBLISHED_CORRECT
+from resnet8.results import Comparison, ComparisonRow, Recommendation, from_digits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from resnet8.results import Evaluation, ModelDescription
+
+MAX_DROP_POINTS = 5.0
+SIGNIFICANCE = 0.05
+CONFIDENCE = 0.95
+
+FRAMEWORKS = {"keras": "Keras", "onnxruntime": "ONNX Runtime", "pytorch": "PyTorch", "litert": "LiteRT"}
+
+FP32 = "fp32"
+
+RULE = (
+    f"Candidates are the quantized models made here that drop at most {MAX_DROP_POINTS:g} points. The most accurate of "
+    "them leads; of those that an exact McNemar test on the same images cannot tell from it "
+    f"(p ≥ {SIGNIFICANCE:g}), the smallest file is recommended. For «any x86-64 CPU», only candidates qualify whose "
+    "result does not depend on whether the CPU has VNNI."
+)
+
+
+def name_of(evaluation: Evaluation) -> str:
+    """What a model is called: its recipe, ``fp32``, or its file's name when neither is known."""
+    if evaluation.quantization is not None:
+        return evaluation.quantization.recipe
+    return PurePath(evaluation.model_path).stem if evaluation.model.quantized else FP32
+
+
+def portable(backend: str, model: ModelDescription) -> bool | None:
+    """Whether a count measured on one x86 CPU holds on all; none where that is not known.
+
+    Without VNNI, ONNX Runtime multiplies u8 by s8 with VPMADDUBSW, which adds two neighbouring products in a saturating
+    int16; 8-bit signed weights can exceed it, unsigned weights take another kernel. fbgemm's default observers keep
+    activations to 7 bits, and 127 x 128 x 2 = 32,512 fits.
+    """
+    if not model.quantized or backend == "pytorch":
+        return True
+    return model.weights == "uint8" if backend == "onnxruntime" else None
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Two-sided exact McNemar test (binomial form): p-value of ``lost`` against ``gained`` discordant images.
+
+    1 where there are none.
+    """
+    return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+
+
+def paired_interval(lost: int, gained: int, total: int) -> tuple[float, float]:
+    """95 % Wald interval of the difference of two paired proportions, in percentage points.
+
+    Standard error: sqrt(lost + gained - (gained - lost)^2 / total) / total (Fleiss, Statistical Methods for Rates and
+    Proportions, chapter on matched pairs).
+    """
+    delta = (gained - lost) / total
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    error = z * math.sqrt(lost + gained - (gained - lost) ** 2 / total) / total
+    return 100 * (delta - error), 100 * (delta + error)
+
+
+def compare(
+    evaluations: Sequence[Evaluation],
+    *,
+    refused: Mapping[str, str] | None = None,
+    max_drop_points: float = MAX_DROP_POINTS,
+) -> Comparison:
+    """Compare models on the same images.
+
+    The baseline is the float model of ONNX Runtime; without one, the first float model.
+
+    Args:
+        evaluations: One for each model, in the order of the table.
+        refused: Recipes that a backend refused, with its words.
+        max_drop_points: Drop of accuracy above which a model is flagged, in percentage points.
+
+    Raises:
+        ResultError: when there is no float model, or not all are of the same images.
+    """
+    if not evaluations:
+        raise ResultError("there is nothing to compare", expected="evaluations (resnet8 evaluate … --json F)")
+    for other in evaluations[1:]:
+        _require_same_images(evaluations[0], other)
+    floats = [one for one in evaluations if not one.model.quantized]
+    if not floats:
+        raise ResultError(
+            "no baseline among the results",
+            found=", ".join(name_of(one) for one in evaluations),
+            expected="one evaluation of a float32 model",
+            remedy="evaluate resnet8.onnx too",
+        )
+    baseline = next((one for one in floats if one.backend == "onnxruntime"), floats[0])
+    rows = tuple(_row(one, baseline, floats, max_drop_points) for one in evaluations)
+    processor = evaluations[0].environment.cpu
+    correct = {row: _correct(one) for row, one in zip(rows, evaluations, strict=True)}
+    return Comparison(
+        data=evaluations[0].data,
+        baseline=f"{FRAMEWORKS[baseline.backend]} {name_of(baseline)}",
+        rows=rows,
+        refused=dict(refused or {}),
+        rule=RULE.replace(f"at most {MAX_DROP_POINTS:g} points", f"at most {max_drop_points:g} points"),
+        recommendations=(
+            _recommend(f"this CPU ({processor.model})", [row for row in rows if row.candidate], correct),
+            _recommend("any x86-64 CPU", [row for row in rows if row.candidate and row.portable], correct),
+        ),
+        cpu=processor.model,
+        vnni=has_vnni(processor),
+    )
+
+
+def _require_same_images(first: Evaluation, other: Evaluation) -> None:
+    for what, a, b in (
+        ("data", first.data_fingerprint, other.data_fingerprint),
+        ("images", first.data.subset, other.data.subset),
+        ("labels", first.labels, other.labels),
+    ):
+        if a != b:
+            raise ResultError(
+                f"{first.model_path} and {other.model_path} were evaluated on different {what}",
+                found=f"{first.overall.total:,} of «{first.data.dataset}» ({first.data.subset}, {a[:12]}) and "
+                f"{other.overall.total:,} of «{other.data.dataset}» ({other.data.subset}, {b[:12]})",
+                expected="the same images for all",
+                remedy="evaluate them with the same --data-dir, --subset and --max-samples",
+            )
+
+
+def _correct(evaluation: Evaluation) -> NDArray[np.bool_]:
+    right: NDArray[np.bool_] = from_digits(evaluation.labels) == from_digits(evaluation.predictions)
+    return right
+
+
+def _row(one: Evaluation, baseline: Evaluation, floats: Sequence[Evaluation], max_drop_points: float) -> ComparisonRow:
+    ours, theirs = _correct(one), _correct(baseline)
+    lost, gained = int((theirs & ~ours).sum()), int((ours & ~theirs).sum())
+    delta = 100 * (gained - lost) / one.overall.total
+    interval = stats.binomtest(one.overall.correct, one.overall.total).proportion_ci(CONFIDENCE, method="wilson")
+    # A file shrinks against its own framework's float file where there is one.
+    sized = next((item for item in floats if item.backend == one.backend), baseline)
+    published = one.data.dataset == "CIFAR-10" and one.data.subset == "all" and one.backend != "keras"
+    name = name_of(one)
+    return ComparisonRow(
+        name=name,
+        framework=FRAMEWORKS[one.backend],
+        dtype=one.model.dtype,
+        overall=one.overall,
+        accuracy_interval=(float(interval.low), float(interval.high)),
+        delta_points=delta,
+        delta_interval=paired_interval(lost, gained, one.overall.total),
+        lost=lost,
+        gained=gained,
+        p_value=mcnemar(lost, gained),
+        flagged=-delta > max_drop_points,
+        size_bytes=one.model.size_bytes,
+        reduction=1 - one.model.size_bytes / sized.model.size_bytes,
+        images_per_second=one.images_per_second,
+        published_correct=PUBLISHED_CORRECT.get(name) if published else None,
+        portable=portable(one.backend, one.model),
+        candidate=one.quantization is not None and -delta <= max_drop_points,
+    )
+
+
+def _recommend(
+    target: str, candidates: list[ComparisonRow], correct: Mapping[ComparisonRow, NDArray[np.bool_]]
+) -> Recommendation:
+    if not candidates:
+        return Recommendation(target, None, "No quantized model qualifies.")
+    leader = max(candidates, key=lambda row: (row.overall.correct, -row.size_bytes))
+    equals = [leader]
+    for row in candidates:
+        ours, theirs = correct[row], correct[leader]
+        if row is not leader and mcnemar(int((theirs & ~ours).sum()), int((ours & ~theirs).sum())) >= SIGNIFICANCE:
+            equals.append(row)
+    choice = min(equals, key=lambda row: (row.size_bytes, -row.overall.correct))
+    size = f"{choice.size_bytes:,} bytes ({choice.reduction:.0%} smaller than its float file)"
+    reason = f"{choice.overall.correct:,} of {choice.overall.total:,} correct in {size}"
+    if choice is leader:
+        reason += "; the most accurate candidate, and no smaller one comes statistically as close."
+    else:
+        reason += (
+            f"; {leader.name} leads with {leader.overall.correct:,}, which the test cannot tell from it, "
+            f"and is {leader.size_bytes - choice.size_bytes:,} bytes larger."
+        )
+    return Recommendation(target, choice.name, reason)

@@ -1,0 +1,119 @@
+"""Keras to ONNX to PyTorch, each step proved equivalent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resnet8.cifar10 import random_images, read_split
+from resnet8.conversion import parity
+from resnet8.errors import ConversionError
+from resnet8.evaluation import DEFAULT_BATCH, evaluate_split
+from resnet8.files import write_bytes
+from resnet8.network import MINIMUM_ACCURACY
+from resnet8.results import Evaluation, Parity, save
+from resnet8.runtimes import open_model
+from resnet8.workers import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from resnet8.results import Structure
+    from resnet8.workers import Progress, Workers
+
+RANDOM_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A proved conversion: its certificate, and the evaluations of the three models, by backend."""
+
+    parity: Parity
+    evaluations: dict[str, Evaluation]
+
+
+def convert_keras(keras_model: Path) -> tuple[bytes, Structure]:
+    """Keras to ONNX (:func:`resnet8.conversion.keras_to_onnx.keras_to_onnx`), importing TensorFlow only here."""
+    from resnet8.conversion.keras_to_onnx import keras_to_onnx
+
+    return keras_to_onnx(keras_model)
+
+
+def convert_onnx(onnx_model: Path) -> bytes:
+    """ONNX to TorchScript (:func:`resnet8.conversion.onnx_to_pytorch.onnx_to_pytorch`), importing torch only here."""
+    from resnet8.conversion.onnx_to_pytorch import onnx_to_pytorch
+
+    return onnx_to_pytorch(onnx_model)
+
+
+def probe(
+    model: Path, data_dir: Path | None, progress: Progress = no_progress
+) -> tuple[Evaluation, NDArray[np.float32]]:
+    """Evaluation and probabilities, float32 (N, 10), on all test images, or on seeded random ones without a folder."""
+    split = random_images(RANDOM_IMAGES) if data_dir is None else read_split(data_dir, "test")
+    return evaluate_split(open_model(model), split, DEFAULT_BATCH, progress)
+
+
+def convert(
+    keras_model: Path,
+    onnx_model: Path,
+    pytorch_model: Path,
+    certificate: Path,
+    workers: Workers,
+    *,
+    data_dir: Path | None = None,
+    step: Callable[[str], Progress] = lambda _: no_progress,
+) -> Conversion:
+    """Convert a Keras ResNet8 to ONNX and PyTorch, and prove the three equivalent.
+
+    Args:
+        keras_model: The .h5 file.
+        onnx_model: Written: the ONNX file.
+        pytorch_model: Written: the TorchScript file.
+        certificate: Written: the certificate (:class:`resnet8.results.Parity`), passed or not.
+        workers: The processes to work in: ``keras``, ``onnxruntime`` and ``pytorch``.
+        data_dir: Folder of CIFAR-10, whose test images are compared; without it, 1,000 seeded random images are.
+        step: Told what begins; returns what is called with its progress.
+
+    Raises:
+        ModelError: when the Keras file is unusable.
+        ConversionError: when the results are not equivalent, or not as accurate as the published weights must be.
+    """
+    workers["keras"].warm("resnet8.conversion.keras_to_onnx")
+    workers["pytorch"].warm("resnet8.conversion.onnx_to_pytorch")
+    step("Keras → ONNX")
+    content, structure = workers["keras"].call(convert_keras, keras_model)
+    write_bytes(onnx_model, content)
+    step("ONNX → PyTorch")
+    write_bytes(pytorch_model, workers["pytorch"].call(convert_onnx, onnx_model))
+    answers = {
+        backend: workers[backend].call(probe, model, data_dir, progress=step(f"prove: {label}"))
+        for backend, label, model in (
+            ("keras", "Keras", keras_model),
+            ("onnxruntime", "ONNX Runtime", onnx_model),
+            ("pytorch", "PyTorch", pytorch_model),
+        )
+    }
+    workers["keras"].close()  # the largest process, and the last that is asked of it
+    evaluations = {backend: evaluation for backend, (evaluation, _) in answers.items()}
+    proof = parity.certify(
+        {backend: evaluation.model for backend, evaluation in evaluations.items()},
+        {backend: probabilities for backend, (_, probabilities) in answers.items()},
+        next(iter(evaluations.values())).data,
+        structure,
+    )
+    save(proof, certificate)
+    parity.require(proof)
+    for backend, evaluation in evaluations.items():
+        if data_dir is not None and evaluation.overall.accuracy < MINIMUM_ACCURACY:
+            raise ConversionError(
+                f"the {backend} model is not as accurate as it must be",
+                found=f"{evaluation.overall.accuracy:.2%} of {evaluation.overall.total:,} images",
+                expected=f"at least {MINIMUM_ACCURACY:.0%}",
+                remedy="check that weights and images belong together",
+            )
+    return Conversion(proof, evaluations)

@@ -1,0 +1,133 @@
+"""What a number was measured with: versions of the libraries that matter, and the CPU.
+
+The CPU is part of a quantized network's result: ONNX Runtime's int8 kernels saturate intermediate sums on x86 CPUs
+without VNNI (ONNX Runtime documentation, «Quantize ONNX models», section on U8S8 and AVX2).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+LIBRARIES = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "tensorflow",
+    "keras",
+    "tf2onnx",
+    "torch",
+    "onnx2torch",
+    "ai-edge-litert",
+)
+"""The distributions whose versions can change a result."""
+
+CPU_FLAGS = (
+    "sse4_1",
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512bw",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "asimd",
+    "asimddp",
+    "i8mm",
+)
+"""The instruction sets (names as in Linux' /proc/cpuinfo) that decide which integer kernels run."""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor: its name, the :data:`CPU_FLAGS` it has, and how many logical CPUs this process may use."""
+
+    model: str
+    flags: tuple[str, ...]
+    logical_cpus: int
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything outside the inputs that a measured number depends on."""
+
+    resnet8: str
+    python: str
+    platform: str
+    libraries: dict[str, str]
+    cpu: Cpu
+
+
+@cache
+def library_versions(names: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
+    """Version of each installed distribution of ``names``, without importing any of them."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def package_version() -> str:
+    """Version of this package."""
+    return metadata.version("resnet8")
+
+
+@cache
+def cpu() -> Cpu:
+    """The CPU this process runs on.
+
+    Flags come from /proc/cpuinfo; where NumPy's own CPUID detection disagrees (a user-mode emulator passes the host's
+    /proc through), NumPy is believed. On systems without /proc/cpuinfo, NumPy's detection alone is used.
+    """
+    # No public function returns what numpy.show_runtime() prints.
+    from numpy._core._multiarray_umath import __cpu_features__ as detected  # type: ignore[import-not-found]
+
+    model, listed = platform.processor() or platform.machine(), set[str]()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        fields: dict[str, str] = {}
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip().lower(), value.strip())
+        model = fields.get("model name", model)
+        listed = set((fields.get("flags") or fields.get("features") or "").split())
+    else:
+        names = {"AVX512VNNI": "avx512_vnni", "FMA3": "fma", "SSE41": "sse4_1", "SSE42": "sse4_2"}
+        listed = {names.get(name, name.lower()) for name, there in detected.items() if there}
+    # Most capable first: a CPU without AVX2 has none of what builds on it.
+    for feature, prefixes in (
+        ("AVX2", ("avx2", "avx_vnni", "avx512", "amx")),
+        ("AVX512F", ("avx512", "amx")),
+    ):
+        if detected.get(feature) is False:
+            listed = {flag for flag in listed if not flag.startswith(prefixes)}
+    if detected.get("AVX512VNNI") is False:
+        listed.discard("avx512_vnni")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Cpu(model=model, flags=tuple(flag for flag in CPU_FLAGS if flag in listed), logical_cpus=available)
+
+
+def has_vnni(processor: Cpu) -> bool:
+    """Whether the CPU multiplies u8 x s8 into int32 without an int16 step in between (AVX512-VNNI or AVX-VNNI)."""
+    return bool({"avx512_vnni", "avx_vnni"} & set(processor.flags))
+
+
+def current() -> Environment:
+    """The environment of this process."""
+    return Environment(
+        resnet8=package_version(),
+        python=platform.python_version(),
+        platform=f"{sys.platform} {platform.machine()}",
+        libraries=dict(library_versions()),
+        cpu=cpu(),
+    )

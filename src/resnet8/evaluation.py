@@ -1,0 +1,179 @@
+"""Predictor x images -> :class:`resnet8.results.Evaluation`, streamed in batches."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from resnet8 import environment, results
+from resnet8.cifar10 import preprocess, read_split
+from resnet8.errors import DataError, ModelError, ResultError
+from resnet8.network import CLASSES
+from resnet8.results import ClassScore, Evaluation, Quantization, score
+from resnet8.runtimes import open_model
+from resnet8.workers import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from resnet8.cifar10 import Split
+    from resnet8.runtimes import Predictor
+    from resnet8.workers import Progress
+
+DEFAULT_BATCH = 50
+"""Images fed at once: large enough to amortize a call, small enough for the activations to stay in the cache."""
+
+PERF_SUBSET = "mlperf-perf"
+
+
+def record_path(model: Path) -> Path:
+    """Where the record of how ``model`` was quantized stands: beside it."""
+    return model.with_name(model.name + ".json")
+
+
+def evaluate(
+    model: Path,
+    data_dir: Path,
+    *,
+    subset: str | None = None,
+    max_samples: int | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Top-1 of a model file on CIFAR-10's test images.
+
+    Args:
+        model: Any model file that is known (:mod:`resnet8.runtimes`).
+        data_dir: The folder with the batch files, or the one above it.
+        subset: ``mlperf-perf`` for the official 200-image subset; none for all images.
+        max_samples: Only the first so many images.
+        batch_size: Images fed at once.
+        progress: Called after each batch.
+
+    Raises:
+        DataError: for unusable data or an empty choice of images.
+        ModelError: for an unusable model.
+    """
+    predictor = open_model(model)
+    split = choose(read_split(data_dir, "test"), subset, max_samples)
+    evaluation, _ = evaluate_split(predictor, split, batch_size, progress)
+    return evaluation
+
+
+def choose(split: Split, subset: str | None, max_samples: int | None) -> Split:
+    """The images of ``split`` that the options name.
+
+    Raises:
+        DataError: when both are given, or one is unknown or out of range.
+    """
+    if subset is not None and max_samples is not None:
+        raise DataError("a subset and a number of images exclude each other", remedy="give one of them")
+    if subset is not None:
+        if subset != PERF_SUBSET:
+            raise DataError("the subset is not known", found=subset, expected=PERF_SUBSET)
+        return split.perf_subset()
+    return split if max_samples is None else split.first(max_samples)
+
+
+def evaluate_split(
+    predictor: Predictor, split: Split, batch_size: int = DEFAULT_BATCH, progress: Progress = no_progress
+) -> tuple[Evaluation, NDArray[np.float32]]:
+    """Evaluate an open model on ``split``.
+
+    Returns:
+        The result, and the probabilities it rests on, float32 (N, 10).
+
+    Raises:
+        DataError: for a batch size below one.
+        ModelError: when the runtime fails, or gives anything but one finite probability per class.
+    """
+    if batch_size < 1:
+        raise DataError("the batch size is not usable", found=str(batch_size), expected="1 or more")
+    started = time.perf_counter()
+    probabilities = _probabilities(predictor, split, batch_size, progress)
+    seconds = time.perf_counter() - started
+    predictions = probabilities.argmax(axis=1)
+    confusion = np.zeros((CLASSES, CLASSES), np.int64)
+    np.add.at(confusion, (split.labels, predictions), 1)
+    per_class = []
+    for name, counts, label in zip(split.class_names, confusion, range(CLASSES), strict=True):
+        one = score(int(counts[label]), int(counts.sum()))
+        per_class.append(ClassScore(name, one.correct, one.total, one.accuracy))
+    evaluation = Evaluation(
+        backend=predictor.backend,
+        model_path=predictor.model.path,
+        model_sha256=predictor.model.sha256,
+        data_dir=split.source.directory,
+        data_fingerprint=split.source.fingerprint,
+        model=predictor.model,
+        data=split.source,
+        overall=score(int(np.trace(confusion)), len(split)),
+        per_class=tuple(per_class),
+        confusion_matrix=tuple(tuple(row) for row in confusion.tolist()),
+        labels=results.digits(split.labels),
+        predictions=results.digits(predictions),
+        batch_size=batch_size,
+        run_seconds=round(seconds, 3),
+        images_per_second=round(len(split) / seconds, 1),
+        quantization=_record(predictor),
+        environment=environment.current(),
+        created=results.now(),
+    )
+    return evaluation, probabilities
+
+
+def _probabilities(predictor: Predictor, split: Split, batch_size: int, progress: Progress) -> NDArray[np.float32]:
+    starts = range(0, len(split), batch_size)
+
+    def run(start: int) -> NDArray[np.float32]:
+        return predictor.probabilities(preprocess(split.images[start : start + batch_size]))
+
+    outputs = np.empty((len(split), CLASSES), np.float32)
+    try:
+        for start, output in zip(starts, _mapped(run, starts, predictor.threads), strict=True):
+            outputs[start : start + batch_size] = output
+            progress(min(start + batch_size, len(split)), len(split))
+    except Exception as error:
+        raise ModelError(
+            f"{predictor.model.path} failed on images of {split.source.directory}",
+            found=f"{error!s:.200}",
+            expected=f"{CLASSES} probabilities for each image, any batch size",
+            remedy="convert the model with a dynamic batch («resnet8 convert»)",
+        ) from error
+    if not np.isfinite(outputs).all():
+        raise ModelError(
+            f"{predictor.model.path} gives numbers that are not finite",
+            found=f"{int((~np.isfinite(outputs)).any(axis=1).sum())} images with NaN or infinity",
+            expected="finite probabilities",
+        )
+    return outputs
+
+
+def _mapped(run: Callable[[int], NDArray[np.float32]], starts: range, threads: int) -> Iterator[NDArray[np.float32]]:
+    """``map(run, starts)`` on ``threads`` threads, in order; an error or interrupt drops what has not begun."""
+    if threads == 1:
+        yield from map(run, starts)
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield from pool.map(run, starts)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _record(predictor: Predictor) -> Quantization | None:
+    """The record beside the model, when it is of this very file."""
+    path = record_path(Path(predictor.model.path))
+    if not predictor.model.quantized or not path.is_file():
+        return None
+    try:
+        record = results.load(Quantization, path)
+    except ResultError:  # some other JSON of that name
+        return None
+    return record if record.model_sha256 == predictor.model.sha256 else None

@@ -1,0 +1,91 @@
+"""Float model + recipe + calibration images -> quantized model, with a record of how."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from resnet8 import environment, results
+from resnet8.errors import BackendRefusal, missing_extra
+from resnet8.evaluation import record_path
+from resnet8.files import sha256_file, write_bytes
+from resnet8.recipes import RECIPES, Recipe, recipe
+from resnet8.results import Calibration, Quantization
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resnet8.cifar10 import Split
+    from resnet8.workers import Workers
+
+__all__ = ["RECIPES", "Recipe", "quantize", "recipe"]
+
+
+def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> tuple[bytes | None, Quantization]:
+    """Quantize in this process; import the recipe's framework only here.
+
+    Returns:
+        The quantized file's content, or none where the backend refused; and the record.
+
+    Raises:
+        ModelError: when ``model`` is unusable.
+        MissingExtraError: when the framework is not installed.
+    """
+    started = time.perf_counter()
+    content, refusal = None, None
+    try:
+        if chosen.framework == "onnxruntime":
+            from resnet8.quantization import ort
+
+            source, content = model, ort.quantize(model, chosen, images.images)
+        else:
+            try:
+                from resnet8.quantization import pytorch
+            except ModuleNotFoundError as error:
+                raise missing_extra(error.name or "torch", "torch") from error
+            source = pytorch.source_onnx(model)
+            content = pytorch.quantize(source, chosen, images.images)
+    except BackendRefusal as error:
+        refusal = error.found
+    return content, Quantization(
+        recipe=chosen.name,
+        settings=chosen.settings(),
+        source_sha256=sha256_file(source),
+        model_sha256=results.sha256(content) if content is not None else None,
+        calibration=record,
+        refusal=refusal,
+        seconds=round(time.perf_counter() - started, 3),
+        environment=environment.current(),
+        created=results.now(),
+    )
+
+
+def quantize(
+    model: Path,
+    recipe_name: str,
+    output: Path,
+    calibration: tuple[Split, Calibration],
+    workers: Workers,
+) -> Quantization:
+    """Quantize a float model by a recipe, and write it and its record (``output`` + ``.json``).
+
+    Where the backend refuses the recipe's data types, only the record is written, with the backend's words in
+    ``refusal``.
+
+    Args:
+        model: The float ONNX file; for PyTorch recipes also the .pt beside the ONNX file it was converted from.
+        recipe_name: One of :data:`RECIPES`.
+        output: The quantized file.
+        calibration: The images that set the ranges (:func:`resnet8.calibration.calibrate`, by the recipe's draw).
+        workers: The processes to work in: ``onnxruntime`` or ``pytorch``.
+
+    Raises:
+        QuantizationError: for an unknown recipe.
+        ModelError: for an unusable model.
+    """
+    chosen = recipe(recipe_name)
+    content, quantization = workers[chosen.framework].call(apply, chosen, model, *calibration)
+    if content is not None:
+        write_bytes(output, content)
+    results.save(quantization, record_path(output))
+    return quantization

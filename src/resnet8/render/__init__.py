@@ -1,0 +1,1 @@
+"""Results in, text out. Every number in a table or a document comes from here."""

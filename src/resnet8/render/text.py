@@ -1,0 +1,43 @@
+"""Results on the terminal, with rich."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from resnet8.render import tables
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from resnet8.results import Comparison, Parity
+
+
+def table(content: tables.Table) -> RichTable:
+    """A terminal table; words to the left, numbers to the right."""
+    grid = RichTable(title=content.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, heading in enumerate(content.headings):
+        grid.add_column(heading, justify="left" if i < content.left else "right", no_wrap=i >= content.left)
+    for cells in content.rows:
+        grid.add_row(*(Text(cell, style="bold red" if "⚠" in cell else "") for cell in cells))
+    return grid
+
+
+def comparison(result: Comparison) -> RenderableType:
+    """The comparison: table, flags, refusals, recommendation."""
+    lines = [Text(f"{name} could not be made: {words}") for name, words in result.refused.items()]
+    lines += [
+        Text.assemble(f"Recommended for {one.target}: ", (one.choice or "none", "bold green"), f"\n  {one.reason}")
+        for one in result.recommendations
+    ]
+    return Group(table(tables.comparison(result)), *lines)
+
+
+def parity(result: Parity) -> RenderableType:
+    """The certificate."""
+    verdict = ("equivalent", "bold green") if result.passed else ("NOT equivalent", "bold red")
+    return Group(table(tables.parity(result)), Text.assemble("The models are ", verdict, "."))

@@ -1,0 +1,439 @@
+"""Results are values: frozen dataclasses that go to JSON and come back the same.
+
+Tables, documents and plots are renderings of these. Every file says what it is (``kind``) and in which version of its
+schema it is written; a file of another kind or version is refused when read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from resnet8.environment import Environment
+from resnet8.errors import ResultError
+from resnet8.files import read_bytes, write_bytes, write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+SCHEMA_VERSION: Literal[1] = 1
+
+_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Top-1 on a set of images: ``accuracy`` is ``correct / total``, a fraction from 0 to 1."""
+
+    correct: int
+    total: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Top-1 on the images of one class (recall of that class)."""
+
+    class_name: str
+    correct: int
+    total: int
+    accuracy: float
+
+
+def score(correct: int, total: int) -> Score:
+    """The :class:`Score` of ``correct`` among ``total`` images; accuracy 0 where there are none."""
+    return Score(correct, total, correct / total if total else 0.0)
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Which images were used.
+
+    Attributes:
+        directory: The folder they were read from.
+        dataset: ``CIFAR-10`` or ``demo digits`` when every byte is that of the known set, else ``unofficial``.
+        split: ``test`` or ``train``.
+        subset: ``all``, ``first-N`` or ``mlperf-perf``.
+        fingerprint: SHA-256 of the whole split's decoded pixels (uint8, NHWC, in file order), then its labels (uint8).
+    """
+
+    directory: str
+    dataset: str
+    split: str
+    subset: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a model file is.
+
+    Attributes:
+        path: Where it was read from.
+        sha256: Of the file.
+        size_bytes: Of the file.
+        format: ``keras-h5``, ``onnx``, ``torchscript`` or ``tflite``.
+        activations: Data type of the activations: ``float32``, ``int8`` or ``uint8``.
+        weights: Data type of the weights.
+    """
+
+    path: str
+    sha256: str
+    size_bytes: int
+    format: str
+    activations: str
+    weights: str
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the weights are integers."""
+        return self.weights != "float32"
+
+    @property
+    def dtype(self) -> str:
+        """One name for both types: ``int8`` where they agree, else ``uint8/int8`` (activations/weights)."""
+        return self.weights if self.activations == self.weights else f"{self.activations}/{self.weights}"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Which training images set the ranges.
+
+    Attributes:
+        data: The images' source.
+        method: Name of the draw (:mod:`resnet8.calibration`).
+        seed: Its seed.
+        samples_per_class: Images of each class.
+        per_class: How many of each class were drawn, counted from the labels of the drawn images.
+        indices: Of the images in the training split, in the order they were fed.
+    """
+
+    data: DataSource
+    method: str
+    seed: int
+    samples_per_class: int
+    per_class: dict[str, int]
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How a quantized model was made, or why it could not be.
+
+    Attributes:
+        recipe: Name of the recipe.
+        settings: The recipe's fields, as used.
+        source_sha256: Of the float model.
+        model_sha256: Of the quantized model; none when refused.
+        calibration: The images that set the ranges; none when the backend refused before it needed them.
+        refusal: The backend's own words when it refused, else none.
+        seconds: Wall time of quantizing.
+    """
+
+    recipe: str
+    settings: dict[str, str | bool | int]
+    source_sha256: str
+    model_sha256: str | None
+    calibration: Calibration | None
+    refusal: str | None
+    seconds: float
+    environment: Environment
+    created: str
+    kind: Literal["quantization"] = "quantization"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = _STRICT
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Top-1 of one model in one runtime on one set of images.
+
+    Attributes:
+        backend: The runtime: ``keras``, ``onnxruntime``, ``pytorch`` or ``litert``.
+        model: The file.
+        data: The images.
+        overall: Top-1 on all of them.
+        per_class: Top-1 by true class, in class order.
+        confusion_matrix: ``[true][predicted]`` counts.
+        labels: True class of each image, one decimal digit each, in order.
+        predictions: Predicted class of each image, likewise: two results on the same images can be compared in pairs.
+        batch_size: Images fed at once.
+        run_seconds: Wall time inside the runtime.
+        images_per_second: Images over ``run_seconds``.
+        quantization: How the model was quantized, where a record beside the file says so; else none.
+    """
+
+    backend: str
+    model_path: str
+    model_sha256: str
+    data_dir: str
+    data_fingerprint: str
+    model: ModelDescription
+    data: DataSource
+    overall: Score
+    per_class: tuple[ClassScore, ...]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+    labels: str
+    predictions: str
+    batch_size: int
+    run_seconds: float
+    images_per_second: float
+    quantization: Quantization | None
+    environment: Environment
+    created: str
+    kind: Literal["evaluation"] = "evaluation"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = _STRICT
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a converted graph was found to contain.
+
+    Attributes:
+        parameters: Of the Keras model.
+        graph_parameters: Float constants in the ONNX graph.
+    """
+
+    input_shape: tuple[int | str, ...]
+    output_shape: tuple[int | str, ...]
+    opset: int
+    ir_version: int
+    nodes: int
+    operators: dict[str, int]
+    convolutions: int
+    dense_layers: int
+    residual_adds: int
+    parameters: int
+    graph_parameters: int
+
+
+@dataclass(frozen=True)
+class PairParity:
+    """Two runtimes' answers on the same images.
+
+    Attributes:
+        a: One backend.
+        b: The other.
+        max_abs_difference: Largest absolute difference of any class probability.
+        worst_image: Index of the image where it occurs.
+        differing_predictions: Images whose predicted class differs.
+        ties: How many of those are ties: both runtimes give the two classes the same probability within 1e-6.
+    """
+
+    a: str
+    b: str
+    max_abs_difference: float
+    worst_image: int
+    differing_predictions: int
+    ties: int
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The certificate of a conversion.
+
+    Attributes:
+        models: The files compared, by backend.
+        data: The images.
+        images: How many.
+        structure: Of the ONNX file.
+        pairs: Every two runtimes.
+        tolerance: Largest difference of a probability that passes.
+        passed: No difference above ``tolerance``, and no differing prediction that is no tie.
+    """
+
+    models: dict[str, ModelDescription]
+    data: DataSource
+    images: int
+    structure: Structure
+    pairs: tuple[PairParity, ...]
+    tolerance: float
+    passed: bool
+    environment: Environment
+    created: str
+    kind: Literal["parity"] = "parity"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = _STRICT
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One model of a comparison.
+
+    Attributes:
+        name: Recipe name, or ``fp32``.
+        framework: The runtime's name for people.
+        dtype: Activations and weights (:attr:`ModelDescription.dtype`).
+        overall: Top-1.
+        accuracy_interval: 95 % Wilson score interval of the accuracy (Wilson 1927).
+        delta_points: Accuracy minus the baseline's, in percentage points.
+        delta_interval: 95 % interval of ``delta_points`` for paired proportions (Wald, from the discordant pairs).
+        lost: Images that the baseline has right and this model wrong.
+        gained: Images that the baseline has wrong and this model right.
+        p_value: Two-sided exact McNemar test of ``lost`` against ``gained`` (McNemar 1947, binomial form).
+        flagged: Drop of more than the allowed points.
+        size_bytes: Of the model file.
+        reduction: ``1 - size / baseline size``, by the same framework's float file where there is one.
+        images_per_second: Measured with this model, on the CPU of the results.
+        published_correct: The published count, where the images are those of the publication.
+        portable: Whether the count holds on x86 CPUs without VNNI; none where that is not known.
+        candidate: Whether it may be recommended (quantized, and made by a recipe of this project).
+    """
+
+    name: str
+    framework: str
+    dtype: str
+    overall: Score
+    accuracy_interval: tuple[float, float]
+    delta_points: float
+    delta_interval: tuple[float, float]
+    lost: int
+    gained: int
+    p_value: float
+    flagged: bool
+    size_bytes: int
+    reduction: float
+    images_per_second: float
+    published_correct: int | None
+    portable: bool | None
+    candidate: bool
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The choice for one kind of target, and why; no choice when no candidate qualifies."""
+
+    target: str
+    choice: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models on the same images, against one baseline."""
+
+    data: DataSource
+    baseline: str
+    rows: tuple[ComparisonRow, ...]
+    refused: dict[str, str]
+    rule: str
+    recommendations: tuple[Recommendation, ...]
+    cpu: str
+    vnni: bool
+    kind: Literal["comparison"] = "comparison"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = _STRICT
+
+
+Result = TypeVar("Result", Quantization, Evaluation, Parity, Comparison)
+
+
+def sha256(content: bytes) -> str:
+    """Hex SHA-256."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).replace(microsecond=0).isoformat()
+
+
+def digits(classes: NDArray[np.integer[Any]]) -> str:
+    """Class indices below ten as one decimal digit each."""
+    return (np.asarray(classes, np.uint8) + ord("0")).tobytes().decode("ascii")
+
+
+def from_digits(text: str) -> NDArray[np.int64]:
+    """The int64 class indices that :func:`digits` wrote."""
+    return np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - ord("0")
+
+
+def to_json(result: Quantization | Evaluation | Parity | Comparison) -> str:
+    """The result as indented JSON; lists of plain numbers or words stay on one line."""
+    return _layout(TypeAdapter(type(result)).dump_python(result, mode="json")) + "\n"
+
+
+def from_json(kind: type[Result], text: str | bytes, source: str) -> Result:
+    """The result of type ``kind`` in ``text``, validated.
+
+    Raises:
+        ResultError: when it is no JSON, or not a result of this kind and schema version; ``source`` is named.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ResultError(
+            f"{source} is no {kind.__name__.lower()} result of this version",
+            found=f"{where + ': ' if where else ''}{first['msg']}",
+            expected=f"JSON of kind {kind.__name__.lower()}, schema version {SCHEMA_VERSION}",
+            remedy="write it again with this version of resnet8",
+        ) from error
+
+
+def save(result: Quantization | Evaluation | Parity | Comparison, path: Path) -> None:
+    """Write the result to ``path`` as JSON, whole or not at all.
+
+    Raises:
+        StorageError: when it cannot be written.
+    """
+    write_text(path, to_json(result))
+
+
+def load(kind: type[Result], path: Path) -> Result:
+    """Read a result of type ``kind``.
+
+    Raises:
+        StorageError: when the file cannot be read.
+        ResultError: as :func:`from_json`.
+    """
+    return from_json(kind, read_bytes(path), str(path))
+
+
+def read_any(path: Path) -> Evaluation | Quantization:
+    """Read an evaluation, or the record of a quantization, by the kind the file says it is.
+
+    Raises:
+        StorageError: when the file cannot be read.
+        ResultError: when it is neither.
+    """
+    content = read_bytes(path)
+    try:
+        kind = json.loads(content)["kind"]
+    except (ValueError, KeyError, TypeError):
+        kind = None
+    if kind == "quantization":
+        return from_json(Quantization, content, str(path))
+    return from_json(Evaluation, content, str(path))
+
+
+def save_array(array: NDArray[Any], path: Path) -> None:
+    """Write an array as .npy, whole or not at all.
+
+    Raises:
+        StorageError: when it cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def _layout(value: Any, indent: str = "") -> str:
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        items = (f"{inner}{json.dumps(key)}: {_layout(item, inner)}" for key, item in value.items())
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return "[\n" + ",\n".join(inner + _layout(item, inner) for item in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,163 @@
+"""What a runtime is, which there are, and how a file finds its own: by its content."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from resnet8.errors import ModelError, Resnet8Error, missing_extra
+from resnet8.files import read_bytes
+from resnet8.network import CLASSES, IMAGE_SHAPE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from resnet8.results import ModelDescription
+
+
+class Predictor(Protocol):
+    """A model, open in its runtime.
+
+    Attributes:
+        backend: Name of the runtime.
+        model: What the file is.
+        threads: How many threads may call :meth:`probabilities` at once.
+    """
+
+    backend: str
+    model: ModelDescription
+    threads: int
+
+    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Class probabilities, float32 (N, 10), of ``images``, float32 (N, 32, 32, 3), raw pixels 0 to 255."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One row of the table of model files.
+
+    Attributes:
+        format: Name of the file format, as in :class:`resnet8.results.ModelDescription`.
+        backend: Name of the runtime, which is the name of its module here.
+        package: What must be importable.
+        extra: The extra of this project that brings ``package``.
+        label: The runtime's name for people.
+    """
+
+    format: str
+    backend: str
+    package: str
+    extra: str
+    label: str
+
+
+RUNTIMES = {
+    runtime.format: runtime
+    for runtime in (
+        Runtime("keras-h5", "keras", "keras", "keras", "Keras"),
+        Runtime("onnx", "ort", "onnxruntime", "", "ONNX Runtime"),
+        Runtime("torchscript", "pytorch", "torch", "torch", "PyTorch"),
+        Runtime("tflite", "litert", "ai_edge_litert", "litert", "LiteRT"),
+    )
+}
+
+_ONNX_FIRST_BYTE = 0x08  # field 1 (ir_version), a varint: the first field that every writer of ONNX files writes
+
+
+def identify(path: Path, content: bytes) -> Runtime:
+    """The runtime that opens a file with this ``content``; ``path`` only names it in errors.
+
+    Raises:
+        ModelError: for a file that is no model, or a pickle (which could run any code when loaded).
+    """
+    if content.startswith(b"\x89HDF\r\n\x1a\n"):
+        return RUNTIMES["keras-h5"]
+    if content[4:8] == b"TFL3":
+        return RUNTIMES["tflite"]
+    if content.startswith(b"PK"):
+        return _identify_zip(path, content)
+    if content.startswith(b"\x80"):
+        raise _pickled(path)
+    if content.startswith(bytes([_ONNX_FIRST_BYTE])):
+        return RUNTIMES["onnx"]
+    raise ModelError(
+        f"{path} is no model file that is known here",
+        found=f"{len(content):,} bytes beginning with {content[:8]!r}" if content else "an empty file",
+        expected="Keras .h5, ONNX, TorchScript .pt or .tflite",
+        remedy="check the path; «resnet8 convert» and «resnet8 quantize» write such files",
+    )
+
+
+def open_model(path: Path) -> Predictor:
+    """Open a model file in the runtime that its content calls for.
+
+    Raises:
+        StorageError: when the file cannot be read.
+        ModelError: when it is damaged, unsafe, or does not map (N, 32, 32, 3) to (N, 10).
+        MissingExtraError: when the runtime is not installed.
+    """
+    content = read_bytes(path)
+    runtime = identify(path, content)
+    try:
+        importlib.import_module(runtime.package)
+    except ImportError as error:
+        raise missing_extra(runtime.package, runtime.extra) from error
+    module = importlib.import_module(f"resnet8.runtimes.{runtime.backend}")
+    try:
+        return cast("Predictor", module.open_content(path, content))
+    except Resnet8Error:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{path} cannot be opened by {runtime.label}",
+            found=f"{type(error).__name__}: {error!s:.200}",
+            expected="a complete model file",
+            remedy="it is damaged or of another version; make it again",
+        ) from error
+
+
+def require_shapes(path: Path, inputs: tuple[object, ...], outputs: tuple[object, ...]) -> None:
+    """Check a model's shapes without their batch axis.
+
+    Raises:
+        ModelError: when they are not (32, 32, 3) to (10,).
+    """
+    for what, found, expected in (("input", inputs, IMAGE_SHAPE), ("output", outputs, (CLASSES,))):
+        if tuple(found) != tuple(expected):
+            raise ModelError(
+                f"{path} has another {what} shape",
+                found=f"(batch, {', '.join(map(str, found))})",
+                expected=f"(batch, {', '.join(map(str, expected))})",
+                remedy="use a ResNet8 for CIFAR-10 with NHWC input",
+            )
+
+
+def _pickled(path: Path) -> ModelError:
+    return ModelError(
+        f"{path} was refused before it was loaded",
+        found="a Python pickle, which can run any code",
+        expected="TorchScript (.pt written by this project)",
+        remedy="make the file with «resnet8 convert» or «resnet8 quantize»",
+    )
+
+
+def _identify_zip(path: Path, content: bytes) -> Runtime:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+    except zipfile.BadZipFile as error:
+        raise ModelError(
+            f"{path} is damaged",
+            found=f"{len(content):,} bytes of a zip archive without its end",
+            expected="a complete TorchScript file",
+            remedy="make it again with «resnet8 convert» or «resnet8 quantize»",
+        ) from error
+    if any(name.startswith("code/") for name in names) and "constants.pkl" in names:
+        return RUNTIMES["torchscript"]
+    raise _pickled(path)

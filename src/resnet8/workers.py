@@ -1,0 +1,217 @@
+"""One process for each framework: TensorFlow and torch abort when they meet in one.
+
+A :class:`Worker` is a fresh interpreter that answers calls one after another. Whatever its libraries print or log goes
+to a file, progress comes back to the caller, and an interrupt ends it at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+
+from resnet8.errors import Resnet8Error, StorageError, WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+    from types import TracebackType
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class Progress(Protocol):
+    """Called with how much is done, of how much."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Report progress."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """A :class:`Progress` that shows nothing."""
+
+
+class Worker:
+    """A process of its own, started at the first call; :meth:`close` it (:class:`Workers` does).
+
+    Args:
+        name: Shown in errors and as the process's name.
+        log: File that everything the process prints or logs is appended to; without one it is thrown away.
+    """
+
+    def __init__(self, name: str, log: Path | None = None) -> None:
+        self.name = name
+        self.log = log
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._connection: Connection | None = None
+
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """``function(*args, **kwargs)``, run in the process; ``function`` must be importable by name.
+
+        A keyword argument ``progress`` is called here while the function runs there.
+
+        Raises:
+            Resnet8Error: the function's own, as raised there.
+            WorkerError: when it raised anything else, or the process died.
+        """
+        progress = kwargs.pop("progress", None)
+        connection = self._start()
+        try:
+            connection.send((function, args, kwargs, progress is not None))
+            while True:
+                kind, value = connection.recv()
+                if kind == "progress" and callable(progress):
+                    progress(*value)
+                elif kind == "result":
+                    result: R = value
+                    return result
+                elif kind == "error":
+                    error: Resnet8Error = value
+                    raise error  # noqa: TRY301 - what is caught below is the connection's end
+        except (EOFError, ConnectionError) as error:
+            code = self._exit_code()
+            self.close()
+            raise WorkerError(
+                f"the {self.name} process ended without an answer",
+                found=f"exit code {code}",
+                expected="a result (it may have run out of memory)",
+                remedy=_remedy(self.log),
+            ) from error
+        except BaseException:
+            if not isinstance(sys.exception(), Resnet8Error):
+                self.close()  # interrupted in the middle of a call: its answer must not meet the next one
+            raise
+
+    def warm(self, module: str) -> None:
+        """Let the process import ``module`` while the caller goes on; a failure shows at the first call."""
+        self._start().send((None, module))
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if process is not None:
+            process.terminate()
+            process.join(5)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    def _exit_code(self) -> int | None:
+        if self._process is None:
+            return None
+        self._process.join(5)
+        return self._process.exitcode
+
+    def _start(self) -> Connection:
+        if self._connection is not None:
+            return self._connection
+        if self.log is not None:
+            try:
+                self.log.parent.mkdir(parents=True, exist_ok=True)
+                self.log.touch()
+            except OSError as error:
+                raise StorageError(
+                    f"cannot write the log {self.log}",
+                    found=error.strerror or str(error),
+                    expected="a writable folder",
+                    remedy="choose another place",
+                ) from error
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self.log), name=self.name, daemon=True)
+        # Ctrl-C reaches the whole group; only the parent answers it, and ends the workers. The mask is inherited.
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+        theirs.close()
+        self._process, self._connection = process, ours
+        return ours
+
+
+class Workers:
+    """Workers by name, started when first asked for; use it in a ``with`` block, which ends them all.
+
+    Args:
+        logs: Folder for their logs, ``NAME.log``; without one, what they print is thrown away.
+    """
+
+    def __init__(self, logs: Path | None = None) -> None:
+        self._logs = logs
+        self._workers: dict[str, Worker] = {}
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers.values():
+            worker.close()
+
+    def __getitem__(self, name: str) -> Worker:
+        if name not in self._workers:
+            self._workers[name] = Worker(name, self._logs / f"{name}.log" if self._logs else None)
+        return self._workers[name]
+
+
+def _remedy(log: Path | None) -> str:
+    return f"see {log}" if log else "run it with a log folder to see what it printed"
+
+
+def _serve(connection: Connection, log: Path | None) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary folders are removed
+    _redirect(log)
+    while True:
+        try:
+            function, *request = connection.recv()
+        except EOFError:
+            return
+        if function is None:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(request[0])
+            continue
+        args, kwargs, wants_progress = request
+        logging.getLogger("resnet8").info("%s %s", function.__name__, " ".join(map(str, args)))
+        if wants_progress:
+            kwargs["progress"] = lambda done, total: connection.send(("progress", (done, total)))
+        answer: tuple[str, Any]
+        try:
+            answer = ("result", function(*args, **kwargs))
+        except Resnet8Error as error:
+            logging.getLogger("resnet8").exception("failed")
+            answer = ("error", error)
+        except Exception as error:
+            logging.getLogger("resnet8").exception("crashed")
+            words = "".join(traceback.format_exception_only(error)).strip()[:500]
+            name = multiprocessing.current_process().name
+            answer = ("error", WorkerError(f"the {name} process failed", found=words, remedy=_remedy(log)))
+        # The parent may be gone: then there is nobody to tell.
+        with contextlib.suppress(BrokenPipeError):
+            connection.send(answer)
+
+
+def _redirect(log: Path | None) -> None:
+    """Send standard output and error, of Python and of native libraries, to ``log``."""
+    target = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=_LOG_FORMAT, force=True)
+    logging.captureWarnings(capture=True)

@@ -1,0 +1,49 @@
+"""Fixtures that many tests share: the demo's data and models, and the real assets where they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from resnet8 import assets as known
+from resnet8 import calibration, demo
+from resnet8.assets import Assets
+from resnet8.pipeline import Reproduction, reproduce
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    # Nothing outside the test's own folders may decide what is tested.
+    for name in (known.ENVIRONMENT_VARIABLE, known.CACHE_VARIABLE):
+        if name in os.environ:
+            os.environ[f"TEST_{name}"] = os.environ.pop(name)
+
+
+@pytest.fixture(scope="session")
+def real_assets() -> Path:
+    """The folder with the real model and data, or a skip that says where it was looked for."""
+    named = os.environ.get(f"TEST_{known.ENVIRONMENT_VARIABLE}")
+    folder = Path(named) if named else ROOT.parent / "shared" / "assets"
+    if not (folder / known.KERAS_MODEL).is_file():
+        pytest.skip(f"no real model and data: set {known.ENVIRONMENT_VARIABLE} to a folder that has them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
+    """The embedded demo's model and data."""
+    located = known.locate(demo.materialize(tmp_path_factory.mktemp("assets") / "demo"))
+    return Assets(located.keras_model, located.data_dir, None, demo=True)
+
+
+@pytest.fixture(scope="session")
+def reproduced(demo_assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
+    """The whole pipeline, run once on the demo; its models and results are for reading only."""
+    return reproduce(
+        tmp_path_factory.mktemp("reproduced"),
+        assets=demo_assets,
+        samples_per_class=calibration.DEFAULT_PER_CLASS,
+    )
