@@ -35,18 +35,21 @@ class Recipe:
     output: str
     summary: str
 
+    def accepts(self, samples_per_class: int, seed: int) -> bool:
+        """Whether these are the calibration options that the recipe takes; a published recipe takes one choice only."""
+        return not self.published or (samples_per_class, seed) == (DEFAULT_PER_CLASS, DEFAULT_SEED)
+
     def require_calibration(self, samples_per_class: int, seed: int) -> None:
         """Check that the calibration set asked for is the recipe's own, where the recipe fixes it.
 
         Raises:
             QuantizationError: for a published recipe with any but the published draw.
         """
-        published = (DEFAULT_PER_CLASS, DEFAULT_SEED)
-        if self.published and (samples_per_class, seed) != published:
+        if not self.accepts(samples_per_class, seed):
             raise QuantizationError(
                 f"the recipe {self.name} fixes its calibration set",
                 found=f"{samples_per_class} per class, seed {seed}",
-                expected="{} per class, seed {}".format(*published),
+                expected=f"{DEFAULT_PER_CLASS} per class, seed {DEFAULT_SEED}",
                 remedy="use ort-int8 or ort-uint8 with another set",
             )
 

@@ -29,17 +29,26 @@ def evaluate(
     demo: Demo = False,
 ) -> None:
     """Measure a model's top-1 accuracy on the test images, overall and by class."""
-    run(model, resolve(data_dir, demo=demo), subset, max_samples, batch_size, json, predictions)
+    run(
+        model,
+        resolve(data_dir, demo=demo),
+        subset=subset,
+        max_samples=max_samples,
+        batch_size=batch_size,
+        json=json,
+        predictions=predictions,
+    )
 
 
 def run(
     model: Path,
     data_dir: Path,
-    subset: str | None,
-    max_samples: int | None,
-    batch_size: int,
-    json: Path | None,
-    predictions: Path | None,
+    *,
+    subset: str | None = None,
+    max_samples: int | None = None,
+    batch_size: int = 50,
+    json: Path | None = None,
+    predictions: Path | None = None,
 ) -> Evaluation:
     """Evaluate, write what was asked for, and show the table."""
     from resnet8 import results

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet8.results import Structure
+    from resnet8.results import PairParity, Structure
     from resnet8.workers import Progress, Workers
 
 RANDOM_IMAGES = 1000
@@ -56,6 +56,26 @@ def probe(
     """Evaluation and probabilities, float32 (N, 10), on all test images, or on seeded random ones without a folder."""
     split = random_images(RANDOM_IMAGES) if data_dir is None else read_split(data_dir, "test")
     return evaluate_split(open_model(model), split, DEFAULT_BATCH, progress)
+
+
+def convert_to_pytorch(onnx_model: Path, pytorch_model: Path, workers: Workers) -> PairParity:
+    """Convert a float ONNX ResNet8 to PyTorch, and prove the two equivalent on seeded random images.
+
+    Args:
+        onnx_model: The ONNX file.
+        pytorch_model: Written: the TorchScript file.
+        workers: The processes to work in: ``onnxruntime`` and ``pytorch``.
+
+    Raises:
+        ModelError: when the ONNX file is unusable.
+        ConversionError: when the two are not equivalent.
+    """
+    write_bytes(pytorch_model, workers["pytorch"].call(convert_onnx, onnx_model))
+    _, first = workers["onnxruntime"].call(probe, onnx_model, None)
+    _, second = workers["pytorch"].call(probe, pytorch_model, None)
+    pair = parity.compare_pair("onnxruntime", "pytorch", first, second)
+    parity.require_pair(pair)
+    return pair
 
 
 def convert(

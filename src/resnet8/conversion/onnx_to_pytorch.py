@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import warnings
+import zipfile
 from typing import TYPE_CHECKING
 
 import onnx2torch
@@ -78,9 +79,17 @@ def onnx_to_pytorch(onnx_model: Path) -> bytes:
 
 
 def save(module: torch.jit.ScriptModule, source: dict[str, str]) -> bytes:
-    """A TorchScript file's content, with ``source`` in its :data:`SOURCE_FILE`."""
-    buffer = io.BytesIO()
+    """A TorchScript file's content, with ``source`` in its :data:`SOURCE_FILE`.
+
+    Without the records that only debuggers read: they hold the paths of the machine that wrote the file, which would
+    make its size and digest depend on where this package is installed.
+    """
+    written, content = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.save(module, buffer, _extra_files={SOURCE_FILE: json.dumps(source)})
-    return buffer.getvalue()
+        torch.jit.save(module, written, _extra_files={SOURCE_FILE: json.dumps(source)})
+    with zipfile.ZipFile(written) as full, zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as kept:
+        for record in full.infolist():
+            if not record.filename.endswith((".debug_pkl", "/serialization_id")):
+                kept.writestr(zipfile.ZipInfo(record.filename), full.read(record))
+    return content.getvalue()
