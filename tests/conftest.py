@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +12,10 @@ from resnet8 import assets as known
 from resnet8 import calibration, demo
 from resnet8.assets import Assets
 from resnet8.pipeline import Reproduction, reproduce
+from resnet8.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,3 +52,10 @@ def reproduced(demo_assets: Assets, tmp_path_factory: pytest.TempPathFactory) ->
         assets=demo_assets,
         samples_per_class=calibration.DEFAULT_PER_CLASS,
     )
+
+
+@pytest.fixture(scope="session")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """A process for each framework, shared: TensorFlow never runs in the process of the tests."""
+    with Workers(tmp_path_factory.mktemp("logs")) as shared:
+        yield shared

@@ -69,7 +69,7 @@ def calibrate(
     seed: int = DEFAULT_SEED,
     method: str = "first",
 ) -> tuple[Split, Calibration]:
-    """Draw the calibration set from the training batches and verify its distribution.
+    """Draw the calibration set from the training batches in ``data_dir``, and verify its distribution.
 
     Returns:
         The drawn images, in the order drawn, and the record of the draw.
@@ -77,7 +77,11 @@ def calibrate(
     Raises:
         DataError: as :func:`draw` and :func:`resnet8.cifar10.read_split`.
     """
-    train = read_split(data_dir, "train")
+    return sample(read_split(data_dir, "train"), samples_per_class, seed, method)
+
+
+def sample(train: Split, samples_per_class: int, seed: int, method: str) -> tuple[Split, Calibration]:
+    """:func:`calibrate` on a training split that was read already."""
     indices = draw(train.labels, samples_per_class, seed, method)
     chosen = train.select(indices, "calibration")
     counts = np.bincount(chosen.labels, minlength=CLASSES)

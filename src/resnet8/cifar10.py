@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8.errors import DataError
-from resnet8.files import read_bytes
+from resnet8.files import read_bytes, reading
 from resnet8.network import CLASSES, IMAGE_SHAPE
 from resnet8.results import DataSource
 
@@ -135,19 +135,20 @@ def find(directory: Path) -> Path:
 
     Raises:
         DataError: when neither holds ``test_batch``.
+        StorageError: when they cannot be read.
     """
-    for folder in (directory, directory / FOLDER):
-        if (folder / "test_batch").is_file():
-            return folder
-    if not directory.exists():
-        found = "it does not exist"
-    elif not directory.is_dir():
-        found = "it is a file"
-    else:
-        names = sorted(entry.name for entry in directory.iterdir())
-        found = (
-            f"a folder with {', '.join(names[:4]) + (', …' if len(names) > 4 else '')}" if names else "an empty folder"
-        )
+    with reading(directory):
+        for folder in (directory, directory / FOLDER):
+            if (folder / "test_batch").is_file():
+                return folder
+        if not directory.exists():
+            found = "it does not exist"
+        elif not directory.is_dir():
+            found = "it is a file"
+        else:
+            names = sorted(entry.name for entry in directory.iterdir())
+            shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+            found = f"a folder with {shown}" if names else "an empty folder"
     raise DataError(
         f"no CIFAR-10 in {directory}",
         found=found,
@@ -169,6 +170,14 @@ def read_split(directory: Path, split: str) -> Split:
         StorageError: when a file cannot be read.
     """
     folder = find(directory)
+    for name in (*SPLIT_FILES[split], META):
+        if not (folder / name).exists():
+            raise DataError(
+                f"CIFAR-10 in {folder} is not complete",
+                found=f"no {name}",
+                expected=f"{', '.join(SPLIT_FILES[split])} and {META}",
+                remedy="fetch the official files with «resnet8 fetch»",
+            )
     batches = [_read_batch(folder / name) for name in SPLIT_FILES[split]]
     # One buffer of the final layout, filled batch by batch: the planes of a batch are never held twice.
     images = np.empty((sum(len(labels) for _, labels in batches), *IMAGE_SHAPE), np.uint8)
@@ -268,11 +277,11 @@ def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     if not isinstance(listed, list) or len(listed) != len(planes) or not listed:
         found = f"{len(listed)} labels" if isinstance(listed, list) else "no list «labels»"
         raise _damaged(path, f"{found} for {len(planes)} images")
-    wrong = next((label for label in listed if type(label) is not int or not 0 <= label < CLASSES), None)
-    if wrong is not None:
+    wrong = [i for i, label in enumerate(listed) if type(label) is not int or not 0 <= label < CLASSES]
+    if wrong:
         raise DataError(
-            f"{path}: label {listed.index(wrong)} is out of range",
-            found=repr(wrong),
+            f"{path}: label {wrong[0]} is out of range",
+            found=f"{listed[wrong[0]]!r:.60}",
             expected=f"an integer from 0 to {CLASSES - 1}",
             remedy="fetch the official file with «resnet8 fetch»",
         )

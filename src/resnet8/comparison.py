@@ -6,8 +6,6 @@ import math
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from scipy import stats
-
 from resnet8.environment import has_vnni
 from resnet8.errors import ResultError
 from resnet8.network import PUBLISHED_CORRECT
@@ -61,6 +59,8 @@ def mcnemar(lost: int, gained: int) -> float:
 
     1 where there are none.
     """
+    from scipy import stats  # here and below: it takes most of a second to import
+
     return float(stats.binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
 
 
@@ -70,6 +70,8 @@ def paired_interval(lost: int, gained: int, total: int) -> tuple[float, float]:
     Standard error: sqrt(lost + gained - (gained - lost)^2 / total) / total (Fleiss, Statistical Methods for Rates and
     Proportions, chapter on matched pairs).
     """
+    from scipy import stats
+
     delta = (gained - lost) / total
     z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
     error = z * math.sqrt(lost + gained - (gained - lost) ** 2 / total) / total
@@ -79,6 +81,7 @@ def paired_interval(lost: int, gained: int, total: int) -> tuple[float, float]:
 def compare(
     evaluations: Sequence[Evaluation],
     *,
+    files: Sequence[str] | None = None,
     refused: Mapping[str, str] | None = None,
     max_drop_points: float = MAX_DROP_POINTS,
 ) -> Comparison:
@@ -88,14 +91,17 @@ def compare(
 
     Args:
         evaluations: One for each model, in the order of the table.
+        files: Where each evaluation is kept, for the table's reader; none known when left out.
         refused: Recipes that a backend refused, with its words.
         max_drop_points: Drop of accuracy above which a model is flagged, in percentage points.
 
     Raises:
-        ResultError: when there is no float model, or not all are of the same images.
+        ResultError: when there is no float model, not all are of the same images, or one contradicts itself.
     """
     if not evaluations:
         raise ResultError("there is nothing to compare", expected="evaluations (resnet8 evaluate … --json F)")
+    for one in evaluations:
+        _require_sound(one)
     for other in evaluations[1:]:
         _require_same_images(evaluations[0], other)
     floats = [one for one in evaluations if not one.model.quantized]
@@ -107,7 +113,10 @@ def compare(
             remedy="evaluate resnet8.onnx too",
         )
     baseline = next((one for one in floats if one.backend == "onnxruntime"), floats[0])
-    rows = tuple(_row(one, baseline, floats, max_drop_points) for one in evaluations)
+    rows = tuple(
+        _row(one, baseline, floats, max_drop_points, file)
+        for one, file in zip(evaluations, files or [""] * len(evaluations), strict=True)
+    )
     processor = evaluations[0].environment.cpu
     correct = {row: _correct(one) for row, one in zip(rows, evaluations, strict=True)}
     return Comparison(
@@ -123,6 +132,24 @@ def compare(
         cpu=processor.model,
         vnni=has_vnni(processor),
     )
+
+
+def _require_sound(one: Evaluation) -> None:
+    """Refuse a result that was altered: its counts must be those of its predictions."""
+    digits = one.labels + one.predictions
+    if (
+        one.backend not in FRAMEWORKS
+        or not (digits.isascii() and digits.isdigit())
+        or not len(one.labels) == len(one.predictions) == one.overall.total
+        or int(_correct(one).sum()) != one.overall.correct
+    ):
+        raise ResultError(
+            f"the result of {one.model_path} contradicts itself",
+            found=f"backend {one.backend}, {one.overall.correct:,} of {one.overall.total:,} correct, "
+            f"{len(one.labels):,} labels, {len(one.predictions):,} predictions",
+            expected="a known backend, a label and a prediction (one digit each) for each image, and their count",
+            remedy="it was altered: evaluate the model again",
+        )
 
 
 def _require_same_images(first: Evaluation, other: Evaluation) -> None:
@@ -146,7 +173,11 @@ def _correct(evaluation: Evaluation) -> NDArray[np.bool_]:
     return right
 
 
-def _row(one: Evaluation, baseline: Evaluation, floats: Sequence[Evaluation], max_drop_points: float) -> ComparisonRow:
+def _row(
+    one: Evaluation, baseline: Evaluation, floats: Sequence[Evaluation], max_drop_points: float, file: str
+) -> ComparisonRow:
+    from scipy import stats
+
     ours, theirs = _correct(one), _correct(baseline)
     lost, gained = int((theirs & ~ours).sum()), int((ours & ~theirs).sum())
     delta = 100 * (gained - lost) / one.overall.total
@@ -156,6 +187,7 @@ def _row(one: Evaluation, baseline: Evaluation, floats: Sequence[Evaluation], ma
     published = one.data.dataset == "CIFAR-10" and one.data.subset == "all" and one.backend != "keras"
     name = name_of(one)
     return ComparisonRow(
+        file=file,
         name=name,
         framework=FRAMEWORKS[one.backend],
         dtype=one.model.dtype,

@@ -104,15 +104,21 @@ def cpu() -> Cpu:
     else:
         names = {"AVX512VNNI": "avx512_vnni", "FMA3": "fma", "SSE41": "sse4_1", "SSE42": "sse4_2"}
         listed = {names.get(name, name.lower()) for name, there in detected.items() if there}
-    # Most capable first: a CPU without AVX2 has none of what builds on it.
+    # A CPU without AVX2 has none of what builds on it.
+    doubtful = False
     for feature, prefixes in (
         ("AVX2", ("avx2", "avx_vnni", "avx512", "amx")),
         ("AVX512F", ("avx512", "amx")),
     ):
-        if detected.get(feature) is False:
+        if detected.get(feature) is False and feature.lower() in listed:
+            doubtful = True
             listed = {flag for flag in listed if not flag.startswith(prefixes)}
-    if detected.get("AVX512VNNI") is False:
+    if "avx512_vnni" in listed and detected.get("AVX512VNNI") is False:
         listed.discard("avx512_vnni")
+        doubtful = True
+    if doubtful:
+        # NumPy does not ask for these, and a file that is not this CPU's is no evidence.
+        listed -= {"avx_vnni", "amx_int8"}
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Cpu(model=model, flags=tuple(flag for flag in CPU_FLAGS if flag in listed), logical_cpus=available)
 

@@ -132,7 +132,11 @@ def _probabilities(predictor: Predictor, split: Split, batch_size: int, progress
     starts = range(0, len(split), batch_size)
 
     def run(start: int) -> NDArray[np.float32]:
-        return predictor.probabilities(preprocess(split.images[start : start + batch_size]))
+        images = split.images[start : start + batch_size]
+        output = predictor.probabilities(preprocess(images))
+        if output.shape != (len(images), CLASSES):  # NumPy would spread one row over the batch
+            raise ValueError(f"an output of shape {output.shape} for {len(images)} images")
+        return output
 
     outputs = np.empty((len(split), CLASSES), np.float32)
     try:

@@ -57,7 +57,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         StorageError: when the disk is full, the folder is not writable, and the like; ``path`` is then unchanged.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part

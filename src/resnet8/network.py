@@ -34,6 +34,9 @@ IR_VERSION = 7
 MAX_READABLE_OPSET = 26
 """The newest operator set that the tested ONNX Runtime reads."""
 
+MAX_READABLE_IR_VERSION = 13
+"""The newest file format version that it reads."""
+
 MINIMUM_ACCURACY = 0.85
 """Top-1 below which a converted model of the published weights is not the published model (requirements EVAL, PT)."""
 

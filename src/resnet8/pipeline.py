@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from resnet8 import calibration, environment, results
 from resnet8.assets import fetch
-from resnet8.cifar10 import META, SPLIT_FILES
-from resnet8.comparison import compare
+from resnet8.cifar10 import META, SPLIT_FILES, read_split
 from resnet8.conversion import convert, probe
+from resnet8.documents import ANALYSIS, COMPARISON, PARITY, write_comparison
 from resnet8.evaluation import record_path
 from resnet8.files import sha256_file, write_text
 from resnet8.quantization import RECIPES, quantize
-from resnet8.render import markdown
-from resnet8.results import Comparison, Evaluation, Parity, Quantization
+from resnet8.results import Comparison, Parity
 from resnet8.workers import Progress, Workers, no_progress
 
 if TYPE_CHECKING:
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from resnet8.cifar10 import Split
     from resnet8.results import Calibration
 
-ANALYSIS = Path("docs/QUANTIZATION_ANALYSIS.md")
-COMPARISON = Path("results/comparison.json")
-PARITY = Path("results/parity.json")
 STAMPS = Path(".resnet8")
 REFERENCE = "reference-int8"
 
@@ -216,7 +212,7 @@ class _Run:
         self.pytorch = output_dir / "models/resnet8.pt"
         self.test_files = tuple(assets.data_dir / name for name in (*SPLIT_FILES["test"], META))
         self.train_files = tuple(assets.data_dir / name for name in (*SPLIT_FILES["train"], META))
-        self._drawn: dict[tuple[int, int, str], tuple[Split, Calibration]] = {}
+        self._train: Split | None = None  # read when first asked for: a run may need no calibration
 
     def stages(self) -> list[Stage]:
         stages = [self._convert()]
@@ -269,6 +265,8 @@ class _Run:
             samples_per_class, seed = calibration.DEFAULT_PER_CLASS, calibration.DEFAULT_SEED
 
         def run(step: Callable[[str], Progress]) -> None:
+            # Its turn comes: it can import while ONNX Runtime works.
+            self.workers["pytorch"].warm("resnet8.quantization.pytorch")
             step("calibrate")
             images = self._calibration(RECIPES[name].draw, samples_per_class, seed)
             step(f"quantize: {name}")
@@ -285,10 +283,9 @@ class _Run:
         )
 
     def _calibration(self, draw: str, samples_per_class: int, seed: int) -> tuple[Split, Calibration]:
-        choice = (samples_per_class, seed, draw)
-        if choice not in self._drawn:
-            self._drawn[choice] = calibration.calibrate(self.assets.data_dir, *choice)
-        return self._drawn[choice]
+        if self._train is None:
+            self._train = read_split(self.assets.data_dir, "train")
+        return calibration.sample(self._train, samples_per_class, seed, draw)
 
     def _evaluate(self, name: str, model: Path) -> Stage:
         framework = RECIPES[name].framework if name in RECIPES else "litert"
@@ -327,18 +324,3 @@ class _Run:
 
 REFUSED = frozenset({"torch-uint8"})
 """Recipes that exist to show a refusal: no model comes of them."""
-
-
-def write_comparison(root: Path, files: Sequence[Path], refusals: Sequence[Path]) -> None:
-    """Write the comparison and the analysis document of the results ``files`` below ``root``.
-
-    Raises:
-        ResultError: when a result is unreadable or they are not comparable.
-    """
-    evaluations = [results.load(Evaluation, path) for path in files]
-    records = [results.load(Quantization, path) for path in refusals]
-    refused = {record.recipe: record.refusal for record in records if record.refusal is not None}
-    comparison = compare(evaluations, refused=refused)
-    results.save(comparison, root / COMPARISON)
-    parity = results.load(Parity, root / PARITY)
-    write_text(root / ANALYSIS, markdown.analysis(comparison, parity, evaluations))

@@ -271,6 +271,7 @@ class ComparisonRow:
     """One model of a comparison.
 
     Attributes:
+        file: Name of the evaluation's file in ``results/``; empty where it is not known.
         name: Recipe name, or ``fp32``.
         framework: The runtime's name for people.
         dtype: Activations and weights (:attr:`ModelDescription.dtype`).
@@ -290,6 +291,7 @@ class ComparisonRow:
         candidate: Whether it may be recommended (quantized, and made by a recipe of this project).
     """
 
+    file: str
     name: str
     framework: str
     dtype: str
@@ -369,17 +371,24 @@ def from_json(kind: type[Result], text: str | bytes, source: str) -> Result:
     Raises:
         ResultError: when it is no JSON, or not a result of this kind and schema version; ``source`` is named.
     """
+    refused = ResultError(
+        f"{source} is no {kind.__name__.lower()} result of this version",
+        expected=f"JSON of kind {kind.__name__.lower()}, schema version {SCHEMA_VERSION}",
+        remedy="write it again with this version of resnet8",
+    )
     try:
-        return TypeAdapter(kind).validate_json(text)
+        result = TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        problems = error.errors(include_url=False, include_input=False)
+        # A file of another kind or version lacks fields too: that is not what is wrong with it.
+        first = next((one for one in problems if one["loc"] in {("kind",), ("schema_version",)}), problems[0])
         where = ".".join(str(part) for part in first["loc"])
-        raise ResultError(
-            f"{source} is no {kind.__name__.lower()} result of this version",
-            found=f"{where + ': ' if where else ''}{first['msg']}",
-            expected=f"JSON of kind {kind.__name__.lower()}, schema version {SCHEMA_VERSION}",
-            remedy="write it again with this version of resnet8",
-        ) from error
+        refused.found = f"{where + ': ' if where else ''}{first['msg']}"
+        raise refused from error
+    if missing := {"kind", "schema_version"} - _fields(text).keys():  # they have defaults, for whoever makes a result
+        refused.found = f"no {' and no '.join(sorted(missing))}"
+        raise refused
+    return result
 
 
 def save(result: Quantization | Evaluation | Parity | Comparison, path: Path) -> None:
@@ -409,11 +418,7 @@ def read_any(path: Path) -> Evaluation | Quantization:
         ResultError: when it is neither.
     """
     content = read_bytes(path)
-    try:
-        kind = json.loads(content)["kind"]
-    except (ValueError, KeyError, TypeError):
-        kind = None
-    if kind == "quantization":
+    if _fields(content).get("kind") == "quantization":
         return from_json(Quantization, content, str(path))
     return from_json(Evaluation, content, str(path))
 
@@ -427,6 +432,15 @@ def save_array(array: NDArray[Any], path: Path) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_bytes(path, buffer.getvalue())
+
+
+def _fields(content: str | bytes) -> dict[str, Any]:
+    """The top level of a JSON object; nothing when it is none."""
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _layout(value: Any, indent: str = "") -> str:

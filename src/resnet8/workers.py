@@ -13,13 +13,15 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from resnet8.errors import Resnet8Error, StorageError, WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
     from pathlib import Path
     from types import TracebackType
@@ -66,10 +68,13 @@ class Worker:
         """
         progress = kwargs.pop("progress", None)
         connection = self._start()
+        kind = None
         try:
-            connection.send((function, args, kwargs, progress is not None))
+            with self._exchange():
+                connection.send((function, args, kwargs, progress is not None))
             while True:
-                kind, value = connection.recv()
+                with self._exchange():
+                    kind, value = connection.recv()
                 if kind == "progress" and callable(progress):
                     progress(*value)
                 elif kind == "result":
@@ -77,24 +82,29 @@ class Worker:
                     return result
                 elif kind == "error":
                     error: Resnet8Error = value
-                    raise error  # noqa: TRY301 - what is caught below is the connection's end
+                    raise error  # noqa: TRY301 - a call that was answered
+        except BaseException:
+            if kind != "error":
+                self.close()  # in the middle of a call: its answer must not meet the next one
+            raise
+
+    @contextlib.contextmanager
+    def _exchange(self) -> Iterator[None]:
+        """Turn the end of the connection into a :class:`WorkerError`."""
+        try:
+            yield
         except (EOFError, ConnectionError) as error:
-            code = self._exit_code()
-            self.close()
             raise WorkerError(
                 f"the {self.name} process ended without an answer",
-                found=f"exit code {code}",
+                found=f"exit code {self._exit_code()}",
                 expected="a result (it may have run out of memory)",
                 remedy=_remedy(self.log),
             ) from error
-        except BaseException:
-            if not isinstance(sys.exception(), Resnet8Error):
-                self.close()  # interrupted in the middle of a call: its answer must not meet the next one
-            raise
 
     def warm(self, module: str) -> None:
         """Let the process import ``module`` while the caller goes on; a failure shows at the first call."""
-        self._start().send((None, module))
+        with contextlib.suppress(ConnectionError):
+            self._start().send((None, module))
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -121,7 +131,7 @@ class Worker:
         if self.log is not None:
             try:
                 self.log.parent.mkdir(parents=True, exist_ok=True)
-                self.log.touch()
+                self.log.open("ab").close()
             except OSError as error:
                 raise StorageError(
                     f"cannot write the log {self.log}",
@@ -132,14 +142,11 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self.log), name=self.name, daemon=True)
-        # Ctrl-C reaches the whole group; only the parent answers it, and ends the workers. The mask is inherited.
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        resource_tracker.ensure_running()  # its first start, which the process's would bring on, unblocks SIGINT
+        with _interrupt_later():
             process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
-        theirs.close()
-        self._process, self._connection = process, ours
+            theirs.close()
+            self._process, self._connection = process, ours
         return ours
 
 
@@ -167,6 +174,29 @@ class Workers:
         if name not in self._workers:
             self._workers[name] = Worker(name, self._logs / f"{name}.log" if self._logs else None)
         return self._workers[name]
+
+
+@contextlib.contextmanager
+def _interrupt_later() -> Iterator[None]:
+    """Ctrl-C in this block counts at its end: a process that is half started would report that its parent is gone.
+
+    It reaches the whole group, but processes started here never see one: they inherit the mask, and only the parent
+    answers, and ends them. The mask does not hold for the parent's other threads, so its handler has to wait too.
+    """
+    held: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    waits = callable(handler) and threading.current_thread() is threading.main_thread()
+    if waits:
+        signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if waits:
+            signal.signal(signal.SIGINT, handler)
+    if held and callable(handler):
+        handler(held[0], None)
 
 
 def _remedy(log: Path | None) -> str:

@@ -7,10 +7,9 @@ import signal
 import sys
 from typing import NoReturn
 
-import click
 import typer
 
-from resnet8.cli import calibrate, compare, convert, evaluate, fetch, quantize, reproduce
+from resnet8.cli import calibrate, compare, convert, docs, evaluate, fetch, quantize, reproduce
 from resnet8.errors import Resnet8Error
 
 INTERRUPTED = 130
@@ -33,6 +32,7 @@ for command in (
     calibrate.calibrate,
     quantize.quantize,
     compare.compare,
+    docs.docs,
 ):
     app.command()(command)
 
@@ -65,20 +65,29 @@ def run(application: typer.Typer, arguments: list[str] | None = None) -> NoRetur
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and temporary files are cleared away
     try:
         code = application(args=arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        _say(_usage(error))
         code = error.exit_code
     except Resnet8Error as error:
         _say(f"error: {error}")
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted; files written so far are whole, and the next run goes on from them")
+    except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (| head): not our error, and nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    if code == INTERRUPTED:  # typer turns an interrupt inside a command into this code
+        _say("interrupted; files written so far are whole, and the next run goes on from them")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with the arguments, in a line; the help where there are none."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    if "\n" in message or context is None:
+        return message if "\n" in message else f"error: {message}"
+    return f"error: {message.rstrip('.')}; see «{context.command_path} --help»"
 
 
 def _say(line: str) -> None:

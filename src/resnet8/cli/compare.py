@@ -28,8 +28,10 @@ def compare(
     from resnet8.results import Evaluation, Quantization, read_any
 
     loaded = [read_any(path) for path in result_files]
+    pairs = [(one, path) for one, path in zip(loaded, result_files, strict=True) if isinstance(one, Evaluation)]
     comparison = run(
-        [one for one in loaded if isinstance(one, Evaluation)],
+        [one for one, _ in pairs],
+        files=[path.name for _, path in pairs],
         refused={
             one.recipe: one.refusal for one in loaded if isinstance(one, Quantization) and one.refusal is not None
         },

@@ -63,7 +63,7 @@ class _Lines:
 
 
 def _show(outcome: Reproduction, *, demo: bool) -> None:
-    from resnet8.pipeline import ANALYSIS
+    from resnet8.documents import ANALYSIS
     from resnet8.render import text
 
     if demo:

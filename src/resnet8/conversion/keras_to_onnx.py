@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf2onnx
 
 from resnet8.conversion import structure
+from resnet8.errors import ConversionError
 from resnet8.network import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
 
 if TYPE_CHECKING:
@@ -38,10 +39,19 @@ def keras_to_onnx(keras_model: Path) -> tuple[bytes, Structure]:
     """
     network = runtime.load(keras_model)
     log.info("loaded %s: %d parameters", keras_model, network.count_params())
+    structure.require_parameters(network.count_params())
     signature = (tf.TensorSpec((None, *IMAGE_SHAPE), tf.float32, name=INPUT_NAME),)
-    model, _ = tf2onnx.convert.from_keras(network, input_signature=signature, opset=OPSET)
+    try:
+        model, _ = tf2onnx.convert.from_keras(network, input_signature=signature, opset=OPSET)
+    except Exception as error:
+        raise ConversionError(
+            f"tf2onnx cannot convert {keras_model}",
+            found=f"{type(error).__name__}: {error!s:.160}",
+            expected="MLPerf Tiny's ResNet8",
+        ) from error
     # onnx's helpers write the newest version they know, which runtimes read only later.
     model.ir_version = IR_VERSION
+    structure.settle(model)
     onnx.checker.check_model(model, full_check=True)
     found = structure.describe(model, network.count_params())
     structure.require(found)

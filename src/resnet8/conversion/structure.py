@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from onnx import TensorProto
+import numpy as np
+from onnx import TensorProto, numpy_helper
 
 from resnet8 import network
 from resnet8.errors import ConversionError
@@ -15,6 +17,64 @@ from resnet8.runtimes.ort import shapes
 
 if TYPE_CHECKING:
     import onnx
+
+
+BATCH = "batch"
+"""Name of the dynamic axis."""
+
+
+def settle(model: onnx.ModelProto) -> None:
+    """Give a converted graph the one form that its network has, in place.
+
+    tf2onnx numbers what it makes, and orders its constants, by the order in which TensorFlow happens to list the
+    network; once in a while it so misses that Flatten's target shape is a constant, and leaves it computed from the
+    input's. Here that shape is a constant, constants are named after the node that uses them and stand in the order
+    of use, and the first axis is called :data:`BATCH`: the same network makes the same file.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    _fix_reshape(model.graph, constants)
+    nodes = _needed(model.graph)
+    names: dict[str, str] = {}
+    for node in nodes:
+        for i, name in enumerate(node.input):
+            if name in constants:
+                node.input[i] = names.setdefault(name, f"{node.name}/input_{i}")
+    for old, new in names.items():
+        constants[old].name = new
+    _replace(model.graph.node, nodes)
+    _replace(model.graph.initializer, [constants[name] for name in names])
+    for value in (*model.graph.input, *model.graph.output):
+        axis = value.type.tensor_type.shape.dim[0]
+        if not axis.HasField("dim_value"):
+            axis.dim_param = BATCH
+
+
+def _fix_reshape(graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto]) -> None:
+    """Make the computed target shape of a Flatten before a dense layer the constant that it is."""
+    dense = {node.input[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
+    for node in graph.node:
+        weights = constants.get(dense.get(node.output[0], ""))
+        if node.op_type == "Reshape" and node.input[1] not in constants and weights is not None:
+            name = f"{node.name}_shape"
+            constants[name] = numpy_helper.from_array(np.array([-1, weights.dims[0]], np.int64), name)
+            node.input[1] = name
+
+
+def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes that the outputs depend on, in their order."""
+    wanted = {output.name for output in graph.output}
+    nodes: list[onnx.NodeProto] = []
+    for node in reversed(graph.node):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+            nodes.insert(0, node)
+    return nodes
+
+
+def _replace(field: Any, items: list[Any]) -> None:
+    copies = [copy.deepcopy(item) for item in items]
+    del field[:]
+    field.extend(copies)
 
 
 def describe(model: onnx.ModelProto, parameters: int) -> Structure:
@@ -54,8 +114,8 @@ def require(structure: Structure) -> None:
     Raises:
         ConversionError: naming the first fact that differs.
     """
+    require_parameters(structure.parameters)
     expected = {
-        "parameters": network.PARAMETERS,
         "graph_parameters": network.GRAPH_PARAMETERS,
         "convolutions": network.CONVOLUTIONS,
         "dense_layers": network.DENSE_LAYERS,
@@ -66,15 +126,29 @@ def require(structure: Structure) -> None:
     for fact, value in expected.items():
         found = getattr(structure, fact)
         if found != value:
-            raise ConversionError(
-                f"the converted graph is no ResNet8: {fact.replace('_', ' ')}",
-                found=str(found),
-                expected=str(value),
-                remedy="check that the Keras file is MLPerf Tiny's pretrainedResnet.h5",
-            )
+            raise _no_resnet8(f"the converted graph is no ResNet8: {fact.replace('_', ' ')}", found, value)
     if isinstance(structure.input_shape[0], int) or isinstance(structure.output_shape[0], int):
         raise ConversionError(
             "the converted graph has a fixed batch size",
             found=f"{structure.input_shape} to {structure.output_shape}",
             expected="a dynamic first axis",
         )
+
+
+def require_parameters(count: int) -> None:
+    """Check the Keras model's number of parameters.
+
+    Raises:
+        ConversionError: when it is not ResNet8's.
+    """
+    if count != network.PARAMETERS:
+        raise _no_resnet8("the Keras model is no ResNet8: parameters", count, network.PARAMETERS)
+
+
+def _no_resnet8(what: str, found: object, expected: object) -> ConversionError:
+    return ConversionError(
+        what,
+        found=str(found),
+        expected=str(expected),
+        remedy="check that the Keras file is MLPerf Tiny's pretrainedResnet.h5",
+    )

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 def table(content: Table) -> str:
     """A Markdown table."""
     rule = ["---" if i < content.left else "---:" for i in range(len(content.headings))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (content.headings, rule, *content.rows))
+    return "\n".join(
+        "| " + " | ".join(_line(cell).replace("|", "\\|") for cell in cells) + " |"
+        for cells in (content.headings, rule, *content.rows)
+    )
+
+
+def _line(words: str) -> str:
+    """Words from elsewhere, without line breaks that would begin something new."""
+    return " ".join(words.split())
 
 
 def comparison(result: Comparison) -> str:
@@ -32,7 +40,7 @@ def comparison(result: Comparison) -> str:
         + (" Published: the numbers published for the original scripts." if _published(result) else ""),
         "",
         f"Flagged for their drop: {', '.join(flagged)}." if flagged else "No model drops by more than the limit.",
-        *(f"\n**{name}** could not be made: {words}" for name, words in result.refused.items()),
+        *(f"\n**{name}** could not be made: {_line(words)}" for name, words in result.refused.items()),
         "",
         "**Recommendation**",
         "",

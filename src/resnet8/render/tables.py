@@ -49,6 +49,10 @@ def p_value(value: float) -> str:
 def comparison(result: Comparison) -> Table:
     """Framework x dtype x accuracy x delta x size x reduction, and the published count where there is one."""
     published = any(row.published_correct is not None for row in result.rows)
+    baseline = next(
+        (row for row in result.rows if row.dtype == "float32" and f"{row.framework} {row.name}" == result.baseline),
+        None,
+    )
     headings = (
         "model",
         "framework",
@@ -63,12 +67,12 @@ def comparison(result: Comparison) -> Table:
     return Table(
         title=f"{result.rows[0].overall.total:,} images: {source(result.data)}",
         headings=headings + (("published", "difference") if published else ()),
-        rows=tuple(_cells(row, published, result.baseline) for row in result.rows),
+        rows=tuple(_cells(row, published, is_baseline=row is baseline) for row in result.rows),
         left=3,
     )
 
 
-def _cells(row: ComparisonRow, published: bool, baseline: str) -> tuple[str, ...]:
+def _cells(row: ComparisonRow, published: bool, *, is_baseline: bool) -> tuple[str, ...]:
     is_float = row.dtype == "float32"
     cells = (
         row.name,
@@ -76,9 +80,7 @@ def _cells(row: ComparisonRow, published: bool, baseline: str) -> tuple[str, ...
         row.dtype,
         f"{row.overall.correct:,}",
         percent(row.overall.accuracy),
-        "baseline"
-        if f"{row.framework} {row.name}" == baseline
-        else f"{row.delta_points:+.2f}" + (" ⚠ drop" if row.flagged else ""),
+        "baseline" if is_baseline else f"{row.delta_points:+.2f}" + (" ⚠ drop" if row.flagged else ""),
         "–" if is_float else p_value(row.p_value),
         kilobytes(row.size_bytes),
         "–" if is_float else f"{row.reduction:.0%}",

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 def table(content: tables.Table) -> RichTable:
     """A terminal table; words to the left, numbers to the right."""
-    grid = RichTable(title=content.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    # As Text, for a str would be read as markup: a path may hold square brackets.
+    title = Text(content.title, style="bold")
+    grid = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, heading in enumerate(content.headings):
-        grid.add_column(heading, justify="left" if i < content.left else "right", no_wrap=i >= content.left)
+        grid.add_column(Text(heading), justify="left" if i < content.left else "right", no_wrap=i >= content.left)
     for cells in content.rows:
         grid.add_row(*(Text(cell, style="bold red" if "⚠" in cell else "") for cell in cells))
     return grid

@@ -86,12 +86,7 @@ def identify(path: Path, content: bytes) -> Runtime:
         raise _pickled(path)
     if content.startswith(bytes([_ONNX_FIRST_BYTE])):
         return RUNTIMES["onnx"]
-    raise ModelError(
-        f"{path} is no model file that is known here",
-        found=f"{len(content):,} bytes beginning with {content[:8]!r}" if content else "an empty file",
-        expected="Keras .h5, ONNX, TorchScript .pt or .tflite",
-        remedy="check the path; «resnet8 convert» and «resnet8 quantize» write such files",
-    )
+    raise _unknown(path, f"{len(content):,} bytes beginning with {content[:8]!r}" if content else "an empty file")
 
 
 def open_model(path: Path) -> Predictor:
@@ -138,6 +133,15 @@ def require_shapes(path: Path, inputs: tuple[object, ...], outputs: tuple[object
             )
 
 
+def _unknown(path: Path, found: str) -> ModelError:
+    return ModelError(
+        f"{path} is no model file that is known here",
+        found=found,
+        expected="Keras .h5, ONNX, TorchScript .pt or .tflite",
+        remedy="check the path; «resnet8 convert» and «resnet8 quantize» write such files",
+    )
+
+
 def _pickled(path: Path) -> ModelError:
     return ModelError(
         f"{path} was refused before it was loaded",
@@ -147,17 +151,27 @@ def _pickled(path: Path) -> ModelError:
     )
 
 
+def _damaged_zip(path: Path, found: str) -> ModelError:
+    return ModelError(
+        f"{path} is damaged",
+        found=found,
+        expected="a complete TorchScript file",
+        remedy="make it again with «resnet8 convert» or «resnet8 quantize»",
+    )
+
+
 def _identify_zip(path: Path, content: bytes) -> Runtime:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
-    except zipfile.BadZipFile as error:
-        raise ModelError(
-            f"{path} is damaged",
-            found=f"{len(content):,} bytes of a zip archive without its end",
-            expected="a complete TorchScript file",
-            remedy="make it again with «resnet8 convert» or «resnet8 quantize»",
-        ) from error
+            members = archive.namelist()
+            altered = archive.testzip()  # torch does not look
+    except Exception as error:  # zipfile meets altered bytes with many kinds of exception
+        raise _damaged_zip(path, f"{len(content):,} bytes of a zip archive without its end") from error
+    if altered is not None:
+        raise _damaged_zip(path, f"a record ({altered}) with another checksum than its own")
+    names = {name.partition("/")[2] for name in members}
     if any(name.startswith("code/") for name in names) and "constants.pkl" in names:
         return RUNTIMES["torchscript"]
-    raise _pickled(path)
+    if any(name.endswith(".pkl") for name in members):
+        raise _pickled(path)
+    raise _unknown(path, f"a zip archive with {', '.join(members[:3]) or 'nothing'}")

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from resnet8.environment import cpu
 from resnet8.errors import ModelError
-from resnet8.network import MAX_READABLE_OPSET
+from resnet8.network import MAX_READABLE_IR_VERSION, MAX_READABLE_OPSET
 from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
 
@@ -69,6 +69,13 @@ def parse(path: Path, content: bytes) -> onnx.ModelProto:
             found=f"opset {opset}",
             expected=f"opset 1 to {MAX_READABLE_OPSET}",
             remedy="export it with a lower opset (resnet8 writes 13)",
+        )
+    if model.ir_version > MAX_READABLE_IR_VERSION:
+        raise ModelError(
+            f"{path} is of a file format version that is not read here",
+            found=f"IR version {model.ir_version}",
+            expected=f"IR version {MAX_READABLE_IR_VERSION} or lower",
+            remedy="set its ir_version to what its opset needs (resnet8 writes 7)",
         )
     return model
 

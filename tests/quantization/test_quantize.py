@@ -1,0 +1,268 @@
+"""Every recipe on the demo: what the files hold, what the records say, what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from resnet8 import calibration
+from resnet8.cifar10 import KNOWN_FINGERPRINTS, read_split
+from resnet8.errors import ModelError, QuantizationError, WorkerError
+from resnet8.evaluation import evaluate, record_path
+from resnet8.files import sha256_file
+from resnet8.pipeline import REFUSED, Reproduction
+from resnet8.quantization import quantize
+from resnet8.recipes import RECIPES
+from resnet8.results import Evaluation, Quantization, load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resnet8.assets import Assets
+    from resnet8.workers import Workers
+
+ORT = [name for name, recipe in RECIPES.items() if recipe.framework == "onnxruntime"]
+MADE = [name for name in RECIPES if name not in REFUSED]
+CODES = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
+
+
+def model_of(reproduced: Reproduction, name: str) -> Path:
+    return reproduced.output_dir / "models" / RECIPES[name].output
+
+
+def record_of(reproduced: Reproduction, name: str) -> Quantization:
+    return load(Quantization, record_path(model_of(reproduced, name)))
+
+
+def test_the_recipes_are_those_of_the_requirements() -> None:
+    assert {
+        "published-int8",
+        "published-uint8",
+        "ort-int8",
+        "ort-uint8",
+        "ort-recommended",
+        "torch-int8",
+        "torch-uint8",
+    } <= set(RECIPES)
+
+
+# --- files ---
+
+
+@pytest.mark.parametrize("name", ORT)
+def test_what_the_onnx_file_holds(reproduced: Reproduction, name: str) -> None:
+    recipe = RECIPES[name]
+    model = onnx.load(model_of(reproduced, name))
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version == 7
+    assert {entry.domain or "ai.onnx": entry.version for entry in model.opset_import} == {"ai.onnx": 13}
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    producers = {output: node for node in model.graph.node for output in node.output}
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert operators["Conv"] == 9
+    assert operators["QuantizeLinear"] > 9  # QDQ: the operators stay float, in between the pairs
+    assert not {"QLinearConv", "QLinearMatMul"} & set(operators)
+
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            assert tensors[node.input[2]].data_type == CODES[recipe.activations]
+            assert not tensors[node.input[1]].dims or tuple(tensors[node.input[1]].dims) == (1,)
+
+    weights = [producers[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
+    for node in weights:
+        assert node.op_type == "DequantizeLinear"
+        codes, scale = tensors[node.input[0]], tensors[node.input[1]]
+        assert codes.data_type == CODES[recipe.weights]
+        assert int(np.prod(scale.dims)) == (codes.dims[0] if recipe.per_channel else 1)
+        if recipe.weights == "int8":
+            assert not numpy_helper.to_array(tensors[node.input[2]]).any()  # signed weights are symmetric
+
+    multiplied = sum(node.op_type == "Mul" for node in model.graph.node)
+    assert (multiplied == 0) == recipe.fold
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_quantized_file_is_smaller_and_about_as_good(reproduced: Reproduction, name: str) -> None:
+    (row,) = (row for row in reproduced.comparison.rows if row.name == name)
+    assert row.reduction > 0.45
+    assert abs(row.delta_points) < 3
+    assert not row.flagged
+
+
+def test_a_folded_graph_makes_smaller_files(reproduced: Reproduction) -> None:
+    sizes = {name: model_of(reproduced, name).stat().st_size for name in ("ort-uint8", "ort-portable")}
+    assert sizes["ort-portable"] < sizes["ort-uint8"]
+
+
+# --- records ---
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_the_record_says_how(reproduced: Reproduction, demo_assets: Assets, name: str) -> None:
+    recipe, record = RECIPES[name], record_of(reproduced, name)
+    assert record.recipe == name
+    assert record.settings == recipe.settings()
+    assert record.source_sha256 == sha256_file(reproduced.output_dir / "models/resnet8.onnx")
+    if name in REFUSED:
+        assert record.model_sha256 is None
+    else:
+        assert record.model_sha256 == sha256_file(model_of(reproduced, name))
+        assert record.refusal is None
+    assert {"onnxruntime", "torch", "numpy", "onnx"} <= record.environment.libraries.keys()
+    drawn = record.calibration
+    assert drawn is not None
+    assert (drawn.seed, drawn.samples_per_class, drawn.method) == (42, 100, recipe.draw)
+    assert KNOWN_FINGERPRINTS[drawn.data.fingerprint] == ("demo digits", "train")
+    labels = read_split(demo_assets.data_dir, "train").labels
+    assert drawn.indices == tuple(calibration.draw(labels, 100, 42, recipe.draw).tolist())
+    assert len(set(drawn.indices)) == 1000
+    assert np.bincount(labels[list(drawn.indices)]).tolist() == [100] * 10 == list(drawn.per_class.values())
+
+
+def test_published_uint8_alone_uses_the_second_draw(reproduced: Reproduction, demo_assets: Assets) -> None:
+    labels = read_split(demo_assets.data_dir, "train").labels
+    np.random.seed(42)  # noqa: NPY002 - the published procedure, to the letter
+    first, second = (
+        np.concatenate(
+            [np.random.choice(np.where(labels == label)[0], 100, replace=False) for label in range(10)]  # noqa: NPY002
+        )
+        for _ in range(2)
+    )
+    assert first.tolist() != second.tolist()
+    for name in RECIPES:
+        drawn = record_of(reproduced, name).calibration
+        assert drawn is not None
+        assert list(drawn.indices) == (second if name == "published-uint8" else first).tolist()
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_record_travels_with_the_evaluation(reproduced: Reproduction, name: str) -> None:
+    evaluation = load(Evaluation, reproduced.output_dir / f"results/{name}.json")
+    assert evaluation.quantization == record_of(reproduced, name)
+
+
+def test_a_record_of_another_file_is_not_believed(
+    reproduced: Reproduction, demo_assets: Assets, tmp_path: Path
+) -> None:
+    model = shutil.copy(model_of(reproduced, "ort-int8"), tmp_path / "model.onnx")
+    assert evaluate(model, demo_assets.data_dir, max_samples=10).quantization is None
+    shutil.copy(record_path(model_of(reproduced, "ort-uint8")), record_path(model))
+    assert evaluate(model, demo_assets.data_dir, max_samples=10).quantization is None
+    shutil.copy(record_path(model_of(reproduced, "ort-int8")), record_path(model))
+    assert evaluate(model, demo_assets.data_dir, max_samples=10).quantization is not None
+    record_path(model).write_text("{}")
+    assert evaluate(model, demo_assets.data_dir, max_samples=10).quantization is None
+
+
+# --- refusals ---
+
+
+def test_torch_uint8_is_refused_in_the_backends_words(reproduced: Reproduction) -> None:
+    record = record_of(reproduced, "torch-uint8")
+    assert record.refusal is not None
+    assert "expected scalar type QInt8 but found QUInt8" in record.refusal
+    assert "9 convolutions in float32" in record.refusal
+    assert not model_of(reproduced, "torch-uint8").exists()
+    assert reproduced.comparison.refused == {"torch-uint8": record.refusal}
+    assert load(Quantization, reproduced.output_dir / "results/torch-uint8.json") == record
+
+
+@pytest.fixture(scope="module")
+def images(demo_assets: Assets) -> tuple[object, object]:
+    return calibration.calibrate(demo_assets.data_dir)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "source"),
+    [("ort-int8", "ort-int8"), ("ort-recommended", "published-uint8"), ("torch-int8", "ort-int8")],
+)
+def test_a_quantized_model_is_not_quantized_again(  # noqa: PLR0917 - fixtures
+    workers: Workers, reproduced: Reproduction, images: object, tmp_path: Path, recipe: str, source: str
+) -> None:
+    with pytest.raises(ModelError, match=r"is quantized already: found .*int8, expected a float32 model"):
+        quantize(model_of(reproduced, source), recipe, tmp_path / "twice", images, workers)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_recipe_is_refused(workers: Workers, reproduced: Reproduction, tmp_path: Path) -> None:
+    source = reproduced.output_dir / "models/resnet8.onnx"
+    with pytest.raises(QuantizationError, match="recipe is not known: found int4, expected published-int8"):
+        quantize(source, "int4", tmp_path / "x.onnx", None, workers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recipe", ["ort-int8", "ort-portable", "torch-int8"])
+def test_a_damaged_model_is_refused(
+    workers: Workers, reproduced: Reproduction, images: object, tmp_path: Path, recipe: str
+) -> None:
+    source = tmp_path / "part.onnx"
+    source.write_bytes((reproduced.output_dir / "models/resnet8.onnx").read_bytes()[:-1000])
+    with pytest.raises(ModelError, match=r"part\.onnx"):
+        quantize(source, recipe, tmp_path / "x", images, workers)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == [source]
+
+
+# --- from the .pt ---
+
+
+def test_from_the_pt_its_onnx_is_found_by_content(
+    workers: Workers, reproduced: Reproduction, demo_assets: Assets, tmp_path: Path
+) -> None:
+    for name, copy in (("resnet8.pt", "model.pt"), ("resnet8.onnx", "b.onnx"), ("resnet8_int8.onnx", "a.onnx")):
+        shutil.copy(reproduced.output_dir / "models" / name, tmp_path / copy)
+    output = tmp_path / "int8.pt"
+    few = calibration.calibrate(demo_assets.data_dir, 20)
+    record = quantize(tmp_path / "model.pt", "torch-int8", output, few, workers)
+    assert record.source_sha256 == reproduced.parity.models["onnxruntime"].sha256
+    assert record.model_sha256 == sha256_file(output)
+    evaluation = evaluate(output, demo_assets.data_dir)
+    assert evaluation.quantization == record
+    assert evaluation.overall.accuracy > 0.9
+
+
+def test_a_pt_without_its_onnx_says_so(
+    workers: Workers, reproduced: Reproduction, images: object, tmp_path: Path
+) -> None:
+    alone = shutil.copy(reproduced.output_dir / "models/resnet8.pt", tmp_path / "resnet8.pt")
+    shutil.copy(reproduced.output_dir / "models/resnet8_int8.onnx", tmp_path / "resnet8.onnx")  # the name is not it
+    with pytest.raises(ModelError, match=r"not beside it: found no \.onnx file in .*; put it there, or name it"):
+        quantize(alone, "torch-int8", tmp_path / "int8.pt", images, workers)  # type: ignore[arg-type]
+    assert not (tmp_path / "int8.pt").exists()
+
+
+def test_the_keras_file_is_no_source(workers: Workers, demo_assets: Assets, images: object, tmp_path: Path) -> None:
+    for recipe in ("torch-int8", "ort-int8"):
+        with pytest.raises(ModelError):
+            quantize(demo_assets.keras_model, recipe, tmp_path / "x", images, workers)  # type: ignore[arg-type]
+
+
+# --- determinism ---
+
+
+@pytest.mark.parametrize("name", ORT)
+def test_the_same_recipe_makes_the_same_bytes(
+    workers: Workers, reproduced: Reproduction, demo_assets: Assets, tmp_path: Path, name: str
+) -> None:
+    images = calibration.calibrate(demo_assets.data_dir, method=RECIPES[name].draw)
+    output = tmp_path / "again.onnx"
+    quantize(reproduced.output_dir / "models/resnet8.onnx", name, output, images, workers)
+    assert output.read_bytes() == model_of(reproduced, name).read_bytes()
+
+
+def test_a_worker_that_fails_leaves_no_file(
+    workers: Workers, reproduced: Reproduction, tmp_path: Path, images: tuple[object, object]
+) -> None:
+    with pytest.raises(WorkerError):
+        quantize(
+            reproduced.output_dir / "models/resnet8.onnx",
+            "ort-int8",
+            tmp_path / "x.onnx",
+            (None, images[1]),  # type: ignore[arg-type]
+            workers,
+        )
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,324 @@
+"""Deltas, whether they are real, flags, and the recommendation by its rule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from builders import CIFAR10, ENVIRONMENT, evaluation, model, wrong_on
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from resnet8.comparison import compare, mcnemar, name_of, paired_interval, portable
+from resnet8.environment import Cpu
+from resnet8.errors import ResultError
+from resnet8.network import PUBLISHED_CORRECT
+
+if TYPE_CHECKING:
+    from resnet8.results import Evaluation
+
+LABELS = "0123456789" * 100  # 1,000 images
+PROFILE = settings(derandomize=True, max_examples=100, deadline=None)
+
+
+def fp32(wrong: range = range(100), **options: object) -> Evaluation:
+    return evaluation(LABELS, wrong_on(LABELS, wrong), **options)  # type: ignore[arg-type]
+
+
+def int8(
+    wrong: range | list[int], recipe: str | None = "ort-int8", size: int = 120_000, weights: str = "int8"
+) -> Evaluation:
+    described = model(f"models/{recipe}.onnx", weights, weights, size)
+    return evaluation(LABELS, wrong_on(LABELS, wrong), described=described, recipe=recipe)
+
+
+# --- statistics ---
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "p"),
+    [
+        (0, 0, 1.0),
+        (1, 0, 1.0),
+        (5, 5, 1.0),
+        (6, 0, 2 / 2**6),  # both tails of six heads in a row
+        (0, 6, 2 / 2**6),
+        (9, 1, 2 * (1 + 10) / 2**10),  # by hand: ten tosses, at most one tail, twice
+    ],
+)
+def test_mcnemar(lost: int, gained: int, p: float) -> None:
+    assert mcnemar(lost, gained) == pytest.approx(p)
+
+
+@PROFILE
+@given(lost=st.integers(0, 60), gained=st.integers(0, 60))
+def test_mcnemar_is_twice_the_smaller_tail(lost: int, gained: int) -> None:
+    n = lost + gained
+    tail = sum(math.comb(n, k) for k in range(min(lost, gained) + 1))
+    assert mcnemar(lost, gained) == pytest.approx(min(1.0, 2 * tail / 2**n))
+    assert mcnemar(lost, gained) == mcnemar(gained, lost)
+
+
+def test_paired_interval_by_hand() -> None:
+    # 10,000 images, 144 lost, 100 gained: delta -0.44 points, standard error sqrt(244 - 44²/10000)/10000 = 0.15614 %.
+    low, high = paired_interval(144, 100, 10_000)
+    assert low == pytest.approx(-0.44 - 1.959964 * 0.1561437, abs=1e-5)
+    assert high == pytest.approx(-0.44 + 1.959964 * 0.1561437, abs=1e-5)
+
+
+@PROFILE
+@given(counts=st.tuples(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500)).filter(any))
+def test_paired_interval_contains_delta_and_mirrors(counts: tuple[int, int, int]) -> None:
+    lost, gained, same = counts
+    total = sum(counts)
+    low, high = paired_interval(lost, gained, total)
+    delta = 100 * (gained - lost) / total
+    assert low <= delta + 1e-9
+    assert high >= delta - 1e-9
+    assert paired_interval(gained, lost, total) == pytest.approx((-high, -low))
+    # The textbook's other form: the variance of the differences -1, 0, 1 over the images.
+    differences = np.repeat([-1.0, 1.0, 0.0], [lost, gained, same])
+    assert high - low == pytest.approx(200 * stats.norm.ppf(0.975) * differences.std() / math.sqrt(total), abs=1e-6)
+
+
+def test_wilson_interval_literal() -> None:
+    """8719 of 10,000 by Wilson's formula, computed by hand."""
+    labels = "0" * 10_000
+    row = compare([evaluation(labels, "0" * 8719 + "1" * 1281)]).rows[0]
+    z, p, n = 1.959963984540054, 0.8719, 10_000
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    assert row.accuracy_interval == pytest.approx((middle - half, middle + half))
+    assert row.accuracy_interval == pytest.approx((0.86521, 0.87831), abs=1e-5)
+
+
+# --- the table ---
+
+
+def test_rows() -> None:
+    baseline = fp32()  # images 0 to 99 wrong: 900 right
+    quantized = int8(range(10, 160))  # wins 0 to 9 back, loses 100 to 159
+    result = compare([baseline, quantized], refused={"torch-uint8": "no"}, files=["a.json", "b.json"])
+    assert result.baseline == "ONNX Runtime fp32"
+    assert result.refused == {"torch-uint8": "no"}
+    assert (result.cpu, result.vnni) == ("Example CPU", True)
+    first, second = result.rows
+    assert (first.name, first.framework, first.dtype, first.overall.correct) == ("fp32", "ONNX Runtime", "float32", 900)
+    assert (first.lost, first.gained, first.delta_points, first.p_value) == (0, 0, 0.0, 1.0)
+    assert (first.flagged, first.candidate, first.portable, first.reduction) == (False, False, True, 0.0)
+    assert (second.name, second.dtype, second.overall.correct) == ("ort-int8", "int8", 850)
+    assert (second.lost, second.gained) == (60, 10)
+    assert second.delta_points == pytest.approx(-5.0)
+    assert second.delta_interval == paired_interval(60, 10, 1000)
+    assert second.p_value == pytest.approx(stats.binomtest(10, 70).pvalue)
+    assert second.reduction == pytest.approx(1 - 120 / 320)
+    assert (first.file, second.file) == ("a.json", "b.json")
+
+
+@PROFILE
+@given(data=st.data())
+def test_lost_and_gained_explain_the_delta(data: st.DataObject) -> None:
+    digits = st.text("0123456789", min_size=30, max_size=30)
+    labels, first, second = (data.draw(digits) for _ in range(3))
+    row = compare([evaluation(labels, first), evaluation(labels, second, described=model("q", "int8", "int8"))]).rows[1]
+    right = [sum(a == b for a, b in zip(labels, predictions, strict=True)) for predictions in (first, second)]
+    assert row.gained - row.lost == right[1] - right[0]
+    assert row.delta_points == pytest.approx(100 * (right[1] - right[0]) / 30)
+    assert row.accuracy_interval[0] <= row.overall.accuracy <= row.accuracy_interval[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "limit", "flagged"), [(150, 5.0, False), (151, 5.0, True), (111, 1.0, True), (110, 1.0, False)]
+)
+def test_flag_begins_beyond_the_limit(wrong: int, limit: float, flagged: bool) -> None:
+    result = compare([fp32(), int8(range(wrong))], max_drop_points=limit)
+    row = result.rows[1]
+    assert row.flagged is flagged
+    assert row.candidate is not flagged
+    assert f"at most {limit:g} points" in result.rule
+    assert (result.recommendations[0].choice is None) is flagged
+
+
+def test_baseline_is_onnx_runtimes_else_the_first() -> None:
+    keras = fp32(range(3), backend="keras", described=model("a.h5", format="keras-h5"))
+    torch = fp32(range(5), backend="pytorch", described=model("a.pt", format="torchscript"))
+    assert compare([keras, torch, fp32()]).baseline == "ONNX Runtime fp32"
+    assert compare([torch, keras]).baseline == "PyTorch fp32"
+    assert compare([int8(range(3)), keras]).baseline == "Keras fp32"
+
+
+def test_reduction_is_by_the_frameworks_own_file() -> None:
+    torch = fp32(backend="pytorch", described=model("a.pt", size_bytes=400_000, format="torchscript"))
+    small = evaluation(
+        LABELS, LABELS, backend="pytorch", described=model("q.pt", "uint8", "int8", 100_000, "torchscript")
+    )
+    lite = evaluation(LABELS, LABELS, backend="litert", described=model("q.tflite", "int8", "int8", 80_000, "tflite"))
+    rows = compare([fp32(), torch, small, lite]).rows
+    assert [row.reduction for row in rows] == pytest.approx([0, 0, 0.75, 0.75])
+    assert [row.framework for row in rows] == ["ONNX Runtime", "PyTorch", "PyTorch", "LiteRT"]
+
+
+def test_published_counts_only_for_the_published_images() -> None:
+    models = [fp32(), int8(range(9), "published-int8"), int8(range(9), "ort-int8")]
+    assert [row.published_correct for row in compare(models).rows] == [8719, 8558, None]
+    for data in (replace(CIFAR10, subset="first-1000"), replace(CIFAR10, dataset="demo digits")):
+        others = [replace(one, data=data) for one in models]
+        assert {row.published_correct for row in compare(others).rows} == {None}
+    keras = fp32(backend="keras", described=model("a.h5", format="keras-h5"))
+    assert compare([keras]).rows[0].published_correct is None
+    assert PUBLISHED_CORRECT["published-uint8"] == 8675
+
+
+@pytest.mark.parametrize(
+    ("quantized", "recipe", "path", "name"),
+    [
+        (True, "ort-int8", "models/x.onnx", "ort-int8"),
+        (True, None, "models/mine_q.onnx", "mine_q"),
+        (False, None, "models/resnet8.onnx", "fp32"),
+    ],
+)
+def test_name_of(quantized: bool, recipe: str | None, path: str, name: str) -> None:
+    dtype = "int8" if quantized else "float32"
+    assert name_of(evaluation("01", "01", described=model(path, dtype, dtype), recipe=recipe)) == name
+
+
+@pytest.mark.parametrize(
+    ("backend", "activations", "weights", "expected"),
+    [
+        ("onnxruntime", "float32", "float32", True),
+        ("onnxruntime", "int8", "int8", False),
+        ("onnxruntime", "uint8", "int8", False),
+        ("onnxruntime", "uint8", "uint8", True),
+        ("pytorch", "uint8", "int8", True),
+        ("litert", "int8", "int8", None),
+        ("keras", "float32", "float32", True),
+    ],
+)
+def test_portable(backend: str, activations: str, weights: str, expected: bool | None) -> None:
+    assert portable(backend, model(activations=activations, weights=weights)) is expected
+
+
+def test_no_vnni() -> None:
+    plain = replace(ENVIRONMENT, cpu=Cpu("Old CPU", ("avx2",), 4))
+    result = compare([evaluation("0", "0", environment=plain)])
+    assert (result.cpu, result.vnni) == ("Old CPU", False)
+    assert result.recommendations[0].target == "this CPU (Old CPU)"
+
+
+# --- the recommendation ---
+
+
+def choices(*candidates: Evaluation) -> tuple[str | None, str | None]:
+    here, anywhere = compare([fp32(), *candidates]).recommendations
+    return here.choice, anywhere.choice
+
+
+def test_the_more_accurate_one_wins_where_the_test_can_tell() -> None:
+    assert choices(
+        int8(range(100), "ort-uint8", 130_000, "uint8"), int8(range(106), "ort-portable", 110_000, "uint8")
+    ) == (
+        "ort-uint8",
+        "ort-uint8",
+    )  # six lost, none gained: p = 0.031
+
+
+def test_the_smaller_one_wins_where_it_cannot() -> None:
+    pair = (int8(range(100), "ort-uint8", 130_000, "uint8"), int8(range(105), "ort-portable", 110_000, "uint8"))
+    assert choices(*pair) == ("ort-portable", "ort-portable")  # five lost: p = 0.0625
+    reason = compare([fp32(), *pair]).recommendations[0].reason
+    assert "895 of 1,000 correct in 110,000 bytes" in reason
+    assert "ort-uint8 leads with 900" in reason
+    assert "20,000 bytes larger" in reason
+
+
+def test_signed_weights_are_no_choice_for_every_cpu() -> None:
+    assert choices(int8(range(90)), int8(range(110), "ort-uint8", weights="uint8")) == ("ort-int8", "ort-uint8")
+    assert choices(int8(range(90))) == ("ort-int8", None)
+
+
+def test_models_of_unknown_making_are_no_candidates() -> None:
+    assert choices(int8(range(90), None)) == (None, None)
+    assert compare([fp32()]).recommendations[0].reason == "No quantized model qualifies."
+
+
+def test_equals_in_size_and_count_go_to_the_first() -> None:
+    one, two = int8(range(100), "ort-uint8", weights="uint8"), int8(range(100), "ort-portable", weights="uint8")
+    assert choices(one, two) == ("ort-uint8", "ort-uint8")
+    assert choices(two, one) == ("ort-portable", "ort-portable")
+
+
+@PROFILE
+@given(
+    wrong=st.lists(st.tuples(st.integers(80, 160), st.integers(100, 110)), min_size=1, max_size=5),
+)
+def test_recommendation_keeps_its_rule(wrong: list[tuple[int, int]]) -> None:
+    """Whatever the candidates: the choice is a candidate, not told from the leader, and no smaller one is."""
+    models = [int8(range(count), f"r{i}", size * 1000, "uint8") for i, (count, size) in enumerate(wrong)]
+    result = compare([fp32(), *models])
+    allowed = {i: count for i, (count, _) in enumerate(wrong) if count <= 150}
+    choice = result.recommendations[0].choice
+    if not allowed:
+        assert choice is None
+        return
+    fewest = min(allowed.values())
+    close = {i for i, count in allowed.items() if count - fewest < 6}  # nested: only losses, p < 0.05 from six on
+    smallest = min(wrong[i][1] for i in close)
+    assert choice in {f"r{i}" for i in close if wrong[i][1] == smallest}
+
+
+# --- what cannot be compared ---
+
+
+def test_nothing() -> None:
+    with pytest.raises(ResultError, match="nothing to compare"):
+        compare([])
+
+
+def test_no_baseline() -> None:
+    with pytest.raises(ResultError, match=r"no baseline.*found ort-int8.*float32.*evaluate resnet8.onnx too"):
+        compare([int8(range(3))])
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "what"),
+    [
+        (replace(CIFAR10, fingerprint="e" * 64), LABELS, "data"),
+        (replace(CIFAR10, subset="first-1000"), LABELS, "images"),
+        (CIFAR10, LABELS[:-1] + "0", "labels"),
+        (CIFAR10, LABELS[:-1], "labels"),
+    ],
+)
+def test_other_images(data: object, labels: str, what: str) -> None:
+    other = evaluation(labels, labels, data=data, described=model("other.onnx"))  # type: ignore[arg-type]
+    for pair in ([fp32(), other], [other, fp32()], [fp32(), fp32(), other]):
+        with pytest.raises(ResultError, match=f"different {what}") as caught:
+            compare(pair)
+        assert "other.onnx" in str(caught.value)
+        assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"predictions": LABELS[:-1]},
+        {"predictions": ""},
+        {"predictions": "é" * 1000},
+        {"predictions": "a" * 1000},
+        {"backend": "abacus"},
+        {"overall": replace(fp32().overall, correct=901)},
+        {"overall": replace(fp32().overall, total=0)},
+    ],
+)
+def test_results_that_contradict_themselves(damage: dict[str, object]) -> None:
+    """A result file that was altered by hand, or by accident."""
+    damaged = replace(fp32(), **damage)  # type: ignore[arg-type]
+    for pair in ([damaged], [fp32(), damaged]):
+        with pytest.raises(ResultError, match=r"resnet8.onnx") as caught:
+            compare(pair)
+        assert caught.value.found
+        assert caught.value.expected
+        assert caught.value.remedy

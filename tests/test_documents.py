@@ -1,0 +1,140 @@
+"""The committed documents say what the committed results say, and name commands and options that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import typer
+
+from resnet8 import results
+from resnet8.cli import app
+from resnet8.comparison import compare
+from resnet8.documents import ANALYSIS, COMPARISON, PARITY, stale, write_comparison
+from resnet8.network import PUBLISHED_PER_CLASS
+from resnet8.pipeline import FLOAT_RESULTS, REFERENCE, REFUSED
+from resnet8.recipes import RECIPES
+from resnet8.results import Comparison, Evaluation, Parity, Quantization, load
+
+ROOT = Path(__file__).resolve().parent.parent
+REMEDY = "; run «resnet8 reproduce» and «resnet8 docs», and commit results/ and docs/"
+
+FENCE = re.compile(r"^ *```[a-z]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(
+    r"\s*(?:\$ )?(?:[A-Z0-9_]+=\S+ +)*(?:uv run +(?:--no-sync +)?)?(?:\S*python3? +-m +)?resnet8 +(?=[a-z-])(.*)"
+)
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+DOCUMENTS = sorted(
+    path.relative_to(ROOT) for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
+)
+
+
+def evaluations() -> list[Path]:
+    """The committed results in the order of the pipeline."""
+    names = [name for name in RECIPES if name not in REFUSED]
+    files = [*FLOAT_RESULTS.values(), *(f"results/{name}.json" for name in names)]
+    if (ROOT / f"results/{REFERENCE}.json").exists():
+        files.append(f"results/{REFERENCE}.json")
+    return [ROOT / file for file in files]
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    assert (ROOT / COMPARISON).is_file(), f"no {COMPARISON}{REMEDY}"
+    return load(Comparison, ROOT / COMPARISON)
+
+
+def test_the_evidence_is_complete(comparison: Comparison) -> None:
+    missing = [path.name for path in evaluations() if not path.is_file()]
+    assert not missing, f"no {missing} in results/{REMEDY}"
+    assert comparison.data.dataset == "CIFAR-10"
+    assert comparison.data.subset == "all"
+    assert load(Parity, ROOT / PARITY).passed
+
+
+def test_the_analysis_is_what_the_results_say(comparison: Comparison, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    (tmp_path / COMPARISON).unlink()
+    written = [tmp_path / path.relative_to(ROOT) for path in evaluations()]
+    write_comparison(tmp_path, written, [tmp_path / f"results/{name}.json" for name in REFUSED])
+    assert load(Comparison, tmp_path / COMPARISON) == comparison
+    for name in (COMPARISON, ANALYSIS):
+        assert (tmp_path / name).read_text() == (ROOT / name).read_text(), f"{name} is out of date{REMEDY}"
+
+
+def test_no_generated_part_is_out_of_date(comparison: Comparison) -> None:
+    assert [str(path.relative_to(ROOT)) for path in stale(ROOT)] == []
+
+
+def test_the_readme_has_the_table(comparison: Comparison) -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "<!-- comparison:begin -->" in text
+    for row in comparison.rows:
+        assert f"| {row.name} |" in text
+
+
+def test_an_altered_result_is_noticed(comparison: Comparison, tmp_path: Path) -> None:
+    for folder in ("results", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "README.md", tmp_path)
+    assert stale(tmp_path) == {}
+    readme = tmp_path / "README.md"
+    readme.write_text(readme.read_text().replace("8,719", "8,720"))
+    assert set(stale(tmp_path)) == {readme}
+
+
+def test_the_evidence_agrees_with_itself(comparison: Comparison) -> None:
+    loaded = [load(Evaluation, path) for path in evaluations()]
+    records = [load(Quantization, ROOT / f"results/{name}.json") for name in REFUSED]
+    refused = {record.recipe: record.refusal for record in records if record.refusal is not None}
+    assert compare(loaded, refused=refused, files=[path.name for path in evaluations()]) == comparison
+    for one in loaded:
+        right = results.from_digits(one.labels) == results.from_digits(one.predictions)
+        assert int(right.sum()) == one.overall.correct
+    for one in loaded[:3]:
+        assert tuple(score.correct for score in one.per_class) == PUBLISHED_PER_CLASS
+
+
+def code_lines(text: str) -> list[str]:
+    """The lines of fenced and of indented code blocks."""
+    fenced = [line for block in FENCE.findall(text) for line in block.replace("\\\n", " ").splitlines()]
+    return fenced + [line for line in FENCE.sub("", text).splitlines() if line.startswith("    ")]
+
+
+def commands(document: Path) -> list[list[str]]:
+    """The words after «resnet8» of each command line in the document's code blocks."""
+    found = []
+    for line in code_lines((ROOT / document).read_text()):
+        for part in re.split(r"&&|;", line.partition(" #")[0]):
+            match = COMMAND.match(part)
+            if match:
+                found.append(shlex.split(re.sub(r"[\[\]|]", " ", match[1])))
+    return found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_command_in_a_document_exists(document: Path) -> None:
+    for words in commands(document):
+        if words[0].startswith("-"):
+            assert words[0] in {"--help", "-h", "--version"}
+            continue
+        assert words[0] in COMMANDS, words
+        known = {option for parameter in COMMANDS[words[0]].params for option in parameter.opts} | {"--help", "-h"}
+        for word in words[1:]:
+            if word.startswith("-"):
+                assert word.partition("=")[0] in known, words
+        if "--recipe" in words and (recipe := words[words.index("--recipe") + 1]).islower():
+            assert recipe in RECIPES, words
+
+
+def test_the_readme_shows_every_command() -> None:
+    assert set(COMMANDS) <= {words[0] for words in commands(Path("README.md"))} | {"docs"}
+
+
+def test_every_file_that_a_document_links_to_is_there() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", (ROOT / document).read_text()):
+            assert ((ROOT / document).parent / target).exists(), f"{document}: {target}"

@@ -1,0 +1,87 @@
+"""The recipes: a name always means the same."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from resnet8.calibration import DRAWS
+from resnet8.errors import QuantizationError
+from resnet8.recipes import RECIPES, recipe
+
+# Name: framework, activations, weights, per channel, folded, draw, file. What the recipes are documented to be.
+GOLDEN = {
+    "published-int8": ("onnxruntime", "int8", "int8", False, False, "first", "resnet8_int8.onnx"),
+    "published-uint8": ("onnxruntime", "uint8", "uint8", False, False, "second", "resnet8_uint8.onnx"),
+    "ort-int8": ("onnxruntime", "int8", "int8", False, False, "first", "resnet8_ort-int8.onnx"),
+    "ort-uint8": ("onnxruntime", "uint8", "uint8", False, False, "first", "resnet8_ort-uint8.onnx"),
+    "ort-recommended": ("onnxruntime", "uint8", "int8", True, True, "first", "resnet8_ort-recommended.onnx"),
+    "ort-portable": ("onnxruntime", "uint8", "uint8", False, True, "first", "resnet8_ort-portable.onnx"),
+    "torch-int8": ("pytorch", "uint8", "int8", True, False, "first", "resnet8_int8.pt"),
+    "torch-uint8": ("pytorch", "uint8", "uint8", False, False, "first", "resnet8_uint8.pt"),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_name_always_means_the_same(name: str) -> None:
+    one = recipe(name)
+    assert one.name == name
+    found = (one.framework, one.activations, one.weights, one.per_channel, one.fold, one.draw, one.output)
+    assert found == GOLDEN[name]
+
+
+def test_all_are_golden_and_tell_themselves_apart() -> None:
+    assert list(RECIPES) == list(GOLDEN)
+    assert len({one.output for one in RECIPES.values()}) == len(RECIPES)
+    assert len({one.summary for one in RECIPES.values()}) == len(RECIPES)
+    assert all(one.draw in DRAWS for one in RECIPES.values())
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        recipe("ort-int8").weights = "uint8"  # type: ignore[misc]
+
+
+def test_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(QuantizationError, match=r"found int4, expected published-int8, .*torch-uint8; .*--list"):
+        recipe("int4")
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize(("samples", "seed"), [(100, 42), (100, 1), (20, 42)])
+def test_only_published_recipes_fix_their_images(name: str, samples: int, seed: int) -> None:
+    one = recipe(name)
+    assert one.published == name.startswith("published-")
+    if one.published and (samples, seed) != (100, 42):
+        with pytest.raises(
+            QuantizationError,
+            match=f"found {samples} per class, seed {seed}, expected 100 per class, seed 42; use ort-",
+        ):
+            one.require_calibration(samples, seed)
+    else:
+        one.require_calibration(samples, seed)
+
+
+def test_settings_are_what_decides_the_model() -> None:
+    common = {"activations": "uint8", "weights": "int8", "per_channel": True, "draw": "first"}
+    assert recipe("ort-recommended").settings() == {
+        **common,
+        "framework": "onnxruntime",
+        "fold": True,
+        "format": "QDQ",
+        "calibration": "MinMax",
+    }
+    assert recipe("torch-int8").settings() == {
+        **common,
+        "framework": "pytorch",
+        "fold": False,
+        "mode": "FX graph",
+        "engine": "fbgemm",
+        "calibration": "the engine's default observers",
+    }
+
+
+def test_published_and_shared_recipes_differ_at_most_in_their_images() -> None:
+    assert recipe("ort-int8").settings() == recipe("published-int8").settings()
+    assert recipe("ort-uint8").settings() == recipe("published-uint8").settings() | {"draw": "first"}

@@ -1,0 +1,301 @@
+"""Worker processes: answers, errors, progress, death and interruption."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from resnet8.errors import DataError, StorageError, WorkerError
+from resnet8.workers import Progress, Worker, Workers, no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# --- what runs in the worker ---
+
+
+def add(a: int, *, b: int = 0) -> int:
+    return a + b
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def count(total: int, progress: Progress = no_progress) -> int:
+    for done in range(1, total + 1):
+        progress(done, total)
+    return total
+
+
+def refuse(what: str) -> NoReturn:
+    raise DataError(what, found="1", expected="2", remedy="go on")
+
+
+def divide(a: int, b: int) -> float:
+    return a / b
+
+
+def die(code: int) -> NoReturn:
+    os._exit(code)
+
+
+def leave(code: int) -> NoReturn:
+    sys.exit(code)
+
+
+def kill_oneself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def talk() -> None:
+    print("by print")  # noqa: T201
+    os.write(2, b"by a native library\n")
+    ctypes.CDLL(None).puts(b"by puts")
+    ctypes.CDLL(None).fflush(None)
+    logging.getLogger("some.library").info("by logging")
+    warnings.warn("by a warning", UserWarning, stacklevel=1)
+
+
+def unsendable() -> object:
+    return threading.Lock()
+
+
+def ignores_interrupts() -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def imported(module: str) -> bool:
+    return module in sys.modules
+
+
+# --- the tests ---
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Worker]:
+    """For tests that leave it alive."""
+    worker = Worker("shared")
+    yield worker
+    worker.close()
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Worker]:
+    worker = Worker("fragile", tmp_path / "logs" / "fragile.log")
+    yield worker
+    worker.close()
+
+
+def running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_answers_from_one_other_process(shared: Worker) -> None:
+    assert shared.call(add, 2, b=3) == 5
+    assert shared.call(pid) == shared.call(pid) != os.getpid()
+
+
+def test_progress_comes_back_in_order(shared: Worker) -> None:
+    heard: list[tuple[int, int]] = []
+    assert shared.call(count, 3, progress=lambda done, total: heard.append((done, total))) == 3
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert shared.call(count, 3) == 3  # nobody listens
+
+
+def test_project_errors_come_as_they_were_raised(shared: Worker) -> None:
+    process = shared.call(pid)
+    with pytest.raises(DataError) as caught:
+        shared.call(refuse, "bad images")
+    assert str(caught.value) == "bad images: found 1, expected 2; go on"
+    assert shared.call(pid) == process  # it lives on
+
+
+def test_other_errors_become_worker_errors(shared: Worker) -> None:
+    process = shared.call(pid)
+    with pytest.raises(WorkerError, match=r"the shared process failed: found ZeroDivisionError: .*; run it with a log"):
+        shared.call(divide, 1, 0)
+    assert shared.call(divide, 1, 2) == 0.5
+    assert shared.call(pid) == process
+
+
+def test_interrupts_are_the_parents_business(shared: Worker) -> None:
+    assert shared.call(ignores_interrupts)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # not masked here
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "code"),
+    [(die, (3,), 3), (leave, (4,), 4), (kill_oneself, (), -9), (unsendable, (), 1)],
+    ids=["os._exit", "sys.exit", "SIGKILL", "unsendable"],
+)
+def test_a_death_is_reported_and_the_next_call_has_a_fresh_process(
+    worker: Worker, function: object, arguments: tuple[int, ...], code: int
+) -> None:
+    first = worker.call(pid)
+    with pytest.raises(WorkerError, match="fragile process ended without an answer") as caught:
+        worker.call(function, *arguments)  # type: ignore[arg-type]
+    assert caught.value.found == f"exit code {code}"
+    assert str(worker.log) in str(caught.value.remedy)
+    assert not running(first)
+    assert worker.call(pid) != first
+    assert worker.call(add, 1, b=1) == 2
+
+
+def test_a_process_that_died_between_two_calls(worker: Worker) -> None:
+    process = worker.call(pid)
+    os.kill(process, signal.SIGKILL)
+    with pytest.raises(WorkerError, match="exit code -9"):
+        worker.call(pid)
+    assert worker.call(add, 1) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, DataError("from the listener"), BrokenPipeError()])
+def test_an_error_in_the_progress_callback(worker: Worker, error: BaseException | type[BaseException]) -> None:
+    """The rest of the call's answers must not meet the next call: it has a fresh process."""
+    first = worker.call(pid)
+
+    def listen(done: int, total: int) -> None:
+        if done == 2:
+            raise error
+
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        worker.call(count, 5, progress=listen)
+    assert worker.call(add, 20, b=3) == 23
+    assert worker.call(pid) != first
+    assert not running(first)
+
+
+def test_arguments_that_cannot_be_sent(worker: Worker) -> None:
+    with pytest.raises(TypeError, match="pickle"):
+        worker.call(add, threading.Lock())  # type: ignore[arg-type]
+    assert worker.call(add, 1) == 1
+
+
+def test_close_ends_it_and_may_be_repeated(worker: Worker) -> None:
+    worker.close()  # not even started
+    process = worker.call(pid)
+    worker.close()
+    worker.close()
+    assert not running(process)
+    assert worker.call(pid) != process
+
+
+def test_everything_said_goes_to_the_log(worker: Worker, capfd: pytest.CaptureFixture[str]) -> None:
+    worker.call(talk)
+    with pytest.raises(DataError):
+        worker.call(refuse, "bad images")
+    with pytest.raises(WorkerError, match=r"see .*fragile\.log"):
+        worker.call(divide, 1, 0)
+    worker.close()
+    assert worker.log is not None
+    said = worker.log.read_text()
+    for words in ("by print", "by a native library", "by puts", "INFO some.library: by logging", "by a warning"):
+        assert words in said
+    assert "bad images" in said
+    assert "ZeroDivisionError" in said
+    assert "Traceback" in said
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_log_is_appended_to(tmp_path: Path) -> None:
+    log = tmp_path / "w.log"
+    log.write_text("from the run before\n")
+    worker = Worker("w", log)
+    worker.call(add, 1)
+    worker.close()
+    assert log.read_text().startswith("from the run before\n")
+    assert "add 1" in log.read_text()
+
+
+def test_without_a_log_nothing_is_said(shared: Worker, capfd: pytest.CaptureFixture[str]) -> None:
+    shared.call(talk)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("obstacle", ["folder is a file", "log is a folder"])
+def test_a_log_that_cannot_be_written(tmp_path: Path, obstacle: str) -> None:
+    log = tmp_path / "logs" / "w.log"
+    if obstacle == "folder is a file":
+        log.parent.touch()
+    else:
+        log.mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"cannot write the log .*w\.log"):
+        Worker("w", log).call(add, 1)
+
+
+def test_full_disk_for_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        Worker("w", tmp_path / "logs" / "w.log").call(add, 1)
+
+
+def test_warm_imports_ahead(worker: Worker) -> None:
+    worker.warm("colorsys")
+    assert worker.call(imported, "colorsys")
+    worker.warm("no_such_module_anywhere")  # shows when it is needed
+    assert worker.call(add, 1) == 1
+
+
+def test_workers_by_name(tmp_path: Path) -> None:
+    with Workers(tmp_path / "logs") as workers:
+        assert workers["a"] is workers["a"] is not workers["b"]
+        processes = [workers[name].call(pid) for name in "ab"]
+        assert processes[0] != processes[1]
+        assert not list(tmp_path.rglob("c.log"))
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == ["a.log", "b.log"]
+    assert not any(map(running, processes))
+
+
+def test_workers_end_with_an_error_too() -> None:
+    processes = []
+    with pytest.raises(KeyboardInterrupt), Workers() as workers:  # noqa: PT012
+        processes.append(workers["a"].call(pid))
+        raise KeyboardInterrupt
+    assert not running(processes[0])
+
+
+def test_interrupt_of_the_whole_group(tmp_path: Path) -> None:
+    """Ctrl-C as a terminal sends it, to parent and worker, in the middle of a call: all end, only the parent speaks."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, sys, time\n"
+        "from resnet8.workers import Workers\n"
+        "def wait(progress):\n"
+        "    progress(os.getpid(), int(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])))\n"
+        "    time.sleep(600)\n"
+        "def interrupt(process, deaf):\n"
+        "    print(process, deaf, flush=True)\n"
+        "    os.killpg(0, signal.SIGINT)\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        with Workers() as workers:\n"
+        "            workers['w'].call(wait, progress=interrupt)\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit(130)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, start_new_session=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+    process, deaf = map(int, done.stdout.split())
+    assert not running(process)
+    assert deaf  # the first worker of a program too
