@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resnet8.workers import Progress
 
 WIDE = 180
-"""Columns for output that is no terminal: a table in a file or a pipe is not folded."""
+"""Columns of the tables, at least: none is left out or cut, whatever the terminal or pipe."""
 
 DataDir = Annotated[
     Path | None,
@@ -38,11 +38,16 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the result here
 
 
 def console(*, err: bool = False) -> Console:
-    """Standard output, or error; wide where it is no terminal."""
+    """Standard output, or error; wide but for progress bars on a terminal, which must fit it.
+
+    A narrow terminal wraps the lines of a wide table; rich would leave out columns and cut numbers.
+    """
     from rich.console import Console
 
     plain = Console(stderr=err, highlight=False)
-    return plain if plain.is_terminal else Console(stderr=err, highlight=False, width=WIDE)
+    if err and plain.is_terminal:
+        return plain
+    return Console(stderr=err, highlight=False, width=max(plain.width, WIDE))
 
 
 def show(content: RenderableType) -> None:
