@@ -71,17 +71,6 @@ def convert_pytorch(
     )
 
 
-def _evaluate(model: Path, data_dir: Path | None, max_samples: int | None, output_json: Path | None) -> None:
-    evaluate_command.run(
-        model,
-        resolve(data_dir, demo=False),
-        subset=None,
-        max_samples=max_samples,
-        json=output_json,
-        predictions=None,
-    )
-
-
 def evaluate(
     positional_model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="The model file.")] = None,
     positional_data: Annotated[Path | None, typer.Argument(metavar="DATA_DIR", help="CIFAR-10's folder.")] = None,
@@ -92,7 +81,12 @@ def evaluate(
 ) -> None:
     """Measure top-1 accuracy, overall and by class."""
     data = _one(positional_data, data_dir, Path()) if positional_data or data_dir else None
-    _evaluate(_one(positional_model, model, ONNX_MODEL), data, max_samples, output_json)
+    evaluate_command.run(
+        _one(positional_model, model, ONNX_MODEL),
+        resolve(data, demo=False),
+        max_samples=max_samples,
+        json=output_json,
+    )
 
 
 def evaluate_pytorch(
