@@ -23,7 +23,12 @@ MAX_DROP_POINTS = 5.0
 SIGNIFICANCE = 0.05
 CONFIDENCE = 0.95
 
-FRAMEWORKS = {"keras": "Keras", "onnxruntime": "ONNX Runtime", "pytorch": "PyTorch", "litert": "LiteRT"}
+FRAMEWORKS = {"keras": "Keras", "onnxruntime": "ONNX Runtime", "pytorch": "PyTorch", "litert": "LiteRT"} | {
+    "integer": "integer engine",
+    "emulated-avx2": "ONNX Runtime (emulated, no VNNI)",
+}
+_MEASURED = ("onnxruntime", "pytorch", "litert")
+"""The runtimes whose results are those of a framework's own quantized kernels."""
 
 FP32 = "fp32"
 
@@ -184,7 +189,7 @@ def _row(
     interval = stats.binomtest(one.overall.correct, one.overall.total).proportion_ci(CONFIDENCE, method="wilson")
     # A file shrinks against its own framework's float file where there is one.
     sized = next((item for item in floats if item.backend == one.backend), baseline)
-    published = one.data.dataset == "CIFAR-10" and one.data.subset == "all" and one.backend != "keras"
+    published = one.data.dataset == "CIFAR-10" and one.data.subset == "all" and one.backend in _MEASURED
     name = name_of(one)
     return ComparisonRow(
         file=file,
@@ -204,7 +209,7 @@ def _row(
         images_per_second=one.images_per_second,
         published_correct=PUBLISHED_CORRECT.get(name) if published else None,
         portable=portable(one.backend, one.model),
-        candidate=one.quantization is not None and -delta <= max_drop_points,
+        candidate=one.quantization is not None and one.backend in _MEASURED and -delta <= max_drop_points,
     )
 
 

@@ -45,6 +45,7 @@ def evaluate(
     max_samples: int | None = None,
     batch_size: int = DEFAULT_BATCH,
     progress: Progress = no_progress,
+    opener: Callable[[Path, bytes], Predictor] | None = None,
 ) -> Evaluation:
     """Top-1 of a model file on CIFAR-10's test images.
 
@@ -55,12 +56,13 @@ def evaluate(
         max_samples: Only the first so many images.
         batch_size: Images fed at once.
         progress: Called after each batch.
+        opener: Opens the file in another runtime than its content calls for (:func:`resnet8.runtimes.open_model`).
 
     Raises:
         DataError: for unusable data or an empty choice of images.
         ModelError: for an unusable model.
     """
-    predictor = open_model(model)
+    predictor = open_model(model, opener)
     split = choose(read_split(data_dir, "test"), subset, max_samples)
     evaluation, _ = evaluate_split(predictor, split, batch_size, progress)
     return evaluation
@@ -124,6 +126,7 @@ def evaluate_split(
         quantization=_record(predictor),
         environment=environment.current(),
         created=results.now(),
+        requantization=predictor.requantization,
     )
     return evaluation, probabilities
 

@@ -11,7 +11,7 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Literal[1] = 1
 
-_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+"""Unknown fields are an error; every result's ``__pydantic_config__``."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Quantization:
     created: str
     kind: Literal["quantization"] = "quantization"
     schema_version: Literal[1] = SCHEMA_VERSION
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,9 @@ class Evaluation:
     """Top-1 of one model in one runtime on one set of images.
 
     Attributes:
-        backend: The runtime: ``keras``, ``onnxruntime``, ``pytorch`` or ``litert``.
+        backend: The runtime: ``keras``, ``onnxruntime``, ``pytorch``, ``litert``, ``integer`` (this package's engine),
+        or
+            ``emulated-avx2`` (what ONNX Runtime computes on an x86 CPU without VNNI, emulated).
         model: The file.
         data: The images.
         overall: Top-1 on all of them.
@@ -170,6 +173,7 @@ class Evaluation:
         run_seconds: Wall time inside the runtime.
         images_per_second: Images over ``run_seconds``.
         quantization: How the model was quantized, where a record beside the file says so; else none.
+        requantization: How the integer engine brought accumulators to codes; none in other runtimes.
     """
 
     backend: str
@@ -190,9 +194,10 @@ class Evaluation:
     quantization: Quantization | None
     environment: Environment
     created: str
+    requantization: str | None = None
     kind: Literal["evaluation"] = "evaluation"
     schema_version: Literal[1] = SCHEMA_VERSION
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -263,7 +268,7 @@ class Parity:
     created: str
     kind: Literal["parity"] = "parity"
     schema_version: Literal[1] = SCHEMA_VERSION
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -334,10 +339,317 @@ class Comparison:
     vnni: bool
     kind: Literal["comparison"] = "comparison"
     schema_version: Literal[1] = SCHEMA_VERSION
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
 
-Result = TypeVar("Result", Quantization, Evaluation, Parity, Comparison)
+@dataclass(frozen=True)
+class LayerAgreement:
+    """One layer of a quantized network, in the integer engine and in ONNX Runtime, fed with the same codes.
+
+    Attributes:
+        layer: Its name.
+        operator: ``conv``, ``dense``, ``mul``, ``add``, ``average-pool`` or ``rescale``.
+        kernel: How ONNX Runtime computes it: ``integer``, or ``float`` between DequantizeLinear and QuantizeLinear.
+        codes: How many were compared.
+        differing: How many differ.
+        causes: How many differ by each cause (:mod:`resnet8.audit.agreement`).
+        largest_difference: In code steps.
+    """
+
+    layer: str
+    operator: str
+    kernel: str
+    codes: int
+    differing: int
+    causes: dict[str, int]
+    largest_difference: int
+
+
+@dataclass(frozen=True)
+class PredictionDifference:
+    """An image that engine and ONNX Runtime classify differently.
+
+    Attributes:
+        image: Its index in the split.
+        engine: Class by the engine.
+        ort: Class by ONNX Runtime.
+        layer: The first layer where a code of this image differs; ``logits`` where none does.
+        cause: Of that difference.
+        tie: Whether ONNX Runtime's two greatest logits are one code.
+    """
+
+    image: int
+    engine: int
+    ort: int
+    layer: str
+    cause: str
+    tie: bool
+
+
+@dataclass(frozen=True)
+class GraphAgreement:
+    """Engine and ONNX Runtime on one form of the graph.
+
+    Attributes:
+        graph: ``optimized`` or ``as in the file``.
+        integer_layers: Layers that ONNX Runtime computes with integer kernels.
+        engine_correct: Images right in the engine, every layer fed with the engine's own codes.
+        ort_correct: Images right in ONNX Runtime.
+    """
+
+    graph: str
+    integer_layers: int
+    engine_correct: int
+    ort_correct: int
+    layers: tuple[LayerAgreement, ...]
+    prediction_differences: tuple[PredictionDifference, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The integer engine against ONNX Runtime, layer by layer."""
+
+    model: ModelDescription
+    data: DataSource
+    images: int
+    graphs: tuple[GraphAgreement, ...]
+    environment: Environment
+    created: str
+    kind: Literal["agreement"] = "agreement"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class RequantizationRow:
+    """One way to requantize, against float32 multipliers rounded half to even.
+
+    Attributes:
+        multiplier: How multipliers are held (:data:`resnet8.variants.Multiplier`).
+        rounding: How products are rounded (:data:`resnet8.variants.Rounding`).
+        codes: Codes compared with every layer fed the same codes in both, on the first ``isolated_images``.
+        changed: How many of them differ.
+        largest_difference: In code steps (LSB).
+        changed_logits: Logits that differ, each variant fed with its own codes from the input on, on all images.
+        changed_predictions: Images whose predicted class differs.
+        overall: Top-1.
+    """
+
+    multiplier: str
+    rounding: str
+    codes: int
+    changed: int
+    largest_difference: int
+    changed_logits: int
+    changed_predictions: int
+    overall: Score
+
+
+@dataclass(frozen=True)
+class RequantizationStudy:
+    """What each way to requantize changes."""
+
+    model: ModelDescription
+    data: DataSource
+    images: int
+    isolated_images: int
+    rows: tuple[RequantizationRow, ...]
+    environment: Environment
+    created: str
+    kind: Literal["requantization"] = "requantization"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class AccumulatorRow:
+    """The accumulator of one layer: ``sum((x - zero_x) * (w - zero_w)) + bias``.
+
+    Attributes:
+        layer: Its name.
+        operator: ``conv`` or ``dense``.
+        depth: Products in each sum.
+        observed: Least and greatest, over the images and all channels.
+        worst_case: Least and greatest that any codes of the input's type can give with these weights.
+        observed_bits: Width of the two's complement number that holds ``observed``.
+        safe_bits: Likewise ``worst_case``: the least width that is safe for every input.
+    """
+
+    layer: str
+    operator: str
+    depth: int
+    observed: tuple[int, int]
+    worst_case: tuple[int, int]
+    observed_bits: int
+    safe_bits: int
+
+
+@dataclass(frozen=True)
+class WidthRow:
+    """What a narrower accumulator does.
+
+    Attributes:
+        bits: Its width, in every layer.
+        overflow: ``wrap`` (the low bits are kept) or ``saturate`` (of the whole sum, at its end).
+        layers: Layers whose sums leave that width on these images.
+        overall: Top-1.
+    """
+
+    bits: int
+    overflow: str
+    layers: tuple[str, ...]
+    overall: Score
+
+
+@dataclass(frozen=True)
+class AccumulatorAudit:
+    """How wide accumulators are, and how wide they must be."""
+
+    model: ModelDescription
+    data: DataSource
+    images: int
+    layers: tuple[AccumulatorRow, ...]
+    exact: Score
+    widths: tuple[WidthRow, ...]
+    environment: Environment
+    created: str
+    kind: Literal["accumulators"] = "accumulators"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
+class GridRange:
+    """Scale and zero point of a tensor; least and greatest where each channel has its own."""
+
+    dtype: str
+    scales: tuple[float, float]
+    zero_points: tuple[int, int]
+    channels: int | None
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """The parameters of one integer layer.
+
+    Attributes:
+        layer: Its name.
+        operator: ``conv``, ``dense``, ``mul``, ``bias-add``, ``residual-add``, ``average-pool`` or ``rescale``.
+        reads: Activations it reads.
+        writes: The activation it writes.
+        output_shape: NHWC without the batch axis.
+        weight_shape: (kernel rows, kernel columns, channels in, channels out).
+        inputs: GridRange of each input.
+        weights: GridRange of the weights, or of the constant factor.
+        bias: Whether there is one; none where there cannot be.
+        output: GridRange of the output.
+        multipliers: Real multipliers, least and greatest of the channels; two for a sum.
+        fixed_multipliers: The same as 32-bit integers.
+        shifts: And how far their products are shifted to the right.
+        parameters: Where each parameter lives: role to initializer.
+    """
+
+    layer: str
+    operator: str
+    reads: tuple[str, ...]
+    writes: str
+    output_shape: tuple[int, ...]
+    weight_shape: tuple[int, ...] | None
+    inputs: tuple[GridRange, ...]
+    weights: GridRange | None
+    bias: bool | None
+    output: GridRange
+    multipliers: tuple[tuple[float, float], ...]
+    fixed_multipliers: tuple[tuple[int, int], ...]
+    shifts: tuple[tuple[int, int], ...]
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PixelExample:
+    """A pixel of the input and its code."""
+
+    row: int
+    column: int
+    channel: int
+    real: float
+    code: int
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of a sum, less the zero points: ``a * b``, or ``a`` alone."""
+
+    a: int
+    b: int | None
+
+
+@dataclass(frozen=True)
+class WorkedExample:
+    """One output code, step by step.
+
+    Attributes:
+        layer: Its layer.
+        operator: As in :class:`LayerFacts`.
+        at: Row, column, channel of the output.
+        terms: What is summed up; the two addends of a sum.
+        bias: What is added to it.
+        accumulator: The sum; none for a sum of two tensors, which are multiplied first.
+        multipliers: Real multipliers of this channel.
+        fixed_multipliers: As 32-bit integers.
+        shift: To the right.
+        before_rounding: The exact value, in code steps.
+        zero_point: Added after rounding.
+        code: The result with float32 multipliers.
+        code_fixed: The result with 32-bit fixed point.
+    """
+
+    layer: str
+    operator: str
+    at: tuple[int, ...]
+    terms: tuple[Term, ...]
+    bias: int | None
+    accumulator: int | None
+    multipliers: tuple[float, ...]
+    fixed_multipliers: tuple[int, ...]
+    shift: int
+    before_rounding: float
+    zero_point: int
+    code: int
+    code_fixed: int
+
+
+@dataclass(frozen=True)
+class WorkedArithmetic:
+    """A model's arithmetic in numbers."""
+
+    model: ModelDescription
+    data: DataSource
+    image: int
+    input: GridRange
+    pixels: tuple[PixelExample, ...]
+    layers: tuple[LayerFacts, ...]
+    examples: tuple[WorkedExample, ...]
+    environment: Environment
+    created: str
+    kind: Literal["worked"] = "worked"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = STRICT
+
+
+class AnyResult(Protocol):
+    """A frozen dataclass that says what it is, and in which version of its schema."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the kind of result."""
+
+    @property
+    def schema_version(self) -> int:
+        """Version of the schema."""
+
+
+Result = TypeVar("Result", bound=AnyResult)
 
 
 def sha256(content: bytes) -> str:
@@ -360,7 +672,7 @@ def from_digits(text: str) -> NDArray[np.int64]:
     return np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - ord("0")
 
 
-def to_json(result: Quantization | Evaluation | Parity | Comparison) -> str:
+def to_json(result: AnyResult) -> str:
     """The result as indented JSON; lists of plain numbers or words stay on one line."""
     return _layout(TypeAdapter(type(result)).dump_python(result, mode="json")) + "\n"
 
@@ -391,7 +703,7 @@ def from_json(kind: type[Result], text: str | bytes, source: str) -> Result:
     return result
 
 
-def save(result: Quantization | Evaluation | Parity | Comparison, path: Path) -> None:
+def save(result: AnyResult, path: Path) -> None:
     """Write the result to ``path`` as JSON, whole or not at all.
 
     Raises:

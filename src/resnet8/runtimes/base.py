@@ -6,13 +6,14 @@ import importlib
 import io
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from resnet8.errors import ModelError, Resnet8Error, missing_extra
 from resnet8.files import read_bytes
 from resnet8.network import CLASSES, IMAGE_SHAPE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -28,11 +29,13 @@ class Predictor(Protocol):
         backend: Name of the runtime.
         model: What the file is.
         threads: How many threads may call :meth:`probabilities` at once.
+        requantization: How the integer engine requantizes (:class:`resnet8.qparams.Requantization`); none elsewhere.
     """
 
     backend: str
     model: ModelDescription
     threads: int
+    requantization: str | None
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities, float32 (N, 10), of ``images``, float32 (N, 32, 32, 3), raw pixels 0 to 255."""
@@ -89,8 +92,13 @@ def identify(path: Path, content: bytes) -> Runtime:
     raise _unknown(path, f"{len(content):,} bytes beginning with {content[:8]!r}" if content else "an empty file")
 
 
-def open_model(path: Path) -> Predictor:
-    """Open a model file in the runtime that its content calls for.
+def open_model(path: Path, opener: Callable[[Path, bytes], Predictor] | None = None) -> Predictor:
+    """Open a model file.
+
+    Args:
+        path: The file.
+        opener: What makes a predictor of the file's name and content; without one, the runtime that the content calls
+        for.
 
     Raises:
         StorageError: when the file cannot be read.
@@ -99,18 +107,24 @@ def open_model(path: Path) -> Predictor:
     """
     content = read_bytes(path)
     runtime = identify(path, content)
+    if opener is not None:
+        return _opened(path, content, opener, runtime.label)
     try:
         importlib.import_module(runtime.package)
     except ImportError as error:
         raise missing_extra(runtime.package, runtime.extra) from error
     module = importlib.import_module(f"resnet8.runtimes.{runtime.backend}")
+    return _opened(path, content, module.open_content, runtime.label)
+
+
+def _opened(path: Path, content: bytes, opener: Callable[[Path, bytes], Predictor], label: str) -> Predictor:
     try:
-        return cast("Predictor", module.open_content(path, content))
+        return opener(path, content)
     except Resnet8Error:
         raise
     except Exception as error:
         raise ModelError(
-            f"{path} cannot be opened by {runtime.label}",
+            f"{path} cannot be opened by {label}",
             found=f"{type(error).__name__}: {error!s:.200}",
             expected="a complete model file",
             remedy="it is damaged or of another version; make it again",

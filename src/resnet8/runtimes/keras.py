@@ -28,6 +28,7 @@ class KerasPredictor:
     """A Keras model (see :class:`resnet8.runtimes.base.Predictor`); TensorFlow divides the work itself."""
 
     backend = "keras"
+    requantization = None
     threads = 1
 
     def __init__(self, model: ModelDescription, network: keras.Model) -> None:

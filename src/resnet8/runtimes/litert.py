@@ -26,6 +26,7 @@ class LiteRtPredictor:
     """
 
     backend = "litert"
+    requantization = None
     threads = 1
 
     def __init__(self, model: ModelDescription, interpreter: Interpreter) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnxruntime
@@ -11,15 +13,18 @@ from onnx import TensorProto
 
 from resnet8.environment import cpu
 from resnet8.errors import ModelError
+from resnet8.files import read_bytes
+from resnet8.integer.extract import extract
 from resnet8.network import MAX_READABLE_IR_VERSION, MAX_READABLE_OPSET
+from resnet8.qparams import storage
 from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import NDArray
+
+    from resnet8.integer.program import Activation, Program
 
 _TYPES = {TensorProto.FLOAT: "float32", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
 _WEIGHT_INPUT = {"Conv": 1, "MatMul": 1, "Gemm": 1, "QLinearConv": 3, "QLinearMatMul": 3}
@@ -33,6 +38,7 @@ class OrtPredictor:
     """
 
     backend = "onnxruntime"
+    requantization = None
 
     def __init__(self, model: ModelDescription, session: onnxruntime.InferenceSession) -> None:
         self.model = model
@@ -81,9 +87,15 @@ def parse(path: Path, content: bytes) -> onnx.ModelProto:
 
 
 def shapes(model: onnx.ModelProto) -> tuple[tuple[int | str, ...], tuple[int | str, ...]]:
-    """Shape of the first input that is no initializer, and of the first output; named axes as their names."""
+    """Shape of the first input that is no initializer, and of the first output; named axes as their names.
+
+    Raises:
+        ModelError: when there is no input.
+    """
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initializers]
+    if not inputs:
+        raise ModelError("the graph has no input", found="constants only", expected="an input (batch, 32, 32, 3)")
 
     def shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
         dims = value.type.tensor_type.shape.dim
@@ -117,8 +129,8 @@ def _one(types: set[str]) -> str:
     return "float32" if not types else types.pop() if len(types) == 1 else "mixed"
 
 
-def open_content(path: Path, content: bytes) -> OrtPredictor:
-    """Open the ONNX model in ``content``.
+def read(path: Path, content: bytes) -> onnx.ModelProto:
+    """The ONNX model in ``content``, a ResNet8 by its shapes.
 
     Raises:
         ModelError: when it is damaged or no ResNet8.
@@ -126,12 +138,24 @@ def open_content(path: Path, content: bytes) -> OrtPredictor:
     model = parse(path, content)
     inputs, outputs = shapes(model)
     require_shapes(path, inputs[1:], outputs[1:])
+    return model
+
+
+def open_content(path: Path, content: bytes) -> OrtPredictor:
+    """Open the ONNX model in ``content``.
+
+    Raises:
+        ModelError: when it is damaged or no ResNet8.
+    """
+    model = read(path, content)
+    session = onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
+    return OrtPredictor(describe(path, content, model), session)
+
+
+def describe(path: Path, content: bytes, model: onnx.ModelProto) -> ModelDescription:
+    """What the file with this ``content``, parsed as ``model``, is."""
     activations, weights = dtypes(model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    description = ModelDescription(
+    return ModelDescription(
         path=str(path),
         sha256=sha256(content),
         size_bytes=len(content),
@@ -139,4 +163,66 @@ def open_content(path: Path, content: bytes) -> OrtPredictor:
         activations=activations,
         weights=weights,
     )
-    return OrtPredictor(description, session)
+
+
+def optimized(content: bytes) -> onnx.ModelProto:
+    """The graph that ONNX Runtime really runs: fused, rearranged, with operators of its own domain."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options()
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnx.load_model_from_string(read_bytes(Path(options.optimized_model_filepath)))
+
+
+class Trace:
+    """A quantized model that shows the codes of every activation.
+
+    Attributes:
+        program: The integer program of the graph that runs; ``kernel`` of each layer says how it is computed.
+
+    Args:
+        path: Names the file in errors.
+        content: The ONNX file.
+        optimize: Run the graph as ONNX Runtime optimizes it, else node by node as it stands in the file.
+
+    Raises:
+        ModelError: as :func:`resnet8.integer.extract.extract`.
+    """
+
+    def __init__(self, path: Path, content: bytes, *, optimize: bool) -> None:
+        model = optimized(content) if optimize else parse(path, content)
+        self.program: Program = extract(model, str(path))
+        self._activations = tuple(self.program.activations.values())
+        known = {value.name for value in model.graph.output}
+        for activation in self._activations:
+            if activation.name not in known:
+                code_type = onnx.helper.np_dtype_to_tensor_dtype(storage(activation.params.dtype))
+                model.graph.output.append(onnx.helper.make_tensor_value_info(activation.name, code_type, None))
+        options = _options()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is done already
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self._output = model.graph.output[0].name
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+        """Probabilities, and the codes of every activation by name, (N, *shape), NHWC."""
+        names = [activation.name for activation in self._activations]
+        probabilities, *codes = self._session.run([self._output, *names], {self._input: images})
+        return probabilities, {
+            activation.name: _channels_last(value, activation)
+            for activation, value in zip(self._activations, codes, strict=True)
+        }
+
+
+def _channels_last(codes: NDArray[Any], activation: Activation) -> NDArray[Any]:
+    codes = codes.transpose(0, 2, 3, 1) if activation.nchw and codes.ndim == 4 else codes
+    return codes.reshape(len(codes), *activation.shape)
+
+
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return options

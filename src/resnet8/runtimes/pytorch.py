@@ -33,20 +33,24 @@ class TorchPredictor:
     """A TorchScript model (see :class:`resnet8.runtimes.base.Predictor`).
 
     Torch is set to one thread per call, process-wide, and called from one thread per CPU.
+
+    Attributes:
+        module: The module; frozen, unless it is quantized.
     """
 
     backend = "pytorch"
+    requantization = None
 
     def __init__(self, model: ModelDescription, module: torch.jit.ScriptModule) -> None:
         self.model = model
         self.threads = cpu().logical_cpus
-        self._module = module
+        self.module = module
         torch.set_num_threads(1)
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities, float32 (N, 10)."""
         with torch.inference_mode():
-            output: NDArray[np.float32] = self._module(torch.from_numpy(images)).numpy()
+            output: NDArray[np.float32] = self.module(torch.from_numpy(images)).numpy()
         return output
 
 

@@ -1,0 +1,332 @@
+"""Executes an integer program, exactly.
+
+Accumulators are integers throughout. They are computed by a float matrix product only where a bound proves it exact:
+every partial sum of products, in any order, stays within the whole numbers that the float type represents without
+rounding (2**24 for float32, 2**53 for float64), because ``max|x - zero_x| * sum|w - zero_w|`` does.
+
+With a ``float32`` multiplier the engine repeats, step by step, what ONNX Runtime's kernels for x86 compute in float32
+(facts from its sources, core/mlas/lib: quantize.cpp, qladd.cpp, qlmul.cpp, qlgavgpool.cpp; checked by agreement):
+
+* QLinearConv, QLinearMatMul, QGemm: ``round(float(accumulator) * M) + zero``, ``M = scale_x * scale_w / scale_out``.
+* QLinearMul: ``round(float(accumulator) * M + zero)``: an odd zero point turns ties the other way.
+* QLinearAdd: ``round(a * M_a + (b * M_b + fixed))``, fused multiply-adds,
+  ``fixed = zero - (M_a * zero_a + M_b * zero_b)``.
+* QLinearAveragePool over the whole map: ``round(float(accumulator) * M) + zero``,
+  ``M = scale_x / (scale_out * count)``.
+* DequantizeLinear, float operator, QuantizeLinear: those operators, one after the other.
+
+With any fixed-point multiplier the data path is int64 only.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from resnet8.integer.program import Activation, AveragePool, Constant, Product, Sum, Weighted
+from resnet8.qparams import (
+    FixedPoint,
+    Requantization,
+    dequantize,
+    fixed_point,
+    fixed_point_pair,
+    quantize,
+    round_real,
+    round_shift,
+    saturate,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from resnet8.integer.program import AnyLayer, Program
+    from resnet8.qparams import Rounding
+
+EXACT_FLOAT32 = 2**24
+EXACT_FLOAT64 = 2**53
+
+_f32 = np.float32
+
+
+class Accumulate(Protocol):
+    """The accumulators of a weighted layer: from codes (N, H, W, C) to int64 or exact float (N, rows, columns, out)."""
+
+    def __call__(self, layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
+        """Whole numbers, in whatever type holds them."""
+
+
+def product_bound(layer: Weighted) -> int:
+    """``max|x - zero_x| * sum|w - zero_w|``, the largest over the output channels, plus the largest ``|bias|``."""
+    largest = max(abs(value) for value in layer.x.codes_from_zero)
+    return int(largest * np.abs(layer.matrix).sum(axis=0).max() + np.abs(layer.bias.astype(np.int64)).max())
+
+
+def patches(codes: NDArray[Any], layer: Weighted, dtype: Any, offset: int) -> NDArray[Any]:
+    """The input of each output position as a row: im2col, depth in the order kernel row, kernel column, channel.
+
+    Args:
+        codes: (N, H, W, C).
+        layer: Whose geometry is used; padding has the zero point's code.
+        dtype: Of the result.
+        offset: Subtracted from each code.
+
+    Returns:
+        (N * rows * columns, depth).
+    """
+    count, height, width, channels = codes.shape
+    kernel_rows, kernel_columns = layer.weights.shape[:2]
+    top, left, bottom, right = layer.pads
+    padded = np.full((count, height + top + bottom, width + left + right, channels), layer.x.zero_point - offset, dtype)
+    np.subtract(codes, offset, out=padded[:, top : top + height, left : left + width], dtype=dtype, casting="unsafe")
+    rows, columns = layer.output.shape[:2] if len(layer.output.shape) == 3 else (1, 1)
+    down, across = layer.strides
+    if (kernel_rows, kernel_columns) == (1, 1):
+        return np.ascontiguousarray(padded[:, : rows * down : down, : columns * across : across]).reshape(-1, channels)
+    # The columns and channels of one kernel row lie side by side in memory: one run of numbers for each kernel row.
+    image, line, pixel, _ = padded.strides
+    windows = as_strided(
+        padded,
+        (count, rows, columns, kernel_rows, kernel_columns * channels),
+        (image, down * line, across * pixel, line, padded.itemsize),
+        writeable=False,
+    )
+    return windows.reshape(count * rows * columns, -1)
+
+
+def accumulate(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
+    """``sum((x - zero_x) * (w - zero_w)) + bias``, exact whole numbers in float32, float64 or int64, by the bound.
+
+    Args:
+        layer: The layer.
+        codes: (N, H, W, C) or (N, C).
+
+    Returns:
+        (N, *output shape).
+    """
+    bound = product_bound(layer)
+    dtype: Any = _f32 if bound <= EXACT_FLOAT32 else np.float64 if bound <= EXACT_FLOAT64 else np.int64
+    maps = codes.reshape(len(codes), *layer.map_shape)
+    product: NDArray[Any] = patches(maps, layer, dtype, layer.x.zero_point) @ layer.matrix.astype(dtype)
+    product += layer.bias.astype(dtype)
+    return product.reshape(len(codes), *layer.output.shape)
+
+
+def run(
+    program: Program,
+    codes: NDArray[Any],
+    requantization: Requantization = Requantization(),  # noqa: B008 - frozen
+    accumulators: Accumulate = accumulate,
+    watch: Callable[[AnyLayer, NDArray[Any]], None] | None = None,
+) -> NDArray[Any]:
+    """The codes of the logits, (N, classes).
+
+    Args:
+        program: What to compute.
+        codes: Of the input, (N, 32, 32, 3) in the input's type (:func:`input_codes`).
+        requantization: How accumulators become codes.
+        accumulators: How convolution and dense layers add up; :func:`accumulate` does so exactly.
+        watch: Shown each layer and the codes it wrote, NHWC.
+    """
+    last = {name: layer for layer in program.layers for name in layer.inputs}
+    values = {program.input.name: codes}
+    for layer in program.layers:
+        values[layer.output.name] = step(layer, values, requantization, accumulators)
+        if watch is not None:
+            watch(layer, values[layer.output.name])
+        for name in layer.inputs:
+            if last[name] is layer and name != program.logits.name:
+                values.pop(name, None)
+    return values[program.logits.name].reshape(len(codes), -1)
+
+
+def step(
+    layer: AnyLayer,
+    values: Mapping[str, NDArray[Any]],
+    requantization: Requantization = Requantization(),  # noqa: B008 - frozen
+    accumulators: Accumulate = accumulate,
+) -> NDArray[Any]:
+    """The codes that one layer writes, (N, *output shape), from the codes of its inputs by name."""
+    read = {name: values[name] for name in layer.inputs}
+    if requantization.multiplier != "float32":
+        whole = _fixed(layer, read, requantization, accumulators)
+    elif layer.kernel == "float":
+        return _dequantized(layer, read, requantization.rounding, accumulators)
+    else:
+        whole = _float32(layer, read, requantization.rounding, accumulators)
+    return saturate(whole, layer.output.params.dtype, layer.lowest)
+
+
+def input_codes(program: Program, images: NDArray[Any]) -> NDArray[Any]:
+    """The codes of pixels, (N, 32, 32, 3), any number type, by the input's QuantizeLinear."""
+    return quantize(images, program.input.params)
+
+
+def probabilities(program: Program, logits: NDArray[Any]) -> NDArray[np.float32]:
+    """Class probabilities, float32 (N, classes), of the codes of the logits: the graph's last, float part.
+
+    Dequantize; softmax where the program has one; on the grid of the quantized softmax where it has that.
+    """
+    real = dequantize(logits, program.logits.params)
+    if not program.softmax:
+        return real
+    exponential = np.exp(real - real.max(axis=1, keepdims=True))
+    result: NDArray[np.float32] = exponential / exponential.sum(axis=1, keepdims=True)
+    if program.probabilities is not None:
+        result = dequantize(quantize(result, program.probabilities), program.probabilities)
+    return result
+
+
+def from_zero(activation: Activation | Constant, codes: NDArray[Any], dtype: Any = np.int64) -> NDArray[Any]:
+    """``code - zero_point`` in ``dtype``."""
+    result: NDArray[Any] = codes.astype(dtype)
+    result -= dtype(activation.zero_point)
+    return result
+
+
+# Fixed point: int64 only
+
+
+def multipliers(layer: AnyLayer, requantization: Requantization) -> tuple[FixedPoint, ...]:
+    """The fixed-point multipliers of a layer: one, or two with one shift for a sum."""
+    if isinstance(layer, Sum):
+        return fixed_point_pair(layer.real_multipliers, requantization.multiplier)
+    return (fixed_point(layer.real_multiplier, requantization.multiplier),)
+
+
+def integer_accumulator(
+    layer: AnyLayer, read: Mapping[str, NDArray[Any]], accumulators: Accumulate = accumulate
+) -> NDArray[np.int64]:
+    """What is requantized, int64 (N, *output shape); for a sum there is none.
+
+    Raises:
+        TypeError: for a sum.
+    """
+    if isinstance(layer, Sum):
+        raise TypeError("a sum has two addends")
+    if isinstance(layer, Weighted):
+        return accumulators(layer, read[layer.x.name]).astype(np.int64)
+    codes: NDArray[np.int64] = from_zero(layer.x, _maps(layer.x, read))
+    if isinstance(layer, Product):
+        return codes * layer.factor
+    return codes.sum(axis=(1, 2), keepdims=True) if isinstance(layer, AveragePool) else codes
+
+
+def addends(layer: Sum, read: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``a - zero_a`` and ``b - zero_b``, int64."""
+    b = layer.b.codes if isinstance(layer.b, Constant) else _maps(layer.b, read)
+    return from_zero(layer.a, _maps(layer.a, read)), from_zero(layer.b, b)
+
+
+def _fixed(
+    layer: AnyLayer, read: Mapping[str, NDArray[Any]], requantization: Requantization, accumulators: Accumulate
+) -> NDArray[np.int64]:
+    if isinstance(layer, Sum):
+        (a, b), (one, other) = addends(layer, read), multipliers(layer, requantization)
+        total = a * one.multiplier + b * other.multiplier
+        return round_shift(total, one.shift, requantization.rounding) + layer.output.zero_point
+    (factor,) = multipliers(layer, requantization)
+    total = integer_accumulator(layer, read, accumulators) * factor.multiplier
+    return round_shift(total, factor.shift, requantization.rounding) + layer.output.zero_point
+
+
+# Float multipliers, as ONNX Runtime's quantized kernels
+
+
+def float_multiplier(layer: Weighted | Product) -> NDArray[np.float32]:
+    """``scale_x * scale_w / scale_out`` in float32, in this order."""
+    scale = layer.weight_params.scale if isinstance(layer, Weighted) else layer.constant_params.scale
+    product: NDArray[np.float32] = np.asarray(layer.x.scale * scale / layer.output.scale, _f32)
+    return product
+
+
+def _float32(
+    layer: AnyLayer, read: Mapping[str, NDArray[Any]], rounding: Rounding, accumulators: Accumulate
+) -> NDArray[Any]:
+    zero = _f32(layer.output.zero_point)
+    if isinstance(layer, Weighted):
+        scaled = accumulators(layer, read[layer.x.name]).astype(_f32, copy=False) * float_multiplier(layer)
+        return round_real(scaled, rounding) + zero
+    if isinstance(layer, Product):
+        codes = integer_accumulator(layer, read).astype(_f32)
+        return round_real(codes * float_multiplier(layer) + zero, rounding)
+    if isinstance(layer, Sum):
+        return round_real(_qlinear_add(layer, read), rounding)
+    if isinstance(layer, AveragePool):
+        multiplier = layer.x.scale / (layer.output.scale * _f32(layer.count))
+        return round_real(integer_accumulator(layer, read).astype(_f32) * multiplier, rounding) + zero
+    scaled = from_zero(layer.x, _maps(layer.x, read), _f32) * (layer.x.scale / layer.output.scale)
+    return round_real(scaled, rounding) + zero
+
+
+def _qlinear_add(layer: Sum, read: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    a = _maps(layer.a, read)
+    b = layer.b.codes if isinstance(layer.b, Constant) else _maps(layer.b, read)
+    ratio_a, ratio_b = (np.float64(_f32(one.scale / layer.output.scale)) for one in (layer.a, layer.b))
+    # A fused multiply-add rounds once: the product of a code and a float32 is exact in float64.
+    zero_b = np.float64(_f32(ratio_b * layer.b.zero_point))
+    fixed = _f32(layer.output.zero_point - _f32(ratio_a * layer.a.zero_point + zero_b))
+    if isinstance(layer.b, Constant) or layer.a is layer.b:
+        inner = (b.astype(np.float64) * ratio_b + np.float64(fixed)).astype(_f32)
+        total: NDArray[np.float32] = (a.astype(np.float64) * ratio_a + inner).astype(_f32)
+        return total
+    inner = _table(float(ratio_b), float(fixed), layer.b.params.dtype)[b.astype(np.int16) + _TABLE_ZERO]
+    outer = _products(float(ratio_a), layer.a.params.dtype)[a.astype(np.int16) + _TABLE_ZERO]
+    outer += inner
+    return outer.astype(_f32)
+
+
+_TABLE_ZERO = 128
+
+
+@cache
+def _table(ratio: float, fixed: float, dtype: str) -> NDArray[np.float32]:  # noqa: ARG001 - of the key
+    codes = np.arange(-_TABLE_ZERO, 256, dtype=np.float64)
+    return (codes * ratio + fixed).astype(_f32)
+
+
+@cache
+def _products(ratio: float, dtype: str) -> NDArray[np.float64]:  # noqa: ARG001 - of the key
+    return np.arange(-_TABLE_ZERO, 256, dtype=np.float64) * ratio
+
+
+def _pooled(layer: AveragePool, read: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    real = dequantize(_maps(layer.x, read), layer.x.params)
+    total = np.zeros((len(real), 1, 1, real.shape[3]), _f32)
+    for row in range(real.shape[1]):
+        for column in range(real.shape[2]):
+            total[:, 0, 0] += real[:, row, column]
+    return total / _f32(layer.count)
+
+
+# Float operators between DequantizeLinear and QuantizeLinear
+
+
+def _dequantized(
+    layer: AnyLayer, read: Mapping[str, NDArray[Any]], rounding: Rounding, accumulators: Accumulate
+) -> NDArray[Any]:
+    if isinstance(layer, Weighted):
+        # ONNX Runtime adds up products of floats, in an order of its own; the exact sum is what they come close to.
+        scale = np.float64(layer.x.scale) * layer.weight_params.scale.astype(np.float64)
+        real = (accumulators(layer, read[layer.x.name]).astype(np.float64) * scale).astype(_f32)
+    elif isinstance(layer, Product):
+        constant = layer.factor.astype(_f32) * layer.constant_params.scale
+        real = dequantize(_maps(layer.x, read), layer.x.params) * constant
+    elif isinstance(layer, Sum):
+        b = layer.b.codes if isinstance(layer.b, Constant) else _maps(layer.b, read)
+        real = dequantize(_maps(layer.a, read), layer.a.params) + dequantize(b, layer.b.params)
+    elif isinstance(layer, AveragePool):
+        real = _pooled(layer, read)
+    else:
+        real = dequantize(_maps(layer.x, read), layer.x.params)
+    whole = round_real(real / layer.output.scale, rounding) + _f32(layer.output.zero_point)
+    return saturate(whole, layer.output.params.dtype, layer.lowest)
+
+
+def _maps(activation: Activation, read: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    codes = read[activation.name]
+    return codes.reshape(len(codes), *activation.shape)

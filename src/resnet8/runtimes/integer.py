@@ -1,0 +1,121 @@
+"""Quantized files in this package's integer engine: exact, or as ONNX Runtime's kernels for older CPUs compute."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from resnet8.environment import cpu
+from resnet8.errors import ModelError, missing_extra
+from resnet8.integer import engine
+from resnet8.integer.extract import extract
+from resnet8.integer.vpmaddubsw import saturating
+from resnet8.qparams import Requantization
+from resnet8.runtimes import ort
+from resnet8.runtimes.base import identify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import onnx
+    from numpy.typing import NDArray
+
+    from resnet8.integer.program import Program
+    from resnet8.results import ModelDescription
+
+EXACT = Requantization()
+
+
+class IntegerPredictor:
+    """An integer program (see :class:`resnet8.runtimes.base.Predictor`).
+
+    Args:
+        model: What the file is.
+        program: What to compute.
+        requantization: How accumulators become codes.
+        accumulators: How they add up.
+        backend: Name of the runtime in results.
+    """
+
+    def __init__(
+        self,
+        model: ModelDescription,
+        program: Program,
+        requantization: Requantization = EXACT,
+        accumulators: engine.Accumulate = engine.accumulate,
+        backend: Literal["integer", "emulated-avx2"] = "integer",
+    ) -> None:
+        self.backend: str = backend
+        self.model = model
+        self.program = program
+        self.threads = cpu().logical_cpus
+        self.requantization: str | None = requantization.name
+        self._requantization = requantization
+        self._accumulators = accumulators
+
+    def logits(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Codes of the class scores, (N, 10), of ``images``, (N, 32, 32, 3), raw pixels 0 to 255 in any number type."""
+        codes = engine.input_codes(self.program, images)
+        return engine.run(self.program, codes, self._requantization, self._accumulators)
+
+    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Class probabilities, float32 (N, 10)."""
+        return engine.probabilities(self.program, self.logits(images))
+
+
+def open_content(
+    path: Path,
+    content: bytes,
+    requantization: Requantization = EXACT,
+    accumulators: engine.Accumulate = engine.accumulate,
+) -> IntegerPredictor:
+    """Open the quantized model in ``content``, ONNX or TorchScript, every layer in integers.
+
+    Raises:
+        ModelError: when it is damaged, no ResNet8, not quantized, or not of supported operators.
+        MissingExtraError: when it is TorchScript and PyTorch is not installed.
+    """
+    if identify(path, content).format == "torchscript":
+        description, program = _read_torchscript(path, content)
+    else:
+        model = read(path, content)
+        description, program = ort.describe(path, content, model), extract(model, str(path))
+    return IntegerPredictor(description, program.as_integer(), requantization, accumulators)
+
+
+def _read_torchscript(path: Path, content: bytes) -> tuple[ModelDescription, Program]:
+    try:
+        from resnet8.runtimes import pytorch_trace  # an ONNX file is evaluated without torch
+    except ImportError as error:
+        raise missing_extra("torch", "torch") from error
+    return pytorch_trace.read(path, content)
+
+
+def open_emulated(path: Path, content: bytes) -> IntegerPredictor:
+    """Open the quantized ONNX model in ``content`` as ONNX Runtime computes it on an x86 CPU with AVX2, without VNNI.
+
+    The graph is the one that ONNX Runtime makes of the file here; which operators it fuses does not depend on the CPU.
+
+    Raises:
+        ModelError: as :func:`open_content`.
+    """
+    description = ort.describe(path, content, read(path, content))
+    program = extract(ort.optimized(content), str(path))
+    return IntegerPredictor(description, program, accumulators=saturating, backend="emulated-avx2")
+
+
+def read(path: Path, content: bytes) -> onnx.ModelProto:
+    """The ONNX model in ``content``.
+
+    Raises:
+        ModelError: when it is of another format, damaged, or no ResNet8.
+    """
+    runtime = identify(path, content)
+    if runtime.format != "onnx":
+        raise ModelError(
+            f"{path} cannot be run in integers",
+            found=f"a file for {runtime.label}",
+            expected="a quantized ONNX file",
+            remedy="make one with «resnet8 quantize»",
+        )
+    return ort.read(path, content)
