@@ -1,0 +1,58 @@
+"""``resnet8 inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnet8.cli.common import show
+
+app = typer.Typer(
+    help="Look into a model file: its quantized operations, its network as a picture.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Model = Annotated[Path, typer.Argument(help="An ONNX file of a ResNet8.")]
+
+
+@app.command()
+def operations(
+    model: Model,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The JSON file to write.  [default: standard output]")
+    ] = None,
+) -> None:
+    """List every quantized operation: its parameters and where they live, and the integer layers they make up."""
+    from resnet8 import results
+    from resnet8.inspection import operations as inspection
+    from resnet8.inspection.source import read
+    from resnet8.render import text
+
+    found = inspection.operations(read(model))
+    if output is None:
+        typer.echo(results.to_json(found), nl=False)
+        return
+    results.save(found, output)
+    show(text.table(inspection.summary(found)))
+    show(f"{output}: written")
+
+
+@app.command()
+def graph(
+    model: Model,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="What to write: .svg, .png (by Graphviz), .mmd or .dot.")
+    ],
+) -> None:
+    """Draw the network with its shapes, data types and scales."""
+    from resnet8.files import write_bytes
+    from resnet8.inspection.graph import drawing, writer
+    from resnet8.inspection.source import read
+
+    content = writer(output)
+    drawn = drawing(read(model))
+    write_bytes(output, content(drawn))
+    show(f"{output}: {len(drawn.boxes)} boxes, {len(drawn.edges)} arrows")

@@ -1,0 +1,494 @@
+"""Every quantized operation of an ONNX file, twice: as the graph's nodes, and as the integer layers they make up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import onnx
+
+from resnet8.environment import Environment, current
+from resnet8.inspection.source import in_graph
+from resnet8.integer.program import AveragePool, Constant, Product, Sum, Weighted
+from resnet8.qparams import limits
+from resnet8.render import words
+from resnet8.render.tables import Table
+from resnet8.results import (
+    SCHEMA_VERSION,
+    STRICT,
+    ModelDescription,
+    now,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from resnet8.inspection.source import Source
+    from resnet8.integer.program import Activation, AnyLayer
+    from resnet8.qparams import QParams
+
+
+_QLINEAR = ("x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point")
+_UNARY = ("x", "x_scale", "x_zero_point", "y_scale", "y_zero_point")
+_BINARY = ("a", "a_scale", "a_zero_point", "b", "b_scale", "b_zero_point", "y_scale", "y_zero_point")
+ROLES: dict[str, tuple[str, ...]] = {
+    "QuantizeLinear": ("x", "y_scale", "y_zero_point"),
+    "DequantizeLinear": ("x", "x_scale", "x_zero_point"),
+    "QLinearConv": (*_QLINEAR, "y_scale", "y_zero_point", "bias"),
+    "QLinearMatMul": (*_QLINEAR, "y_scale", "y_zero_point"),
+    "QGemm": (*_QLINEAR, "bias", "y_scale", "y_zero_point"),
+    "QLinearAdd": _BINARY,
+    "QLinearMul": _BINARY,
+    "QLinearAveragePool": _UNARY,
+    "QLinearGlobalAveragePool": _UNARY,
+    "QLinearSoftmax": _UNARY,
+}
+"""The quantized operators, and what each of their inputs is, by the specifications of ONNX and of ONNX Runtime's own
+operators. One name for one thing: ``x`` the activation, ``w`` the weights, ``y`` the output, ``a`` and ``b`` the
+operands of a sum or product."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the graph, empty name for an input that is left out.
+
+    Attributes:
+        name: In the graph.
+        dtype: Of its elements, where it is known.
+        shape: As it lies in the graph, named axes as their names, where it is known.
+    """
+
+    name: str
+    dtype: str | None
+    shape: tuple[int | str, ...] | None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Where a constant lives in the file.
+
+    Attributes:
+        initializer: Its name.
+        dtype: Of its elements.
+        shape: As it lies in the file.
+        size_bytes: Of its elements.
+    """
+
+    initializer: str
+    dtype: str
+    shape: tuple[int, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What codes mean: ``real = scale * (code - zero_point)``.
+
+    Attributes:
+        scale: One, or one for each channel; the float32 of the file, exactly.
+        zero_point: One, or one for each channel.
+        dtype: Of the codes.
+        axis: The tensor's axis that the channels lie along; none for one scale.
+    """
+
+    scale: float | tuple[float, ...]
+    zero_point: int | tuple[int, ...]
+    dtype: str
+    axis: int | None
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node with a quantized operator.
+
+    Attributes:
+        index: Its place in the graph, from 0.
+        domain: Of its operator; ``ai.onnx`` for ONNX's own.
+        attributes: As the file gives them.
+        grids: Scale and zero point of each tensor it takes or makes, by role (:data:`ROLES`).
+        parameters: The inputs that are constants in the file, by role.
+    """
+
+    index: int
+    name: str
+    op_type: str
+    domain: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    attributes: dict[str, int | float | str | tuple[int | float | str, ...]]
+    grids: dict[str, Grid]
+    parameters: dict[str, Parameter]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """An activation.
+
+    Attributes:
+        name: Of the tensor in the graph.
+        shape: Without the batch axis, NHWC.
+        dtype: Of the codes.
+        nchw: Whether the graph holds it as (channels, height, width).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+    dtype: str
+    nchw: bool
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The constant operand of a layer.
+
+    Attributes:
+        shape: (kernel rows, kernel columns, channels in, channels out), 1 x 1 for a dense layer; (channels,) for the
+            constant of a product or sum.
+        grid: Of its codes; ``axis`` counts the axes of ``shape``.
+        codes_used: How many of the data type's values occur.
+        codes_unused: How many do not.
+    """
+
+    shape: tuple[int, ...]
+    grid: Grid
+    codes_used: int
+    codes_unused: int
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """What the integer sum can come to, over any input codes and all output channels, bias included.
+
+    Attributes:
+        low: At least.
+        high: At most.
+        bits: Of the narrowest signed integer that holds both.
+    """
+
+    low: int
+    high: int
+    bits: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node of a layer."""
+
+    index: int
+    name: str
+    op_type: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One integer operation, from codes to codes (:mod:`resnet8.integer.program`).
+
+    Attributes:
+        name: The operator's, without what converters add to it.
+        kind: ``conv``, ``dense``, ``mul``, ``add``, ``average-pool`` or ``rescale``.
+        residual: Whether it adds two activations.
+        form: How the file writes it: ``qlinear``, one operator on codes, or ``qdq``, a float operator between
+            DequantizeLinear and QuantizeLinear.
+        relu: Whether a Relu stands in it. An output whose zero point is its least code has the effect without one.
+        inputs: What it reads, with the grids it reads them on.
+        output: What it writes.
+        weights: Its constant operand, if it has one.
+        bias: Whether it has an int32 bias.
+        strides: Rows, columns; of a convolution only.
+        pads: Top, left, bottom, right; of a convolution only.
+        multipliers: What takes the accumulator to the output's steps, float64; in place of a number, one for each
+            output channel. Two for a sum, one for each operand; else one.
+        scale_ratio: Scale of the first input over that of the second; of a residual sum only.
+        accumulator: Its worst case; none for a sum, whose operands are rescaled before they meet.
+        macs: Multiply-accumulate operations for one image, padding included; of convolutions and dense layers.
+        nodes: Of the graph, those that make it up; a DequantizeLinear that two layers read stands in both.
+        parameters: Where weights, bias and constants live.
+    """
+
+    name: str
+    kind: str
+    residual: bool
+    form: Literal["qlinear", "qdq"]
+    relu: bool
+    inputs: tuple[Codes, ...]
+    output: Codes
+    weights: Weights | None
+    bias: bool
+    strides: tuple[int, int] | None
+    pads: tuple[int, int, int, int] | None
+    multipliers: tuple[float | tuple[float, ...], ...]
+    scale_ratio: float | None
+    accumulator: Accumulator | None
+    macs: int
+    nodes: tuple[Member, ...]
+    parameters: dict[str, Parameter]
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The quantized operations of a file.
+
+    Attributes:
+        model: The file.
+        nodes: Those with a quantized operator, in the order of the graph.
+        layers: In the order of computation.
+        input: The quantized images.
+        logits: Name of the activation that holds the class scores.
+        softmax: Whether a softmax follows; in float, whatever the file says, for its input is dequantized.
+        probabilities: Onto which the softmax is quantized, if it is.
+    """
+
+    model: ModelDescription
+    nodes: tuple[Node, ...]
+    layers: tuple[Layer, ...]
+    input: Codes
+    logits: str
+    softmax: bool
+    probabilities: Grid | None
+    environment: Environment
+    created: str
+    kind: Literal["operations"] = "operations"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = STRICT
+
+
+def operations(source: Source) -> Operations:
+    """Every quantized operation of ``source``.
+
+    Raises:
+        ModelError: when it is not quantized, or has an operator or pattern that the integer engine does not know.
+    """
+    program = source.program
+    return Operations(
+        model=source.description,
+        nodes=tuple(_node(source, index) for index, node in enumerate(source.nodes) if node.op_type in ROLES),
+        layers=layers(source),
+        input=_codes(program.input),
+        logits=program.logits.name,
+        softmax=program.softmax,
+        probabilities=None if program.probabilities is None else _grid(program.probabilities, None),
+        environment=current(),
+        created=now(),
+    )
+
+
+def layers(source: Source) -> tuple[Layer, ...]:
+    """The integer layers of ``source``, in the order of computation.
+
+    Raises:
+        ModelError: as :func:`operations`.
+    """
+    return tuple(_layer(source, layer) for layer in source.program.layers)
+
+
+def summary(result: Operations) -> Table:
+    """The layers, a row for each."""
+    macs = sum(layer.macs for layer in result.layers)
+    return Table(
+        title=f"{result.model.path} ({result.model.dtype}): {len(result.nodes)} quantized nodes, "
+        f"{len(result.layers)} integer layers, {macs:,} multiply-accumulates",
+        headings=(
+            *("layer", "kind", "weights", "weight scale", "output", "scale", "zero point", "codes used"),
+            *("accumulator", "MACs"),
+        ),
+        rows=tuple(_cells(layer) for layer in result.layers),
+        left=4,
+    )
+
+
+def _cells(layer: Layer) -> tuple[str, ...]:
+    weights, output, accumulator = layer.weights, layer.output, layer.accumulator
+    return (
+        layer.name,
+        "residual add" if layer.residual else layer.kind,
+        words.NONE if weights is None else f"{words.shape(weights.shape)} {weights.grid.dtype}",
+        words.NONE if weights is None else words.scale(weights.grid.scale),
+        f"{words.shape(output.shape)} {output.dtype}",
+        words.scale(output.scale),
+        str(output.zero_point),
+        words.NONE if weights is None else f"{weights.codes_used} of {weights.codes_used + weights.codes_unused}",
+        words.NONE if accumulator is None else f"{accumulator.bits} bits",
+        f"{layer.macs:,}" if layer.macs else words.NONE,
+    )
+
+
+# Nodes
+
+
+def _node(source: Source, index: int) -> Node:
+    node = source.nodes[index]
+    roles = dict(zip(ROLES[node.op_type], node.input, strict=False))  # trailing inputs may be left out
+    return Node(
+        index=index,
+        name=node.name,
+        op_type=node.op_type,
+        domain=node.domain or "ai.onnx",
+        inputs=tuple(_tensor(source, name) for name in node.input),
+        outputs=tuple(_tensor(source, name) for name in node.output),
+        attributes={one.name: _attribute(one) for one in node.attribute},
+        grids={
+            role.removesuffix("_scale"): _node_grid(source, node, roles, role.removesuffix("_scale"))
+            for role in roles
+            if role.endswith("_scale")
+        },
+        parameters={role: _parameter(source, name) for role, name in roles.items() if name in source.initializers},
+    )
+
+
+def _tensor(source: Source, name: str) -> Tensor:
+    shape = source.shape(name)
+    if shape is None and name in source.program.activations:  # ONNX infers nothing about other domains' operators
+        activation = source.program.activations[name]
+        return Tensor(name, activation.params.dtype, in_graph(activation))
+    return Tensor(name, source.dtype(name), shape)
+
+
+def _attribute(attribute: onnx.AttributeProto) -> int | float | str | tuple[int | float | str, ...]:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+        return str(value)
+    return tuple(one.decode(errors="replace") if isinstance(one, bytes) else one for one in value)
+
+
+def _node_grid(source: Source, node: onnx.NodeProto, roles: dict[str, str], tensor: str) -> Grid:
+    scale = source.values(roles[f"{tensor}_scale"])
+    zero_name = roles.get(f"{tensor}_zero_point", "")
+    dtype = source.dtype(zero_name or roles.get(tensor, node.output[0])) or "uint8"  # QuantizeLinear's default
+    zero_point = source.values(zero_name) if zero_name else np.zeros(scale.shape, np.int32)
+    per_channel = scale.size > 1
+    return Grid(
+        scale=_numbers(scale),
+        zero_point=_numbers(zero_point),
+        dtype=dtype,
+        axis=_channel_axis(node) if per_channel else None,
+    )
+
+
+def _channel_axis(node: onnx.NodeProto) -> int:
+    """The axis that scales run along, by each operator's specification."""
+    attributes: dict[str, int] = {one.name: one.i for one in node.attribute}
+    if node.op_type == "QLinearConv":
+        return 0
+    if node.op_type in ("QLinearMatMul", "QGemm"):
+        return 0 if attributes.get("transB") else 1
+    return attributes.get("axis", 1)
+
+
+def _parameter(source: Source, name: str) -> Parameter:
+    values = source.values(name)
+    return Parameter(initializer=name, dtype=values.dtype.name, shape=values.shape, size_bytes=values.nbytes)
+
+
+# Layers
+
+
+def _layer(source: Source, layer: AnyLayer) -> Layer:
+    inputs = tuple(_codes(activation) for activation in _activations(layer))
+    weighted = layer if isinstance(layer, Weighted) else None
+    conv = weighted if weighted is not None and not weighted.dense else None
+    residual = len(inputs) == 2
+    return Layer(
+        name=layer.name,
+        kind=layer.kind if weighted is None else weighted.operator,
+        residual=residual,
+        form="qlinear" if layer.kernel == "integer" else "qdq",
+        relu=layer.relu,
+        inputs=inputs,
+        output=_codes(layer.output),
+        weights=_weights(layer),
+        bias=weighted is not None and weighted.has_bias,
+        strides=None if conv is None else conv.strides,
+        pads=None if conv is None else conv.pads,
+        multipliers=tuple(_multipliers(layer)),
+        scale_ratio=inputs[0].scale / inputs[1].scale if residual else None,
+        accumulator=_accumulator(layer),
+        macs=0 if weighted is None else weighted.macs,
+        nodes=tuple(_members(source, layer)),
+        parameters={role: _parameter(source, name) for role, name in layer.parameters.items()},
+    )
+
+
+def _activations(layer: AnyLayer) -> tuple[Activation, ...]:
+    if not isinstance(layer, Sum):
+        return (layer.x,)
+    return (layer.a,) if isinstance(layer.b, Constant) else (layer.a, layer.b)
+
+
+def _codes(activation: Activation) -> Codes:
+    return Codes(
+        name=activation.name,
+        shape=activation.shape,
+        scale=float(activation.scale),
+        zero_point=activation.zero_point,
+        dtype=activation.params.dtype,
+        nchw=activation.nchw,
+    )
+
+
+def _grid(params: QParams, axis: int | None) -> Grid:
+    return Grid(_numbers(params.scale), _numbers(params.zero_point), params.dtype, axis)
+
+
+def _numbers(values: NDArray[Any]) -> Any:
+    """A single number, or a tuple of them; Python's own."""
+    return values.item() if values.size == 1 else tuple(values.tolist())
+
+
+def _weights(layer: AnyLayer) -> Weights | None:
+    if isinstance(layer, Weighted):
+        codes, params = layer.weights, layer.weight_params
+    elif isinstance(layer, Product):
+        codes, params = layer.constant, layer.constant_params
+    elif isinstance(layer, Sum) and isinstance(layer.b, Constant):
+        codes, params = layer.b.codes, layer.b.params
+    else:
+        return None
+    low, high = limits(params.dtype)
+    used = len(np.unique(codes))
+    axis = codes.ndim - 1 if params.per_channel else None
+    return Weights(codes.shape, _grid(params, axis), codes_used=used, codes_unused=high - low + 1 - used)
+
+
+def _multipliers(layer: AnyLayer) -> Iterator[float | tuple[float, ...]]:
+    for multiplier in layer.real_multipliers if isinstance(layer, Sum) else (layer.real_multiplier,):
+        yield _numbers(multiplier)
+
+
+def _accumulator(layer: AnyLayer) -> Accumulator | None:
+    if isinstance(layer, Sum):
+        return None
+    sums: NDArray[np.int64]
+    if isinstance(layer, Weighted):
+        sums = np.stack(layer.worst_case())
+    elif isinstance(layer, Product):
+        sums = np.multiply.outer(layer.factor, np.array(layer.x.codes_from_zero))
+    else:
+        sums = np.array(layer.x.codes_from_zero) * (layer.count if isinstance(layer, AveragePool) else 1)
+    low, high = int(sums.min()), int(sums.max())
+    return Accumulator(low, high, bits=max(high, ~low).bit_length() + 1)
+
+
+def _members(source: Source, layer: AnyLayer) -> Iterator[Member]:
+    """The writer of the layer's codes; behind a QuantizeLinear also all float nodes, back to each DequantizeLinear."""
+    writer = source.producers[layer.output.name]
+    found, pending = {writer}, [writer] if layer.kernel == "float" else []
+    while pending:
+        for name in source.nodes[pending.pop()].input:
+            index = source.producers.get(name)
+            if index is None or index in found:
+                continue
+            found.add(index)
+            if source.nodes[index].op_type != "DequantizeLinear":
+                pending.append(index)
+    for index in sorted(found):
+        node = source.nodes[index]
+        yield Member(index, node.name, node.op_type)

@@ -1,0 +1,133 @@
+"""The ONNX file that is inspected: opened once, and its tensors by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnx import numpy_helper
+
+from resnet8.errors import ModelError
+from resnet8.files import read_bytes
+from resnet8.integer.extract import extract
+from resnet8.runtimes import ort
+from resnet8.runtimes.base import identify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from resnet8.integer.program import Activation, Program
+    from resnet8.results import ModelDescription
+
+Shape = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An ONNX file.
+
+    Attributes:
+        path: Where it was read from.
+        model: The graph, a ResNet8 by its shapes.
+        description: What the file is.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    description: ModelDescription
+
+    @property
+    def nodes(self) -> tuple[onnx.NodeProto, ...]:
+        """The graph's nodes, in the order of computation."""
+        return tuple(self.model.graph.node)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the graph's inputs that are no initializers."""
+        return tuple(value.name for value in self.model.graph.input if value.name not in self.initializers)
+
+    @cached_property
+    def initializers(self) -> Mapping[str, onnx.TensorProto]:
+        """The constants by name."""
+        return {tensor.name: tensor for tensor in self.model.graph.initializer}
+
+    @cached_property
+    def producers(self) -> Mapping[str, int]:
+        """Index of the node that writes each tensor."""
+        return {output: index for index, node in enumerate(self.nodes) for output in node.output if output}
+
+    @cached_property
+    def program(self) -> Program:
+        """The integer program.
+
+        Raises:
+            ModelError: when the file is not quantized, or has an operator or pattern that the engine does not know.
+        """
+        return extract(self.model, str(self.path))
+
+    def values(self, name: str) -> NDArray[Any]:
+        """The elements of initializer ``name``, in its own type and shape."""
+        return numpy_helper.to_array(self.initializers[name])
+
+    def dtype(self, name: str) -> str | None:
+        """Element type of tensor ``name`` as NumPy calls it, where the file or shape inference knows it."""
+        kind = self._types.get(name, (onnx.TensorProto.UNDEFINED, None))[0]
+        return None if kind == onnx.TensorProto.UNDEFINED else onnx.helper.tensor_dtype_to_np_dtype(kind).name
+
+    def shape(self, name: str) -> Shape | None:
+        """Shape of tensor ``name`` as it lies in the graph, named axes as their names, where it is known."""
+        return self._types.get(name, (0, None))[1]
+
+    @cached_property
+    def _types(self) -> Mapping[str, tuple[int, Shape | None]]:
+        """Element type and shape of each tensor: of the initializers, by ONNX's inference, or unknown."""
+        graph = onnx.shape_inference.infer_shapes(self.model).graph
+        known = {value.name: _type(value) for value in (*graph.input, *graph.value_info, *graph.output)}
+        return known | {name: (one.data_type, tuple(one.dims)) for name, one in self.initializers.items()}
+
+
+def read(path: Path) -> Source:
+    """Open an ONNX file.
+
+    Raises:
+        StorageError: when the file cannot be read.
+        ModelError: when it is no ONNX file, damaged, or no ResNet8.
+    """
+    content = read_bytes(path)
+    _require_onnx(path, content)
+    model = ort.read(path, content)
+    return Source(path, model, ort.describe(path, content, model))
+
+
+def in_graph(activation: Activation) -> Shape:
+    """Shape of ``activation`` as it lies in the graph, with the batch axis."""
+    shape = activation.shape
+    return ("batch", shape[2], *shape[:2]) if activation.nchw else ("batch", *shape)
+
+
+def _require_onnx(path: Path, content: bytes) -> None:
+    expected, remedy = "an ONNX file", "name an .onnx file; «resnet8 convert» and «resnet8 quantize» write them"
+    try:
+        runtime = identify(path, content)
+    except ModelError as error:  # a pickle, or nothing known: its words name files that are not looked into here
+        raise ModelError(f"{path} is no ONNX file", found=error.found, expected=expected, remedy=remedy) from error
+    if runtime.format != "onnx":
+        raise ModelError(
+            f"{path} is no ONNX file",
+            found=f"{runtime.format}, a file for {runtime.label}",
+            expected=expected,
+            remedy=remedy,
+        )
+
+
+def _type(value: onnx.ValueInfoProto) -> tuple[int, Shape | None]:
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return tensor.elem_type, None
+    dims = (dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim)
+    return tensor.elem_type, tuple(dims)
