@@ -1,0 +1,126 @@
+"""``resnet8 vectors``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from resnet8.cli.common import DataDir, Demo, progress, show
+from resnet8.cli.common import data_dir as resolve
+from resnet8.variants import Multiplier, Requantization, Rounding
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from resnet8.integer.vectors import Reference, VectorSet
+
+
+def vectors(
+    model: Annotated[Path, typer.Argument(help="A quantized .onnx file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make; it must not exist.")],
+    images: Annotated[
+        str, typer.Option(help="Test images: indices such as 0,5,17, or a number N for the first N.")
+    ] = "4",
+    requantize: Annotated[
+        Multiplier, typer.Option(help="How multipliers are held; not float32, for the vectors are integers.")
+    ] = "fixed32",
+    rounding: Annotated[Rounding, typer.Option(help="How products are rounded.")] = "half-even",
+    data_dir: DataDir = None,
+    demo: Demo = False,
+) -> None:
+    """Write golden vectors of every layer, for hardware testbenches and C, with a C program that checks them."""
+    _say(output, run(model, output, images, Requantization(requantize, rounding), data_dir, demo=demo))
+
+
+def run(model: Path, output: Path, images: str, how: Requantization, data_dir: Path | None, *, demo: bool) -> VectorSet:
+    """Export, and compare with ONNX Runtime on the way."""
+    from resnet8.cifar10 import read_split
+    from resnet8.files import read_bytes
+    from resnet8.integer.vectors import choose_images, export, require_integers
+    from resnet8.runtimes.base import identify
+    from resnet8.runtimes.integer import open_content
+
+    require_integers(how)
+    content = read_bytes(model)
+    _require_onnx(model, identify(model, content).format)
+    predictor = open_content(model, content)
+    split = read_split(resolve(data_dir, demo=demo), "test")
+    chosen = choose_images(images, len(split))
+    with progress() as step:
+        return export(
+            output,
+            predictor.program,
+            split,
+            chosen,
+            how,
+            model=predictor.model,
+            reference=reference(model, content, split.images[list(chosen)], how),
+            progress=step(f"vectors of {model.name}"),
+        )
+
+
+def reference(path: Path, content: bytes, images: NDArray[np.uint8], how: Requantization) -> Reference:
+    """What ONNX Runtime computes for ``images``, uint8 (N, 32, 32, 3), in the graph that it really runs.
+
+    Raises:
+        ModelError: when ONNX Runtime fails on the file.
+    """
+    import numpy as np
+
+    from resnet8.cifar10 import preprocess
+    from resnet8.errors import ModelError, Resnet8Error
+    from resnet8.integer import engine
+    from resnet8.integer.vectors import Reference
+    from resnet8.qparams import limits
+    from resnet8.runtimes.ort import Trace
+
+    try:
+        trace = Trace(path, content, optimize=True)
+        probabilities, codes = trace.run(preprocess(images))
+    except Resnet8Error:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{path} failed in ONNX Runtime, with which the vectors are compared",
+            found=f"{error!s:.200}",
+            expected="a model that takes any number of images",
+            remedy="convert the model with a dynamic batch («resnet8 convert»), and quantize it again",
+        ) from error
+    steps, arising = {}, {}
+    for layer in trace.program.as_integer().layers:
+        theirs = codes[layer.output.name]
+        steps[layer.name] = theirs.astype(np.int16) - limits(layer.output.params.dtype)[0]
+        arising[layer.name] = int((engine.step(layer, codes, how) != theirs).sum())
+    return Reference(steps, arising, probabilities.argmax(axis=1))
+
+
+def _require_onnx(path: Path, found: str) -> None:
+    from resnet8.errors import ModelError
+
+    if found != "onnx":
+        raise ModelError(
+            f"{path} holds no integer operators that are read here",
+            found=found,
+            expected="a quantized ONNX file",
+            remedy="quantize with «resnet8 quantize»",
+        )
+
+
+def _say(output: Path, result: VectorSet) -> None:
+    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    show(
+        f"{output}: {len(result.layers)} layers, {len(result.edges)} edge cases, {len(result.images)} images, "
+        f"{result.requantization}; {len(result.files) + 1} files, {size / 2**20:.1f} MB"
+    )
+    if (ort := result.ort) is not None:
+        words = "differ"
+        if layers := sum(1 for layer in result.layers if layer.differing_from_ort):
+            words += f" in {layers} of {ort.layers} layers, by at most {ort.largest_difference}"
+            words += f" ({ort.arising:,} where a layer reads the same codes, the others follow)"
+        there, here = (", ".join(map(str, classes)) for classes in (ort.predictions, result.predictions))
+        classes = "it predicts the same classes" if ort.predictions_agree else f"it predicts {there}; these give {here}"
+        show(f"ONNX Runtime: {ort.differing:,} of {ort.codes:,} codes {words}; {classes}")
+    show(f"check them with «make -C {output}/c check»; {output}/README.md says what each file is")

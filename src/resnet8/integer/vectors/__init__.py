@@ -1,0 +1,185 @@
+"""Golden vectors: what every layer of a quantized network reads and must write, for hardware and C.
+
+A folder of plain files (:mod:`resnet8.integer.vectors.formats`), a C program that checks itself against them, and a
+manifest (:class:`VectorSet`) that says what they are. All numbers come from :mod:`resnet8.integer.engine`; the C
+program is a second implementation of the same arithmetic, in 8-bit codes and 32-bit integers alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet8 import environment, results
+from resnet8.errors import DataError, QuantizationError
+from resnet8.integer import engine
+from resnet8.integer.vectors import csource, edges, readme
+from resnet8.integer.vectors.folder import Writer, whole_folder
+from resnet8.integer.vectors.formats import Field
+from resnet8.integer.vectors.golden import NETWORK, golden, network
+from resnet8.integer.vectors.manifest import VectorSet
+from resnet8.integer.vectors.records import Reference, agreement, record, tensor
+from resnet8.qparams import MULTIPLIERS
+from resnet8.workers import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from resnet8.cifar10 import Split
+    from resnet8.integer.program import Program
+    from resnet8.integer.vectors.golden import Golden
+    from resnet8.qparams import Requantization
+    from resnet8.results import ModelDescription
+    from resnet8.workers import Progress
+
+__all__ = ["MANIFEST", "MAX_IMAGES", "Reference", "VectorSet", "choose_images", "export", "require_integers"]
+
+_NUMBER = re.compile("-?[0-9]{1,9}")
+
+MANIFEST = "manifest.json"
+MAX_IMAGES = 32
+"""As many take 200 MB, and the compiler a minute; four show every layer at work."""
+
+
+def require_integers(how: Requantization) -> None:
+    """Refuse floating point.
+
+    Raises:
+        QuantizationError: when multipliers are float32.
+    """
+    if how.multiplier == "float32":
+        raise QuantizationError(
+            "golden vectors are made with integer multipliers",
+            found=how.multiplier,
+            expected=", ".join(kind for kind in MULTIPLIERS if kind != "float32"),
+            remedy="choose one of them with --requantize",
+        )
+
+
+def choose_images(text: str, available: int) -> tuple[int, ...]:
+    """The indices that ``text`` names: ``0,5,17``, or a count, ``4``, for the first ones.
+
+    Raises:
+        DataError: when it is neither, an index is out of range, or there are too many.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(_NUMBER.fullmatch(word) for word in words):
+        raise DataError(
+            "the images are not usable",
+            found=text or "nothing",
+            expected="indices such as 0,5,17, or a number of images such as 4",
+        )
+    counted = "," not in text
+    if counted and not 1 <= int(words[0]) <= min(available, MAX_IMAGES):
+        raise DataError("the number of images is not usable", found=text, expected=f"1 to {min(available, MAX_IMAGES)}")
+    indices = tuple(range(int(words[0]))) if counted else tuple(map(int, words))
+    outside = [index for index in indices if not 0 <= index < available]
+    if outside:
+        raise DataError(f"there is no image {outside[0]}", expected=f"indices from 0 to {available - 1}")
+    if len(indices) > MAX_IMAGES:
+        raise DataError("too many images", found=str(len(indices)), expected=f"up to {MAX_IMAGES}")
+    return indices
+
+
+def export(
+    folder: Path,
+    program: Program,
+    split: Split,
+    images: Sequence[int],
+    how: Requantization,
+    *,
+    model: ModelDescription,
+    reference: Reference | None = None,
+    progress: Progress = no_progress,
+) -> VectorSet:
+    """Write a folder of golden vectors, whole or not at all.
+
+    Args:
+        folder: To make; it must not exist.
+        program: The network.
+        split: The images' split.
+        images: Indices in it.
+        how: A requantization by integers.
+        model: The file that the program is from.
+        reference: ONNX Runtime's codes of the same images, to count differences.
+        progress: Called after each layer.
+
+    Returns:
+        The manifest, as written.
+
+    Raises:
+        StorageError: when the folder exists or cannot be written.
+        ModelError: when a layer does not fit 8-bit codes and 32-bit accumulators.
+        QuantizationError: when multipliers are float32, or one cannot be written in this fixed-point form.
+    """
+    require_integers(how)
+    chosen = split.select(np.asarray(images, np.int64), "exported")
+    codes = engine.input_codes(program, chosen.images)
+    with whole_folder(folder) as part:
+        writer = Writer(part)
+        layers = _layers(writer, program, codes, how, progress)
+        logits = next(one for one in layers if one.layer.output.name == program.logits.name)
+        _network(writer, program, codes, logits)
+        cases = edges.edges()
+        corners = _edges(writer, cases, how)
+        whole = csource.Tables(layers, corners, logits.folder, program.input, how.rounding)
+        for name, text in whole.files():
+            writer.write(f"c/{name}", text.encode())
+        scores = engine.probabilities(program, logits.codes.reshape(len(images), -1))
+        vectors = VectorSet(
+            model=model,
+            data=chosen.source,
+            requantization=how.name,
+            images=tuple(images),
+            labels=tuple(chosen.labels.tolist()),
+            predictions=tuple(scores.argmax(axis=1).tolist()),
+            input=tensor(program.input, NETWORK),
+            logits=logits.folder,
+            layers=tuple(record(one, one.layer.name, reference) for one in layers),
+            edges=tuple(record(one, case.purpose) for one, case in zip(corners, cases, strict=True)),
+            ort=None if reference is None else agreement(layers, reference, scores.argmax(axis=1)),
+            files={},
+            environment=environment.current(),
+            created=results.now(),
+        )
+        writer.write("README.md", readme.readme(vectors).encode())
+        vectors = replace(vectors, files=dict(sorted(writer.digests.items())))
+        writer.write(MANIFEST, results.to_json(vectors).encode())
+    return vectors
+
+
+def _layers(
+    writer: Writer, program: Program, codes: NDArray[Any], how: Requantization, progress: Progress
+) -> list[Golden]:
+    layers = []
+    for one in network(program, codes, how):
+        writer.layer(f"layers/{one.folder}", one, own_input=False)
+        layers.append(one)
+        progress(len(layers), len(program.layers))
+    return layers
+
+
+def _edges(writer: Writer, cases: Sequence[edges.Edge], how: Requantization) -> list[Golden]:
+    found = []
+    for number, case in enumerate(cases):
+        one = golden(f"edge_{number:02}_{case.name}", case.layer, case.values, how)
+        writer.layer(f"edge/{one.folder}", one, own_input=True)
+        found.append(one)
+    for name, fields in (("products", edges.products()), ("sums", edges.sums())):
+        writer.arrays(f"edge/{name}", f"edge_{name}", fields, {"table": fields})
+    return found
+
+
+def _network(writer: Writer, program: Program, codes: NDArray[Any], logits: Golden) -> None:
+    inputs = (
+        Field("input", codes, "image, row, column, channel"),
+        Field("input_zero_point", np.asarray(program.input.zero_point, codes.dtype)),
+    )
+    outputs = (Field("logits", logits.codes.reshape(len(codes), -1), "image, class"),)
+    writer.arrays("network", "network", (*inputs, *outputs), {"input": inputs, "logits": outputs})

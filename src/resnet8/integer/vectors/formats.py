@@ -1,0 +1,93 @@
+"""Arrays as files that other tools read: .npz, hex for Verilog's ``$readmemh``, C headers."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+_PER_LINE = 16
+_INT32_MIN = -(2**31)
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A named array.
+
+    Attributes:
+        name: An identifier.
+        values: int8, uint8 or int32, any shape; 0-d for a single number.
+        order: Its axes, outermost first, separated by commas; empty for a single number.
+    """
+
+    name: str
+    values: NDArray[Any]
+    order: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name, type, shape and axes, for people."""
+        shape = "x".join(map(str, self.values.shape))
+        return f"{self.name}: {self.values.dtype}" + (f" {shape} ({self.order})" if shape else "")
+
+
+def npz(fields: Iterable[Field]) -> bytes:
+    """The fields as a compressed .npz without pickles; the same bytes for the same fields."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **{field.name: field.values for field in fields})
+    return buffer.getvalue()
+
+
+def hex_lines(path: str, field: Field) -> bytes:
+    """The field for ``$readmemh``: each value on a line, two's complement, two hex digits a byte.
+
+    A comment before them says what they are, and of which ``path``.
+    """
+    width = field.values.dtype.itemsize
+    digits = field.values.astype(field.values.dtype.newbyteorder(">")).tobytes().hex().encode()
+    lines = np.full((field.values.size, 2 * width + 1), ord("\n"), np.uint8)
+    lines[:, :-1] = np.frombuffer(digits, np.uint8).reshape(-1, 2 * width)
+    bits = f"{8 * width} bits each" + ("" if field.values.dtype.kind == "u" else ", two's complement")
+    return f"// {path}/{field.title}; {bits}\n".encode() + lines.tobytes()
+
+
+def c_header(guard: str, prefix: str, fields: Iterable[Field]) -> bytes:
+    """The fields as a C99 header: arrays as ``static const PREFIX_NAME[]``, single numbers as ``#define PREFIX_NAME``.
+
+    Args:
+        guard: Of the header; made upper case.
+        prefix: Of every identifier; made upper case for single numbers.
+        fields: What it holds.
+    """
+    body = "\n".join(_definition(prefix, field) for field in fields)
+    guard = guard.upper()
+    return f"#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n{body}\n#endif\n".encode()
+
+
+def macro(prefix: str, name: str) -> str:
+    """The name of a single number in C."""
+    return f"{prefix}_{name}".upper()
+
+
+def _definition(prefix: str, field: Field) -> str:
+    if not field.values.shape:
+        return f"#define {macro(prefix, field.name)} ({field.values.item()})\n"
+    words = [_literal(value) for value in field.values.reshape(-1).tolist()]
+    rows = (", ".join(words[start : start + _PER_LINE]) for start in range(0, len(words), _PER_LINE))
+    return (
+        f"/* {field.title} */\nstatic const {field.values.dtype}_t {prefix}_{field.name}[{len(words)}] = {{\n    "
+        + ",\n    ".join(rows)
+        + "\n};\n"
+    )
+
+
+def _literal(value: int) -> str:
+    # C has no negative literals: the digits of the least int32 alone would be a wider integer.
+    return f"({_INT32_MIN + 1} - 1)" if value == _INT32_MIN else str(value)

@@ -1,0 +1,143 @@
+"""What an exported folder holds, as a value: ``manifest.json``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from resnet8.environment import Environment  # noqa: TC001 - pydantic reads the annotations when it runs
+from resnet8.integer.vectors.golden import Coverage  # noqa: TC001
+from resnet8.results import DataSource, ModelDescription  # noqa: TC001
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Codes that a layer reads or writes.
+
+    Attributes:
+        source: ``network`` for the images, the folder of the layer that writes them, ``constant`` or ``edge``.
+        shape: Of one image, NHWC without the batch axis.
+        dtype: ``int8`` or ``uint8``.
+        zero_point: The code of real 0.
+        scale: Real value of a step; no arithmetic here needs it.
+    """
+
+    source: str
+    shape: tuple[int, ...]
+    dtype: str
+    zero_point: int
+    scale: float
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One layer, of the network or an edge case.
+
+    Attributes:
+        folder: Where its files are.
+        name: Of the operator in the model; of an edge case its purpose.
+        kind: ``conv``, ``dense``, ``mul``, ``add``, ``average-pool`` or ``rescale``.
+        inputs: What it reads, one or two tensors.
+        output: What it writes.
+        lowest: The least code it writes: above the type's where a ReLU is fused.
+        weights_shape: (out, kernel rows, kernel columns, in); none but for conv and dense.
+        weights_dtype: Likewise.
+        weights_zero_point: One, or one for each output channel; likewise.
+        strides: Rows, columns.
+        pads: Top, left, bottom, right.
+        multiplier: One, or one for each output channel; of a sum, the two addends'.
+        shift: Likewise; the two addends of a sum share theirs.
+        accumulator_bounds: Least and greatest accumulator (partial sums included) of any input; none for a sum.
+        accumulator_bits: Width of a signed register for them.
+        accumulator_seen: Least and greatest accumulator in the exported vectors.
+        coverage: What the exported vectors exercise.
+        codes: Output codes in the exported vectors.
+        differing_from_ort: How many of them differ from ONNX Runtime's; none where it has no such layer.
+        arising: How many differ when the layer reads ONNX Runtime's codes: how many differences begin here; likewise.
+    """
+
+    folder: str
+    name: str
+    kind: str
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    lowest: int
+    weights_shape: tuple[int, ...] | None
+    weights_dtype: str | None
+    weights_zero_point: tuple[int, ...] | None
+    strides: tuple[int, int] | None
+    pads: tuple[int, int, int, int] | None
+    multiplier: tuple[int, ...]
+    shift: tuple[int, ...]
+    accumulator_bounds: tuple[int, int] | None
+    accumulator_bits: int | None
+    accumulator_seen: tuple[int, int] | None
+    coverage: Coverage
+    codes: int
+    differing_from_ort: int | None
+    arising: int | None
+
+
+@dataclass(frozen=True)
+class OrtAgreement:
+    """The exported codes against ONNX Runtime, which computes with float multipliers.
+
+    Attributes:
+        layers: Layers that both have.
+        codes: Output codes compared.
+        differing: How many differ.
+        arising: How many differ when each layer reads ONNX Runtime's codes.
+        largest_difference: In code steps.
+        predictions: ONNX Runtime's class of each image.
+        predictions_agree: Whether all are the exported ones.
+    """
+
+    layers: int
+    codes: int
+    differing: int
+    arising: int
+    largest_difference: int
+    predictions: tuple[int, ...]
+    predictions_agree: bool
+
+
+@dataclass(frozen=True)
+class VectorSet:
+    """An exported folder of golden vectors.
+
+    Attributes:
+        model: The quantized file.
+        data: The images' source.
+        requantization: Multiplier and rounding, as ``fixed32/half-even``.
+        images: Indices in the split.
+        labels: True class of each image.
+        predictions: Class of each image by the exported logits.
+        input: The images' codes.
+        logits: Folder of the layer that writes the class scores.
+        layers: In the order of computation.
+        edges: The edge cases.
+        ort: Agreement with ONNX Runtime; none where it was not asked.
+        files: SHA-256 of every file but this one, by its path in the folder.
+    """
+
+    model: ModelDescription
+    data: DataSource
+    requantization: str
+    images: tuple[int, ...]
+    labels: tuple[int, ...]
+    predictions: tuple[int, ...]
+    input: Tensor
+    logits: str
+    layers: tuple[LayerRecord, ...]
+    edges: tuple[LayerRecord, ...]
+    ort: OrtAgreement | None
+    files: dict[str, str]
+    environment: Environment
+    created: str
+    kind: Literal["vectorset"] = "vectorset"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = ConfigDict(extra="forbid")
