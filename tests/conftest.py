@@ -12,6 +12,7 @@ from resnet8 import assets as known
 from resnet8 import calibration, demo
 from resnet8.assets import Assets
 from resnet8.pipeline import Reproduction, reproduce
+from resnet8.recipes import RECIPES
 from resnet8.workers import Workers
 
 if TYPE_CHECKING:
@@ -52,6 +53,20 @@ def reproduced(demo_assets: Assets, tmp_path_factory: pytest.TempPathFactory) ->
         assets=demo_assets,
         samples_per_class=calibration.DEFAULT_PER_CLASS,
     )
+
+
+@pytest.fixture(scope="session")
+def real_run(real_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
+    """The whole pipeline, run once on the real assets (a minute and a half); for reading only."""
+    return reproduce(tmp_path_factory.mktemp("real"), assets=known.locate(real_assets))
+
+
+@pytest.fixture(scope="session")
+def real_models(real_run: Reproduction) -> dict[str, Path]:
+    """The real quantized files, by recipe."""
+    return {
+        name: path for name, one in RECIPES.items() if (path := real_run.output_dir / "models" / one.output).is_file()
+    }
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ COMMAND = re.compile(
 )
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 DOCUMENTS = sorted(
-    path.relative_to(ROOT) for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"))
+    path.relative_to(ROOT) for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"))
 )
 
 
@@ -122,8 +122,12 @@ def test_every_command_in_a_document_exists(document: Path) -> None:
             assert words[0] in {"--help", "-h", "--version"}
             continue
         assert words[0] in COMMANDS, words
-        known = {option for parameter in COMMANDS[words[0]].params for option in parameter.opts} | {"--help", "-h"}
-        for word in words[1:]:
+        command, arguments = COMMANDS[words[0]], words[1:]
+        if hasattr(command, "commands"):
+            assert arguments[0] in command.commands, words
+            command, arguments = command.commands[arguments[0]], arguments[1:]
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+        for word in arguments:
             if word.startswith("-"):
                 assert word.partition("=")[0] in known, words
         if "--recipe" in words and (recipe := words[words.index("--recipe") + 1]).islower():

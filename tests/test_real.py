@@ -11,12 +11,15 @@ import pytest
 
 from resnet8 import environment
 from resnet8.assets import HOMES, Assets, fetch, locate, verify
+from resnet8.audit.agreement import agreement, require_explained
 from resnet8.cifar10 import KNOWN_FINGERPRINTS, MD5, read_split
 from resnet8.evaluation import evaluate
 from resnet8.network import PUBLISHED_PER_CLASS
 from resnet8.pipeline import FLOAT_RESULTS, REFERENCE, REFUSED, Reproduction, reproduce
 from resnet8.recipes import RECIPES
 from resnet8.results import Evaluation, Quantization, load
+from resnet8.runtimes import integer
+from resnet8.runtimes.ort import Trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,9 +50,9 @@ def assets(real_assets: Path) -> Assets:
 
 
 @pytest.fixture(scope="module")
-def run(assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
+def run(real_run: Reproduction) -> Reproduction:
     """The whole pipeline, once, on the real assets."""
-    return reproduce(tmp_path_factory.mktemp("real"), assets=assets)
+    return real_run
 
 
 def result(run: Reproduction, name: str) -> Evaluation:
@@ -201,3 +204,41 @@ def test_the_document_is_of_cifar10(run: Reproduction) -> None:
     assert "--demo" not in document
     assert "8,719" in document
     assert "CIFAR-10 (official), test split" in document
+
+
+# --- integer arithmetic ---
+
+
+@pytest.mark.parametrize("name", ["published-int8", "published-uint8", "ort-recommended", "ort-portable"])
+@pytest.mark.skipif(not VNNI, reason="ONNX Runtime saturates on this CPU: the emulation is compared instead")
+def test_the_integer_engine_predicts_what_onnx_runtime_does(
+    run: Reproduction, real_models: dict[str, Path], assets: Assets, name: str
+) -> None:
+    engine = evaluate(real_models[name], assets.data_dir, opener=integer.open_content)
+    assert engine.predictions == result(run, name).predictions
+
+
+def test_a_cpu_without_vnni_is_predicted(real_models: dict[str, Path], assets: Assets) -> None:
+    """8559: measured with qemu-user emulating a Haswell, on the whole test set."""
+    emulated = evaluate(real_models["published-int8"], assets.data_dir, opener=integer.open_emulated)
+    assert abs(emulated.overall.correct - 8559) <= 3
+
+
+def test_unsigned_weights_lose_nothing_without_vnni(
+    run: Reproduction, real_models: dict[str, Path], assets: Assets
+) -> None:
+    for name in ("published-uint8", "ort-portable"):
+        emulated = evaluate(real_models[name], assets.data_dir, opener=integer.open_emulated)
+        assert emulated.overall.correct == result(run, name).overall.correct
+
+
+@pytest.mark.parametrize("name", ["published-int8", "published-uint8", "ort-recommended"])
+def test_every_differing_code_has_a_cause(real_models: dict[str, Path], assets: Assets, name: str) -> None:
+    """On a part of the images; the whole set is in results/arithmetic."""
+    path, content = real_models[name], real_models[name].read_bytes()
+    traces = {form: Trace(path, content, optimize=form == "optimized") for form in ("optimized", "as in the file")}
+    split = read_split(assets.data_dir, "test").first(300)
+    found = agreement(integer.open_content(path, content).model, traces, split)
+    require_explained(found)
+    optimized = found.graphs[0]
+    assert optimized.prediction_differences == ()

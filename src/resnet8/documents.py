@@ -7,17 +7,31 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resnet8 import results
 from resnet8.comparison import compare
 from resnet8.errors import ResultError
 from resnet8.files import read_bytes, write_text
-from resnet8.render import markdown
-from resnet8.results import Comparison, Evaluation, Parity, Quantization
+from resnet8.render import blocks, markdown
+from resnet8.results import (
+    AccumulatorAudit,
+    Agreement,
+    Comparison,
+    Evaluation,
+    Parity,
+    Quantization,
+    RequantizationStudy,
+    WorkedArithmetic,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ANALYSIS = Path("docs/QUANTIZATION_ANALYSIS.md")
 COMPARISON = Path("results/comparison.json")
 PARITY = Path("results/parity.json")
+ARITHMETIC = Path("results/arithmetic")
 
 _BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin -->\n).*?(<!-- (?P=name):end -->)", re.DOTALL)
 
@@ -45,19 +59,45 @@ def stale(root: Path) -> dict[Path, str]:
     """
     comparison = results.load(Comparison, root / COMPARISON)
     evaluations = [results.load(Evaluation, root / "results" / row.file) for row in comparison.rows]
-    blocks = {"comparison": markdown.comparison(comparison)}
+    known = {"comparison": markdown.comparison(comparison)} | _arithmetic(root, dict(_named(comparison, evaluations)))
     wanted = {root / ANALYSIS: markdown.analysis(comparison, results.load(Parity, root / PARITY), evaluations)}
     for path in sorted([root / "README.md", *(root / "docs").rglob("*.md")]):
         if path.is_file() and path not in wanted:
-            wanted[path] = _filled(path, blocks)
+            wanted[path] = _filled(path, known)
     return {path: text for path, text in wanted.items() if not path.is_file() or read_bytes(path).decode() != text}
 
 
-def _filled(path: Path, blocks: dict[str, str]) -> str:
+def _named(comparison: Comparison, evaluations: list[Evaluation]) -> Iterator[tuple[str, Evaluation]]:
+    for row, evaluation in zip(comparison.rows, evaluations, strict=True):
+        yield row.name, evaluation
+
+
+def _arithmetic(root: Path, measured: dict[str, Evaluation]) -> dict[str, str]:
+    """The blocks of the results in :data:`ARITHMETIC`, whose files are named KIND_RECIPE.json."""
+    filled: dict[str, str] = {}
+    emulated: dict[str, Evaluation] = {}
+    for path in sorted((root / ARITHMETIC).glob("*.json")):
+        kind, _, name = path.stem.partition("_")
+        if kind == "emulated-avx2":
+            emulated[name] = results.load(Evaluation, path)
+        elif kind == "agreement":
+            filled |= blocks.agreement(name, results.load(Agreement, path))
+        elif kind == "requantization":
+            filled |= blocks.requantization(name, results.load(RequantizationStudy, path))
+        elif kind == "accumulators":
+            filled |= blocks.accumulators(name, results.load(AccumulatorAudit, path))
+        elif kind == "worked":
+            filled |= blocks.worked(name, results.load(WorkedArithmetic, path))
+    if emulated:
+        filled["portability"] = blocks.portability(emulated, measured)
+    return filled
+
+
+def _filled(path: Path, known: dict[str, str]) -> str:
     def fill(match: re.Match[str]) -> str:
         name = match["name"]
-        if name not in blocks:
-            raise ResultError(f"{path} has a block that is not known", found=name, expected=", ".join(blocks))
-        return f"{match[1]}{blocks[name]}{match[3]}"
+        if name not in known:
+            raise ResultError(f"{path} has a block that is not known", found=name, expected=", ".join(known))
+        return f"{match[1]}{known[name]}{match[3]}"
 
     return _BLOCK.sub(fill, read_bytes(path).decode())

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from resnet8.cli import calibrate, compare, convert, docs, evaluate, fetch, quantize, reproduce
+from resnet8.cli import audit, calibrate, compare, convert, docs, evaluate, fetch, inspect, quantize, reproduce, vectors
 from resnet8.errors import Resnet8Error
 
 INTERRUPTED = 130
@@ -32,9 +32,12 @@ for command in (
     calibrate.calibrate,
     quantize.quantize,
     compare.compare,
+    vectors.vectors,
     docs.docs,
 ):
     app.command()(command)
+app.add_typer(inspect.app, name="inspect")
+app.add_typer(audit.app, name="audit")
 
 
 def _version(show: bool) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from resnet8.cli.common import DataDir, Demo, Json, progress, show
 from resnet8.cli.common import data_dir as resolve
+from resnet8.variants import Multiplier, Rounding
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resnet8.results import Evaluation
+    from resnet8.runtimes import Predictor
+
+Runtime = Literal["integer"]
+EmulatedCpu = Literal["avx2"]
 
 
 def evaluate(
@@ -26,18 +34,52 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="Write the predicted class of each image here (.npy, int64).")
     ] = None,
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option(help="«integer»: this package's integer engine instead of the file's own runtime."),
+    ] = None,
+    requantize: Annotated[
+        Multiplier | None, typer.Option(help="How the integer engine holds multipliers.  [default: float32]")
+    ] = None,
+    rounding: Annotated[
+        Rounding | None, typer.Option(help="How the integer engine rounds.  [default: half-even]")
+    ] = None,
+    emulate_cpu: Annotated[
+        EmulatedCpu | None,
+        typer.Option(help="«avx2»: predict what ONNX Runtime reports on an x86 CPU without VNNI."),
+    ] = None,
     demo: Demo = False,
 ) -> None:
     """Measure a model's top-1 accuracy on the test images, overall and by class."""
+    opener = _opener(runtime, requantize, rounding, emulate_cpu)
     run(
         model,
         resolve(data_dir, demo=demo),
+        opener=opener,
         subset=subset,
         max_samples=max_samples,
         batch_size=batch_size,
         json=json,
         predictions=predictions,
     )
+
+
+def _opener(
+    runtime: Runtime | None, requantize: Multiplier | None, rounding: Rounding | None, emulate_cpu: EmulatedCpu | None
+) -> Callable[[Path, bytes], Predictor] | None:
+    from resnet8.runtimes import integer
+    from resnet8.variants import Requantization
+
+    if emulate_cpu is not None:
+        if runtime or requantize or rounding:
+            raise typer.BadParameter("it excludes --runtime, --requantize and --rounding", param_hint="--emulate-cpu")
+        return integer.open_emulated
+    if runtime is None:
+        if requantize or rounding:
+            raise typer.BadParameter("they need --runtime integer", param_hint="--requantize, --rounding")
+        return None
+    variant = Requantization(requantize or "float32", rounding or "half-even")
+    return partial(integer.open_content, requantization=variant)
 
 
 def run(
@@ -49,6 +91,7 @@ def run(
     batch_size: int = 50,
     json: Path | None = None,
     predictions: Path | None = None,
+    opener: Callable[[Path, bytes], Predictor] | None = None,
 ) -> Evaluation:
     """Evaluate, write what was asked for, and show the table."""
     from resnet8 import results
@@ -63,6 +106,7 @@ def run(
             max_samples=max_samples,
             batch_size=batch_size,
             progress=step(f"evaluate {model.name}"),
+            opener=opener,
         )
     if json is not None:
         results.save(result, json)

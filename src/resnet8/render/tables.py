@@ -5,9 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from resnet8.render import arithmetic
+
 if TYPE_CHECKING:
     from resnet8.recipes import Recipe
-    from resnet8.results import Calibration, Comparison, ComparisonRow, DataSource, Evaluation, Parity
+    from resnet8.results import (
+        AccumulatorAudit,
+        Calibration,
+        Comparison,
+        ComparisonRow,
+        DataSource,
+        Evaluation,
+        GraphAgreement,
+        Parity,
+        RequantizationStudy,
+        WorkedArithmetic,
+    )
 
 
 @dataclass(frozen=True)
@@ -168,3 +181,153 @@ def recipes(known: tuple[Recipe, ...]) -> Table:
         ),
         left=8,
     )
+
+
+def agreement(result: GraphAgreement) -> Table:
+    """Differing codes of each layer by cause; layers without any are counted in the last row only."""
+    causes = tuple(result.layers[0].causes)
+    rows = [
+        (
+            one.layer,
+            one.operator,
+            one.kernel,
+            f"{one.codes:,}",
+            f"{one.differing:,}",
+            *(f"{one.causes[cause]:,}" for cause in causes),
+            str(one.largest_difference),
+        )
+        for one in result.layers
+        if one.differing
+    ]
+    layers = result.layers
+    rows.append(
+        (
+            "all layers",
+            f"{len(layers)}",
+            f"{result.integer_layers} integer",
+            f"{sum(one.codes for one in layers):,}",
+            f"{sum(one.differing for one in layers):,}",
+            *(f"{sum(one.causes[cause] for one in layers):,}" for cause in causes),
+            str(max(one.largest_difference for one in layers)),
+        )
+    )
+    return Table(
+        title=f"graph {result.graph}: integer engine against ONNX Runtime, each layer fed the same codes",
+        headings=("layer", "operator", "kernel", "codes", "differ", *causes, "largest (LSB)"),
+        rows=tuple(rows),
+        left=3,
+    )
+
+
+def requantization(result: RequantizationStudy) -> Table:
+    """Each variant: codes that change, largest difference, logits, predictions, top-1."""
+    return Table(
+        title=f"{result.model.path}: against float32 multipliers, half even; {result.images:,} images: {source(result.data)}",
+        headings=(
+            "multiplier",
+            "rounding",
+            "codes changed",
+            "share",
+            "largest (LSB)",
+            "logits changed",
+            "predictions changed",
+            "correct",
+            "accuracy",
+        ),
+        rows=tuple(
+            (
+                one.multiplier,
+                one.rounding,
+                f"{one.changed:,}",
+                f"{100 * one.changed / one.codes:.4f} %",
+                str(one.largest_difference),
+                f"{one.changed_logits:,}",
+                f"{one.changed_predictions:,}",
+                f"{one.overall.correct:,}",
+                percent(one.overall.accuracy),
+            )
+            for one in result.rows
+        ),
+        left=2,
+    )
+
+
+def accumulators(result: AccumulatorAudit) -> Table:
+    """Range and width of each layer's accumulator."""
+    return Table(
+        title=f"{result.model.path}: accumulators on {result.images:,} images: {source(result.data)}",
+        headings=("layer", "operator", "depth", "observed", "bits", "worst case", "safe bits"),
+        rows=tuple(
+            (
+                one.layer,
+                one.operator,
+                f"{one.depth}",
+                f"{one.observed[0]:,} … {one.observed[1]:,}",
+                str(one.observed_bits),
+                f"{one.worst_case[0]:,} … {one.worst_case[1]:,}",
+                str(one.safe_bits),
+            )
+            for one in result.layers
+        ),
+        left=2,
+    )
+
+
+def widths(result: AccumulatorAudit) -> Table:
+    """Top-1 with narrower accumulators."""
+    exact = ("exact", "–", "0", f"{result.exact.correct:,}", percent(result.exact.accuracy))
+    return Table(
+        title=f"narrower accumulators in all {len(result.layers)} layers",
+        headings=("bits", "overflow", "layers that overflow", "correct", "accuracy"),
+        rows=(
+            exact,
+            *(
+                (
+                    str(one.bits),
+                    one.overflow,
+                    str(len(one.layers)),
+                    f"{one.overall.correct:,}",
+                    percent(one.overall.accuracy),
+                )
+                for one in result.widths
+            ),
+        ),
+        left=2,
+    )
+
+
+def layers(result: WorkedArithmetic) -> Table:
+    """Every layer with its grids and multipliers."""
+    return Table(
+        title=f"{result.model.path}: input {arithmetic.grid(result.input)}",
+        headings=(
+            "layer",
+            "operator",
+            "output shape",
+            "input",
+            "weights / second input",
+            "output",
+            "multiplier",
+            "M (32 bit)",
+            "shift",
+        ),
+        rows=tuple(
+            (
+                one.layer,
+                one.operator,
+                "x".join(map(str, one.output_shape)),
+                arithmetic.grid(one.inputs[0]),
+                arithmetic.grid(second) if (second := one.weights or (one.inputs[1:] or (None,))[0]) else "–",
+                arithmetic.grid(one.output),
+                ", ".join(_span(low, high, ".6g") for low, high in one.multipliers),
+                ", ".join(_span(low, high, ",") for low, high in one.fixed_multipliers),
+                ", ".join(dict.fromkeys(_span(low, high, "d") for low, high in one.shifts)),
+            )
+            for one in result.layers
+        ),
+        left=6,
+    )
+
+
+def _span(low: float, high: float, form: str) -> str:
+    return f"{low:{form}}" if low == high else f"{low:{form}} … {high:{form}}"

@@ -9,12 +9,15 @@ from rich.console import Group
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from resnet8.render import tables
+from resnet8.render import arithmetic, tables
+
+_SHOWN = 5
+"""Differing predictions that are listed."""
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from resnet8.results import Comparison, Parity
+    from resnet8.results import Comparison, GraphAgreement, Parity, WorkedExample
 
 
 def table(content: tables.Table) -> RichTable:
@@ -23,7 +26,9 @@ def table(content: tables.Table) -> RichTable:
     title = Text(content.title, style="bold")
     grid = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, heading in enumerate(content.headings):
-        grid.add_column(Text(heading), justify="left" if i < content.left else "right", no_wrap=i >= content.left)
+        grid.add_column(
+            Text(heading), justify="left" if i < content.left else "right", no_wrap=i >= content.left, overflow="fold"
+        )
     for cells in content.rows:
         grid.add_row(*(Text(cell, style="bold red" if "⚠" in cell else "") for cell in cells))
     return grid
@@ -43,3 +48,29 @@ def parity(result: Parity) -> RenderableType:
     """The certificate."""
     verdict = ("equivalent", "bold green") if result.passed else ("NOT equivalent", "bold red")
     return Group(table(tables.parity(result)), Text.assemble("The models are ", verdict, "."))
+
+
+def agreement(result: GraphAgreement, images: int) -> RenderableType:
+    """Predictions of both sides, and where those that differ come from."""
+    differences = result.prediction_differences
+    lines = [
+        Text(
+            f"Engine {result.engine_correct:,} correct, ONNX Runtime {result.ort_correct:,}; "
+            f"{len(differences):,} of {images:,} predictions differ."
+        )
+    ]
+    lines += [
+        Text(
+            f"  image {one.image}: engine {one.engine}, ONNX Runtime {one.ort}; first differing code in {one.layer}: {one.cause}"
+        )
+        for one in differences[:_SHOWN]
+    ]
+    if len(differences) > _SHOWN:
+        lines.append(Text(f"  and {len(differences) - _SHOWN:,} more (--json lists all)"))
+    return Group(*lines)
+
+
+def steps(example: WorkedExample) -> RenderableType:
+    """One output code, step by step."""
+    first, *others = arithmetic.steps(example)
+    return Group(Text(first, style="bold"), *(Text(f"  {line}") for line in others))

@@ -1,0 +1,140 @@
+"""How wide accumulators are on the images, how wide they must be for any input, and what narrower ones cost.
+
+Two's complement sums that wrap around are right in the end whenever the *final* sum fits, whatever happens on the way,
+in any order. Sums that saturate on the way depend on the order; here the whole sum saturates, once, at its end, which
+is the best that saturating hardware can do.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet8 import environment, results
+from resnet8.evaluation import evaluate_split
+from resnet8.integer import engine
+from resnet8.integer.program import Weighted
+from resnet8.results import AccumulatorAudit, AccumulatorRow, WidthRow
+from resnet8.runtimes.integer import IntegerPredictor
+from resnet8.workers import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from resnet8.cifar10 import Split
+    from resnet8.integer.program import Program
+    from resnet8.results import Evaluation, ModelDescription
+    from resnet8.workers import Progress
+
+WIDTHS = (16, 18, 20, 24)
+OVERFLOWS = ("wrap", "saturate")
+
+
+def audit(
+    model: ModelDescription,
+    program: Program,
+    split: Split,
+    widths: Sequence[int] = WIDTHS,
+    progress: Progress = no_progress,
+) -> AccumulatorAudit:
+    """Measure the accumulators of every convolution and dense layer on ``split``.
+
+    Args:
+        model: The file.
+        program: What it computes.
+        split: The images.
+        widths: Of narrower accumulators to try, in bits.
+        progress: Called after each batch; the total is the images of all runs.
+    """
+    total = len(split) * (1 + len(widths) * len(OVERFLOWS))
+    observed = Ranges()
+    exact = _run(model, program, split, observed, lambda done, _: progress(done, total))
+    rows, done = [], len(split)
+    for bits in widths:
+        for overflow in OVERFLOWS:
+            narrow = tuple(name for name, (low, high) in observed.ranges.items() if needed_bits(low, high) > bits)
+            before = done
+            evaluation = exact  # where every exact sum fits, nothing changes
+            if narrow:
+                sums = Narrow(bits, overflow)
+                evaluation = _run(model, program, split, sums, lambda done, _, b=before: progress(b + done, total))
+            done += len(split)
+            progress(done, total)
+            rows.append(WidthRow(bits, overflow, narrow, evaluation.overall))
+    return AccumulatorAudit(
+        model=model,
+        data=split.source,
+        images=len(split),
+        layers=tuple(_row(layer, observed) for layer in program.layers if isinstance(layer, Weighted)),
+        exact=exact.overall,
+        widths=tuple(rows),
+        environment=environment.current(),
+        created=results.now(),
+    )
+
+
+def needed_bits(low: int, high: int) -> int:
+    """Width of the narrowest two's complement number that holds ``low`` and ``high``."""
+    return 1 + max(high.bit_length() if high >= 0 else 0, (~low).bit_length() if low < 0 else 0)
+
+
+class Ranges:
+    """Exact accumulators, whose range in each layer is kept; for several threads.
+
+    Attributes:
+        ranges: Layer to least and greatest.
+    """
+
+    def __init__(self) -> None:
+        self.ranges: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
+        """As :func:`resnet8.integer.engine.accumulate`."""
+        sums = engine.accumulate(layer, codes)
+        low, high = int(sums.min()), int(sums.max())
+        with self._lock:
+            before = self.ranges.get(layer.name, (low, high))
+            self.ranges[layer.name] = (min(low, before[0]), max(high, before[1]))
+        return sums
+
+
+class Narrow:
+    """Accumulators of ``bits`` bits that ``wrap`` or ``saturate``."""
+
+    def __init__(self, bits: int, overflow: str) -> None:
+        self._half = 1 << (bits - 1)
+        self._overflow = overflow
+
+    def __call__(self, layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
+        """As :func:`resnet8.integer.engine.accumulate`, in int64."""
+        sums = engine.accumulate(layer, codes).astype(np.int64)
+        if self._overflow == "saturate":
+            return np.clip(sums, -self._half, self._half - 1)
+        return ((sums + self._half) & (2 * self._half - 1)) - self._half
+
+
+def _run(
+    model: ModelDescription, program: Program, split: Split, sums: engine.Accumulate, progress: Progress
+) -> Evaluation:
+    evaluation, _ = evaluate_split(IntegerPredictor(model, program, accumulators=sums), split, progress=progress)
+    return evaluation
+
+
+def _row(layer: Weighted, observed: Ranges) -> AccumulatorRow:
+    low, high = layer.worst_case()
+    worst = (min(0, int(low.min())), max(0, int(high.max())))
+    seen = observed.ranges[layer.name]
+    return AccumulatorRow(
+        layer=layer.name,
+        operator=layer.operator,
+        depth=len(layer.matrix),
+        observed=seen,
+        worst_case=worst,
+        observed_bits=needed_bits(*seen),
+        safe_bits=needed_bits(*worst),
+    )

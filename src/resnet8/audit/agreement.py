@@ -1,0 +1,258 @@
+"""Integer engine against ONNX Runtime: layer by layer, code by code, every difference with its cause.
+
+Each layer gets the very codes that ONNX Runtime fed to its own; so a difference arises in the layer where it is
+counted. Its cause is decided from the exact value ``v`` before rounding, in code steps, and the border ``h`` between
+the two codes:
+
+* *tie*: ``v == h`` exactly (rational arithmetic), and the two differ in the direction of rounding.
+* *float rounding*: ``|v - h|`` is at most the rounding error that the float32 operations of either side can make
+  (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1: a chain of n operations errs by at most
+  ``n u / (1 - n u)`` of the sum of magnitudes, in any order; ``u = 2**-24``).
+* *saturation*: the code is the one that comes of the int16 saturation of VPMADDUBSW
+  (:mod:`resnet8.integer.vpmaddubsw`).
+* *other*: none of these. There must be none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet8 import environment, results
+from resnet8.cifar10 import preprocess
+from resnet8.errors import ModelError
+from resnet8.integer import engine
+from resnet8.integer.program import AveragePool, Product, Sum, Weighted
+from resnet8.integer.vpmaddubsw import saturating
+from resnet8.results import Agreement, GraphAgreement, LayerAgreement, PredictionDifference
+from resnet8.workers import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from resnet8.cifar10 import Split
+    from resnet8.integer.program import AnyLayer
+    from resnet8.results import ModelDescription
+    from resnet8.runtimes.ort import Trace
+    from resnet8.workers import Progress
+
+UNIT = 2.0**-24
+"""Unit roundoff of float32: half the distance from 1 to the next number."""
+
+CAUSES = ("tie", "float rounding", "saturation", "other")
+_BATCH = 100
+_NEAR = 1e-6
+
+
+def agreement(
+    model: ModelDescription,
+    traces: Mapping[str, Trace],
+    split: Split,
+    progress: Progress = no_progress,
+) -> Agreement:
+    """Compare the engine with ONNX Runtime on ``split``.
+
+    Args:
+        model: The file.
+        traces: By name of the graph: as optimized, as in the file.
+        split: The images.
+        progress: Called after each batch.
+    """
+    graphs = []
+    for number, (name, trace) in enumerate(traces.items()):
+
+        def advance(done: int, total: int, number: int = number) -> None:
+            progress(number * total + done, len(traces) * total)
+
+        graphs.append(_graph(name, trace, split, advance))
+    return Agreement(
+        model=model,
+        data=split.source,
+        images=len(split),
+        graphs=tuple(graphs),
+        environment=environment.current(),
+        created=results.now(),
+    )
+
+
+def require_explained(result: Agreement) -> None:
+    """Check that every differing code and every differing prediction has a cause.
+
+    Raises:
+        ModelError: when one has none.
+    """
+    for graph in result.graphs:
+        codes = sum(layer.causes["other"] for layer in graph.layers)
+        images = [one.image for one in graph.prediction_differences if one.cause == "other"]
+        if codes or images:
+            raise ModelError(
+                f"{result.model.path}: engine and ONNX Runtime differ without a known cause (graph {graph.graph})",
+                found=f"{codes:,} codes, {len(images):,} predictions",
+                expected="ties, float rounding or saturation only",
+                remedy="the engine does not compute what this ONNX Runtime does: report it with the file and --json",
+            )
+
+
+@dataclass
+class _Count:
+    codes: int = 0
+    causes: dict[str, int] | None = None
+    largest: int = 0
+
+
+def _graph(name: str, trace: Trace, split: Split, progress: Progress) -> GraphAgreement:
+    program = trace.program.as_integer()
+    vnni = environment.has_vnni(environment.cpu())
+    counts: dict[str, _Count] = {layer.name: _Count(causes=dict.fromkeys(CAUSES, 0)) for layer in program.layers}
+    first_cause: dict[int, tuple[str, str]] = {}
+    engine_predictions, ort_predictions = [], []
+    ties = set()
+    for start in range(0, len(split), _BATCH):
+        images = preprocess(split.images[start : start + _BATCH])
+        probabilities, codes = trace.run(images)
+        logits = engine.run(program, engine.input_codes(program, split.images[start : start + _BATCH]))
+        engine_predictions.append(engine.probabilities(program, logits).argmax(axis=1))
+        ort_predictions.append(probabilities.argmax(axis=1))
+        best = np.sort(codes[program.logits.name].reshape(len(images), -1), axis=1)
+        ties |= {start + int(i) for i in np.flatnonzero(best[:, -1] == best[:, -2])}
+        for layer, ran in zip(program.layers, trace.program.layers, strict=True):
+            found = engine.step(layer, codes)
+            count = counts[layer.name]
+            count.codes += found.size
+            differing = np.argwhere(found != codes[layer.output.name])
+            if not len(differing):
+                continue
+            causes, largest = _causes(layer, ran, codes, found, differing, vnni=vnni)
+            count.largest = max(count.largest, largest)
+            assert count.causes is not None  # noqa: S101 - for the type checker
+            for (image, *_), cause in zip(differing.tolist(), causes, strict=True):
+                count.causes[cause] += 1
+                first_cause.setdefault(start + image, (layer.name, cause))
+        progress(min(start + _BATCH, len(split)), len(split))
+    ours, theirs = np.concatenate(engine_predictions), np.concatenate(ort_predictions)
+    differences = []
+    for image in np.flatnonzero(ours != theirs).tolist():
+        layer_name, cause = first_cause.get(image, ("logits", "tie" if image in ties else "other"))
+        differences.append(
+            PredictionDifference(image, int(ours[image]), int(theirs[image]), layer_name, cause, image in ties)
+        )
+    return GraphAgreement(
+        graph=name,
+        integer_layers=sum(layer.kernel == "integer" for layer in trace.program.layers),
+        engine_correct=int((ours == split.labels).sum()),
+        ort_correct=int((theirs == split.labels).sum()),
+        layers=tuple(
+            LayerAgreement(
+                layer=layer.name,
+                operator=operator(layer),
+                kernel=layer.kernel,
+                codes=counts[layer.name].codes,
+                differing=sum((counts[layer.name].causes or {}).values()),
+                causes=counts[layer.name].causes or {},
+                largest_difference=counts[layer.name].largest,
+            )
+            for layer in trace.program.layers
+        ),
+        prediction_differences=tuple(differences),
+    )
+
+
+def operator(layer: AnyLayer) -> str:
+    """The layer's kind, for people."""
+    return layer.operator if isinstance(layer, Weighted) else layer.kind
+
+
+def _causes(
+    layer: AnyLayer,
+    ran: AnyLayer,
+    codes: Mapping[str, NDArray[Any]],
+    found: NDArray[Any],
+    differing: NDArray[np.int64],
+    *,
+    vnni: bool,
+) -> tuple[list[str], int]:
+    images, where = np.unique(differing[:, 0], return_inverse=True)
+    local = (where, *differing[:, 1:].T)
+    read = {name: codes[name][images] for name in layer.inputs}
+    theirs = codes[layer.output.name][images][local].astype(np.int64)
+    ours = found[images][local].astype(np.int64)
+    exact, magnitude = _exact(layer, read, local)
+    border = np.maximum(ours, theirs) - 0.5 - layer.output.zero_point
+    distance = np.abs(exact - border)
+    adjacent = np.abs(ours - theirs) == 1
+    bound = np.maximum(_bound(layer, exact, magnitude), _bound(ran, exact, magnitude))
+    causes = np.where(adjacent & (distance <= bound), "float rounding", "other").astype(object)
+    for i in np.flatnonzero(adjacent & (distance < _NEAR)).tolist():
+        if _exactly(layer, read, tuple(int(axis[i]) for axis in local)) == Fraction(float(border[i])):
+            causes[i] = "tie"
+    if not vnni and isinstance(ran, Weighted) and ran.kernel == "integer" and (causes == "other").any():
+        saturated = engine.step(ran, read, accumulators=saturating)[local]
+        causes[(causes == "other") & (saturated == theirs)] = "saturation"
+    return causes.tolist(), int(np.abs(ours - theirs).max())
+
+
+def _exact(
+    layer: AnyLayer, read: Mapping[str, NDArray[Any]], local: tuple[NDArray[np.int64], ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The value before rounding at some elements, and the sum of the magnitudes it is added up from, in code steps.
+
+    In float64, whose error (below 1e-12 here) is far below every bound.
+    """
+    if isinstance(layer, Sum):
+        (a, b), (m_a, m_b) = engine.addends(layer, read), layer.real_multipliers
+        shape = read[layer.a.name].shape
+        one, other = a[local] * m_a, np.broadcast_to(b, shape)[local] * m_b
+        zeros = abs(layer.a.zero_point) * m_a + abs(layer.b.zero_point) * m_b + abs(layer.output.zero_point)
+        return one + other, np.abs(one) + np.abs(other) + 2 * zeros
+    multiplier = np.broadcast_to(layer.real_multiplier, layer.output.shape)[local[1:]]
+    value = engine.integer_accumulator(layer, read)[local] * multiplier
+    if isinstance(layer, Weighted):
+        maps = read[layer.x.name].reshape(len(read[layer.x.name]), *layer.map_shape)
+        rows = np.abs(engine.patches(maps, layer, np.float64, layer.x.zero_point))
+        total = rows @ np.abs(layer.matrix).astype(np.float64) + np.abs(layer.bias)
+        return value, total.reshape(len(maps), *layer.output.shape)[local] * multiplier
+    if isinstance(layer, AveragePool):
+        x = engine.from_zero(layer.x, read[layer.x.name].reshape(-1, *layer.x.shape))
+        return value, np.abs(x).sum(axis=(1, 2), keepdims=True)[local] * multiplier + abs(layer.output.zero_point)
+    return value, np.abs(value) + abs(layer.output.zero_point)
+
+
+def _bound(layer: AnyLayer, exact: NDArray[np.float64], magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What float32 rounding can move the value by, in code steps: (number of roundings) x u x (sum of magnitudes)."""
+    if isinstance(layer, Weighted | AveragePool) and layer.kernel == "integer":
+        return 4.01 * UNIT * np.abs(exact)
+    if isinstance(layer, Weighted):
+        roundings = len(layer.matrix) + 8
+    elif isinstance(layer, AveragePool):
+        roundings = layer.count + 8
+    else:
+        roundings = 8 if isinstance(layer, Sum | Product) else 4
+    return 1.001 * roundings * UNIT * magnitude
+
+
+def _exactly(layer: AnyLayer, read: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> Fraction:
+    """The value before rounding at one element, in code steps, as a rational number."""
+    out = Fraction(float(layer.output.scale))
+    one = {name: values[at[0] : at[0] + 1] for name, values in read.items()}
+    index = (0, *at[1:])
+    if isinstance(layer, Sum):
+        a, b = engine.addends(layer, one)
+        shape = one[layer.a.name].shape
+        return (
+            int(a[index]) * Fraction(float(layer.a.scale))
+            + int(np.broadcast_to(b, shape)[index]) * Fraction(float(layer.b.scale))
+        ) / out
+    accumulator = int(engine.integer_accumulator(layer, one)[index])
+    scale = Fraction(float(layer.x.scale))
+    if isinstance(layer, Weighted):
+        scale *= Fraction(float(np.broadcast_to(layer.weight_params.scale, layer.output.shape[-1:])[at[-1]]))
+    elif isinstance(layer, Product):
+        scale *= Fraction(float(layer.constant_params.scale))
+    elif isinstance(layer, AveragePool):
+        scale /= layer.count
+    return accumulator * scale / out

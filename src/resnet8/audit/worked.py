@@ -1,0 +1,200 @@
+"""The arithmetic of one model in numbers: every layer's parameters, one output of each kind of layer step by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet8 import environment, results
+from resnet8.integer import engine
+from resnet8.integer.program import AveragePool, Constant, Product, Sum, Weighted
+from resnet8.qparams import limits
+from resnet8.results import GridRange, LayerFacts, PixelExample, Term, WorkedArithmetic, WorkedExample
+from resnet8.variants import Requantization
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from resnet8.cifar10 import Split
+    from resnet8.integer.program import Activation, AnyLayer, Program
+    from resnet8.qparams import QParams
+    from resnet8.results import ModelDescription
+
+FIXED = Requantization("fixed32")
+_PIXELS = 4
+
+
+def worked(model: ModelDescription, program: Program, split: Split, image: int = 0) -> WorkedArithmetic:
+    """The parameters of every layer, and worked examples on one image.
+
+    Args:
+        model: The file.
+        program: What it computes.
+        split: The images.
+        image: Index of the one that is worked through.
+    """
+    pixels = split.images[image : image + 1]
+    values = {program.input.name: engine.input_codes(program, pixels)}
+
+    def keep(layer: AnyLayer, written: NDArray[Any]) -> None:
+        values[layer.output.name] = written
+
+    engine.run(program, values[program.input.name], watch=keep)
+    shown: dict[str, AnyLayer] = {}
+    for layer in program.layers:
+        shown.setdefault(_kind(layer), layer)
+    return WorkedArithmetic(
+        model=model,
+        data=split.source,
+        image=image,
+        input=grid(program.input.params),
+        pixels=_pixels(program, pixels, values),
+        layers=tuple(_facts(layer) for layer in program.layers),
+        examples=tuple(_example(layer, values) for layer in shown.values()),
+        environment=environment.current(),
+        created=results.now(),
+    )
+
+
+def grid(params: QParams) -> GridRange:
+    """Scale and zero point as a value of results: one, or the range of the channels'."""
+    scales, zeros = np.atleast_1d(params.scale), np.atleast_1d(params.zero_point)
+    return GridRange(
+        dtype=params.dtype,
+        scales=(float(scales.min()), float(scales.max())),
+        zero_points=(int(zeros.min()), int(zeros.max())),
+        channels=len(scales) if params.per_channel else None,
+    )
+
+
+def _kind(layer: AnyLayer) -> str:
+    if isinstance(layer, Weighted):
+        return layer.operator
+    if isinstance(layer, Sum):
+        return "bias-add" if isinstance(layer.b, Constant) else "residual-add"
+    return layer.kind
+
+
+def _facts(layer: AnyLayer) -> LayerFacts:
+    weights = constant = bias = None
+    inputs: tuple[GridRange, ...]
+    if isinstance(layer, Weighted):
+        weights, bias = grid(layer.weight_params), layer.has_bias
+        inputs = (grid(layer.x.params),)
+    elif isinstance(layer, Sum):
+        inputs = (grid(layer.a.params), grid(layer.b.params))
+    else:
+        inputs = (grid(layer.x.params),)
+        constant = grid(layer.constant_params) if isinstance(layer, Product) else None
+    fixed = engine.multipliers(layer, FIXED)
+    reals = layer.real_multipliers if isinstance(layer, Sum) else (layer.real_multiplier,)
+    return LayerFacts(
+        layer=layer.name,
+        operator=_kind(layer),
+        reads=layer.inputs,
+        writes=layer.output.name,
+        output_shape=layer.output.shape,
+        weight_shape=layer.weights.shape if isinstance(layer, Weighted) else None,
+        inputs=inputs,
+        weights=weights or constant,
+        bias=bias,
+        output=grid(layer.output.params),
+        multipliers=tuple((float(real.min()), float(real.max())) for real in reals),
+        fixed_multipliers=tuple((int(one.multiplier.min()), int(one.multiplier.max())) for one in fixed),
+        shifts=tuple((int(one.shift.min()), int(one.shift.max())) for one in fixed),
+        parameters=layer.parameters,
+    )
+
+
+def _pixels(program: Program, pixels: NDArray[np.uint8], values: dict[str, NDArray[Any]]) -> tuple[PixelExample, ...]:
+    middle = pixels.shape[1] // 2
+    return tuple(
+        PixelExample(
+            row=middle,
+            column=middle + i,
+            channel=0,
+            real=float(pixels[0, middle, middle + i, 0]),
+            code=int(values[program.input.name][0, middle, middle + i, 0]),
+        )
+        for i in range(_PIXELS)
+    )
+
+
+def _example(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> WorkedExample:
+    """One output of ``layer``, step by step."""
+    written = values[layer.output.name]
+    at = _telling(layer, values)
+    terms = tuple(_terms(layer, values, at))
+    sums = None if isinstance(layer, Sum) else int(engine.integer_accumulator(layer, values)[at])
+    channel = at[-1]
+    fixed = engine.multipliers(layer, FIXED)
+    reals = layer.real_multipliers if isinstance(layer, Sum) else (layer.real_multiplier,)
+    multipliers = tuple(float(_of(one, channel)) for one in reals)
+    real = (
+        sum(term.a * factor for term, factor in zip(terms, multipliers, strict=True))
+        if sums is None
+        else sums * multipliers[0]
+    )
+    return WorkedExample(
+        layer=layer.name,
+        operator=_kind(layer),
+        at=tuple(int(i) for i in at[1:]),
+        terms=terms,
+        bias=int(layer.bias[channel]) if isinstance(layer, Weighted) else None,
+        accumulator=sums,
+        multipliers=multipliers,
+        fixed_multipliers=tuple(int(_of(one.multiplier, channel)) for one in fixed),
+        shift=int(_of(fixed[0].shift, channel)),
+        before_rounding=float(real),
+        zero_point=layer.output.zero_point,
+        code=int(written[at]),
+        code_fixed=int(engine.step(layer, values, FIXED)[at]),
+    )
+
+
+def _telling(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> tuple[int, ...]:
+    """The output nearest the middle that is neither clipped nor 0, nor comes from an addend of 0."""
+    written = values[layer.output.name]
+    good = (written > layer.lowest) & (written < limits(layer.output.params.dtype)[1])
+    good &= written != layer.output.zero_point
+    if isinstance(layer, Sum):
+        a, b = engine.addends(layer, values)
+        good &= (a != 0) & (b != 0)
+    if not good.any():
+        return (0,) * written.ndim
+    middle = np.array([0, *(size // 2 for size in written.shape[1:-1]), 0])
+    candidates = np.argwhere(good)
+    return tuple(int(i) for i in candidates[np.abs(candidates - middle).sum(axis=1).argmin()])
+
+
+def _terms(layer: AnyLayer, values: dict[str, NDArray[Any]], at: tuple[int, ...]) -> Iterable[Term]:
+    """The factors that are summed up, both less their zero points."""
+    if isinstance(layer, Weighted):
+        maps = values[layer.x.name].reshape(1, *layer.map_shape)
+        rows = engine.patches(maps, layer, np.int64, layer.x.zero_point)
+        position = int(np.ravel_multi_index(at[1:-1], layer.output.shape[:-1])) if len(at) > 2 else 0
+        for x, w in zip(rows[position], layer.matrix[:, at[-1]], strict=True):
+            yield Term(int(x), int(w))
+    elif isinstance(layer, Sum):
+        a, b = engine.addends(layer, values)
+        yield Term(int(a[at]), None)
+        yield Term(int(np.broadcast_to(b, a.shape)[at]), None)
+    elif isinstance(layer, Product):
+        yield Term(_centred(layer.x, values, at), int(np.broadcast_to(layer.factor, layer.output.shape)[at[1:]]))
+    elif isinstance(layer, AveragePool):
+        codes = values[layer.x.name].reshape(1, *layer.x.shape)[0, :, :, at[-1]]
+        for code in codes.ravel():
+            yield Term(int(code) - layer.x.zero_point, None)
+    else:
+        yield Term(_centred(layer.x, values, at), None)
+
+
+def _centred(activation: Activation, values: dict[str, NDArray[Any]], at: tuple[int, ...]) -> int:
+    return int(values[activation.name].reshape(1, *activation.shape)[at]) - activation.zero_point
+
+
+def _of(values: NDArray[Any], channel: int) -> Any:
+    return values if values.ndim == 0 else values[channel]

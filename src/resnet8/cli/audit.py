@@ -1,0 +1,138 @@
+"""``resnet8 audit``: the integer arithmetic of a quantized model, questioned on the test images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resnet8.cli.common import DataDir, Demo, Json, progress, show
+from resnet8.cli.common import data_dir as resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from resnet8.cifar10 import Split
+
+Model = Annotated[Path, typer.Argument(help="A quantized file: ONNX or TorchScript.")]
+MaxSamples = Annotated[int | None, typer.Option(help="Only the first N images.", metavar="N")]
+
+app = typer.Typer(
+    help="Question the integer arithmetic of a quantized model on the test images.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def agreement(
+    model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
+) -> None:
+    """Integer engine against the file's own runtime, layer by layer: every differing code, with its cause."""
+    from resnet8 import results
+    from resnet8.audit.agreement import agreement as compare
+    from resnet8.audit.agreement import require_explained
+    from resnet8.files import read_bytes
+    from resnet8.render import tables, text
+    from resnet8.runtimes.integer import open_content
+
+    content = read_bytes(model)
+    description = open_content(model, content).model
+    split = _images(data_dir, max_samples, demo=demo)
+    traces = _traces(model, content, description.format)
+    with progress() as step:
+        result = compare(description, traces, split, step(f"compare {model.name}"))
+    if json is not None:
+        results.save(result, json)
+    for graph in result.graphs:
+        show(text.table(tables.agreement(graph)))
+        show(text.agreement(graph, result.images))
+    require_explained(result)
+
+
+@app.command()
+def requantization(
+    model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
+) -> None:
+    """What fixed-point multipliers and other roundings change: codes, logits, top-1."""
+    from resnet8 import results
+    from resnet8.audit.requantization import study
+    from resnet8.files import read_bytes
+    from resnet8.render import tables, text
+    from resnet8.runtimes.integer import open_content
+
+    predictor = open_content(model, read_bytes(model))
+    split = _images(data_dir, max_samples, demo=demo)
+    with progress() as step:
+        result = study(predictor.model, predictor.program, split, progress=step(f"requantize {model.name}"))
+    if json is not None:
+        results.save(result, json)
+    show(text.table(tables.requantization(result)))
+
+
+@app.command()
+def accumulators(
+    model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
+) -> None:
+    """How wide accumulators are and must be, and what narrower ones cost."""
+    from resnet8 import results
+    from resnet8.audit.accumulators import audit
+    from resnet8.files import read_bytes
+    from resnet8.render import tables, text
+    from resnet8.runtimes.integer import open_content
+
+    predictor = open_content(model, read_bytes(model))
+    split = _images(data_dir, max_samples, demo=demo)
+    with progress() as step:
+        result = audit(predictor.model, predictor.program, split, progress=step(f"audit {model.name}"))
+    if json is not None:
+        results.save(result, json)
+    show(text.table(tables.accumulators(result)))
+    show(text.table(tables.widths(result)))
+
+
+@app.command()
+def worked(
+    model: Model,
+    data_dir: DataDir = None,
+    image: Annotated[int, typer.Option(help="Index of the test image that is worked through.")] = 0,
+    json: Json = None,
+    demo: Demo = False,
+) -> None:
+    """Every layer's parameters, and one output of each kind of layer, step by step."""
+    from resnet8 import results
+    from resnet8.audit.worked import worked as work
+    from resnet8.errors import DataError
+    from resnet8.files import read_bytes
+    from resnet8.render import tables, text
+    from resnet8.runtimes.integer import open_content
+
+    predictor = open_content(model, read_bytes(model))
+    split = _images(data_dir, None, demo=demo)
+    if not 0 <= image < len(split):
+        raise DataError("there is no such image", found=str(image), expected=f"0 to {len(split) - 1}")
+    result = work(predictor.model, predictor.program, split, image)
+    if json is not None:
+        results.save(result, json)
+    show(text.table(tables.layers(result)))
+    for one in result.examples:
+        show(text.steps(one))
+
+
+def _traces(model: Path, content: bytes, file_format: str) -> Mapping[str, Any]:
+    """The runtime's own codes, by name of the graph."""
+    if file_format == "torchscript":
+        from resnet8.runtimes.pytorch_trace import TorchTrace
+
+        return {"TorchScript": TorchTrace(model, content)}
+    from resnet8.runtimes.ort import Trace
+
+    return {name: Trace(model, content, optimize=name == "optimized") for name in ("optimized", "as in the file")}
+
+
+def _images(data_dir: Path | None, max_samples: int | None, *, demo: bool) -> Split:
+    from resnet8.cifar10 import read_split
+    from resnet8.evaluation import choose
+
+    return choose(read_split(resolve(data_dir, demo=demo), "test"), None, max_samples)

@@ -1,0 +1,94 @@
+"""Worked examples: each one's steps, done again by hand, lead to its code."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import builders
+import pytest
+import quantized
+
+from resnet8.audit.worked import worked
+from resnet8.cifar10 import Split, read_split
+from resnet8.render import arithmetic
+from resnet8.results import WorkedArithmetic, WorkedExample, from_json, to_json
+
+MODEL = builders.model("q.onnx", "uint8", "int8")
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return read_split(builders.cifar_folder(tmp_path_factory.mktemp("data") / "cifar"), "test")
+
+
+@pytest.fixture(scope="module", params=[("uint8", False), ("int8", True)], ids=["u8 per tensor", "s8 per channel"])
+def result(request: pytest.FixtureRequest, split: Split) -> WorkedArithmetic:
+    dtype, per_channel = request.param
+    return worked(MODEL, quantized.network(seed=7, dtype=dtype, per_channel=per_channel), split, image=2)
+
+
+def by_hand(example: WorkedExample) -> int:
+    """The code by rational arithmetic with the fixed-point multipliers."""
+    if example.accumulator is None:
+        total = sum(Fraction(t.a) * m for t, m in zip(example.terms, example.fixed_multipliers, strict=True))
+    else:
+        total = Fraction(example.accumulator * example.fixed_multipliers[0])
+    return round(total / 2**example.shift) + example.zero_point
+
+
+def test_there_is_one_example_of_each_kind_of_layer(result: WorkedArithmetic) -> None:
+    assert [one.operator for one in result.examples] == [
+        "conv",
+        "mul",
+        "bias-add",
+        "residual-add",
+        "average-pool",
+        "dense",
+    ]
+    assert len(result.layers) == 7
+
+
+def test_the_steps_lead_to_the_code(result: WorkedArithmetic) -> None:
+    for example in result.examples:
+        if example.accumulator is not None:
+            products = sum(term.a * (1 if term.b is None else term.b) for term in example.terms)
+            assert products + (example.bias or 0) == example.accumulator
+            assert example.before_rounding == pytest.approx(example.accumulator * example.multipliers[0], rel=1e-12)
+        assert by_hand(example) == example.code_fixed
+        assert abs(example.code - example.code_fixed) <= 1
+        for real, fixed in zip(example.multipliers, example.fixed_multipliers, strict=True):
+            assert fixed / 2**example.shift == pytest.approx(real, rel=2**-28)
+
+
+def test_examples_tell_something(result: WorkedArithmetic) -> None:
+    """Neither clipped nor zero."""
+    low = -128 if result.input.dtype == "int8" else 0
+    for example in result.examples:
+        assert low < example.code < low + 255
+        assert example.code != example.zero_point
+
+
+def test_pixels_are_quantized_as_the_input_grid_says(result: WorkedArithmetic) -> None:
+    for pixel in result.pixels:
+        assert pixel.code == round(pixel.real / result.input.scales[0]) + result.input.zero_points[0]
+
+
+def test_it_comes_back_from_json(result: WorkedArithmetic) -> None:
+    assert from_json(WorkedArithmetic, to_json(result), "memory") == result
+
+
+def test_the_lines_show_every_step() -> None:
+    from resnet8.results import Term
+
+    example = WorkedExample(
+        layer="conv", operator="conv", at=(1, 2, 0), terms=(Term(3, -2), Term(5, 7)), bias=11, accumulator=40,
+        multipliers=(0.125,), fixed_multipliers=(1 << 30,), shift=33, before_rounding=5.0, zero_point=-3, code=2,
+        code_fixed=2,
+    )  # fmt: skip
+    assert arithmetic.steps(example) == [
+        "conv (conv), output row 1, column 2, channel 0",
+        "acc   = (3)·(-2) + (5)·(7) + bias (11) = 40",
+        "M     = 0.125 ≈ 1,073,741,824 · 2^-33",
+        "M·acc = 5.000000",
+        "code  = round(5.000000) + (-3) = 2",
+    ]

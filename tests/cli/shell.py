@@ -1,0 +1,75 @@
+"""The command line as its users run it: in processes of their own, in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resnet8.assets import Assets
+
+Case = tuple[Any, ...]
+
+
+class Shell:
+    """A folder to run commands in, with the demo in the cache and nothing else."""
+
+    def __init__(self, folder: Path, demo_assets: Assets) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.environment = os.environ | {"RESNET8_CACHE": str(demo_assets.keras_model.parent.parent)}
+        self.environment.pop("RESNET8_ASSETS", None)
+        self.environment.pop("COLUMNS", None)
+
+    def run(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "resnet8", *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    def good(self, *arguments: object, **environment: str) -> str:
+        done = self.run(*arguments, **environment)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        return " ".join(done.stdout.split())  # a narrow table folds its title
+
+    def bad(self, *arguments: object, code: int = 1, **environment: str) -> str:
+        """Runs what must fail: with one line, and nothing written."""
+        before = self.files()
+        done = self.run(*arguments, **environment)
+        assert done.returncode == code, done.stderr
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+        assert self.files() == before
+        return done.stderr
+
+    def all_bad(self, cases: list[Case], code: int = 1) -> None:
+        """Each of these must fail so: arguments, what the message says, and the environment."""
+        before = self.files()
+
+        def check(case: Case) -> None:
+            arguments, match, *environment = case
+            message = self.bad(*arguments, code=code, **(environment[0] if environment else {}))
+            assert re.search(match, message), message
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(check, cases))
+        assert self.files() == before
+
+    def files(self) -> dict[str, bytes]:
+        """All there is, but the logs."""
+        files = {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.is_file()}
+        return {name: path.read_bytes() for name, path in files.items() if not name.startswith("logs/")}

@@ -1,0 +1,127 @@
+"""The commands about the integer arithmetic: ``evaluate`` in the engine and emulated, and ``audit``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+import pytest
+
+from resnet8.pipeline import FLOAT_RESULTS
+from resnet8.results import (
+    AccumulatorAudit,
+    Agreement,
+    Evaluation,
+    RequantizationStudy,
+    WorkedArithmetic,
+    load,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shell import Case, Shell
+
+    from resnet8.pipeline import Reproduction
+
+
+@pytest.fixture
+def int8(reproduced: Reproduction) -> Path:
+    return reproduced.output_dir / "models/resnet8_int8.onnx"
+
+
+@pytest.fixture
+def recommended(reproduced: Reproduction) -> Path:
+    return reproduced.output_dir / "models/resnet8_ort-recommended.onnx"
+
+
+def test_the_engine_predicts_what_onnx_runtime_does(shell: Shell, recommended: Path, reproduced: Reproduction) -> None:
+    text = shell.good("evaluate", recommended, "--demo", "--runtime", "integer", "--json", "r.json")
+    assert "images/s in integer" in text
+    engine = load(Evaluation, shell.folder / "r.json")
+    ort = load(Evaluation, reproduced.output_dir / "results/ort-recommended.json")
+    assert engine.predictions == ort.predictions
+    assert (engine.backend, engine.requantization) == ("integer", "float32/half-even")
+    assert engine.model_sha256 == ort.model_sha256
+
+
+def test_the_variant_is_recorded(shell: Shell, int8: Path) -> None:
+    options = ("--runtime", "integer", "--requantize", "fixed8", "--rounding", "truncate", "--max-samples", 20)
+    shell.good("evaluate", int8, "--demo", *options, "--json", "r.json")
+    assert load(Evaluation, shell.folder / "r.json").requantization == "fixed8/truncate"
+
+
+def test_an_emulated_cpu_is_recorded_and_never_a_candidate(shell: Shell, int8: Path, reproduced: Reproduction) -> None:
+    shell.good("evaluate", int8, "--demo", "--emulate-cpu", "avx2", "--json", "r.json")
+    assert load(Evaluation, shell.folder / "r.json").backend == "emulated-avx2"
+    text = shell.good("compare", "r.json", reproduced.output_dir / FLOAT_RESULTS["onnxruntime"])
+    assert "ONNX Runtime (emulated, no VNNI)" in text
+    assert "Recommended for any x86-64 CPU: none" in text
+
+
+def test_errors_of_the_engine(shell: Shell, int8: Path, reproduced: Reproduction) -> None:
+    models = reproduced.output_dir / "models"
+    broken = onnx.load(int8)
+    next(node for node in broken.graph.node if node.op_type == "AveragePool").op_type = "MaxPool"
+    onnx.save(broken, shell.folder / "pool.onnx")
+    (shell.folder / "cut.onnx").write_bytes(int8.read_bytes()[:5000])
+    integer = ("--demo", "--runtime", "integer")
+    cases: list[Case] = [
+        (("evaluate", models / "resnet8.onnx", *integer), "is not quantized.*resnet8 quantize"),
+        (("evaluate", "pool.onnx", *integer), "operator MaxPool: an operator that is not supported.*supported: Quant"),
+        (("evaluate", "cut.onnx", *integer), "no valid ONNX model"),
+        (("evaluate", "none.onnx", *integer), "none.onnx does not exist"),
+        (("evaluate", models / "resnet8.onnx", "--demo", "--emulate-cpu", "avx2"), "is not quantized"),
+        (("audit", "agreement", models / "resnet8.onnx", "--demo"), "is not quantized"),
+        (("audit", "requantization", "pool.onnx", "--demo"), "operator MaxPool"),
+        (("audit", "accumulators", "none.onnx", "--demo"), "none.onnx does not exist"),
+        (("audit", "accumulators", int8, "--demo", "--max-samples", 0), "number of images is not usable"),
+        (("audit", "worked", int8, "--demo", "--image", 1_000_000), "there is no such image: found 1000000"),
+        (("audit", "agreement", int8, "--data-dir", "nowhere"), "no CIFAR-10 in nowhere"),
+    ]
+    shell.all_bad(cases)
+
+
+def test_options_that_exclude_each_other(shell: Shell, int8: Path) -> None:
+    cases: list[Case] = [
+        (("evaluate", int8, "--demo", "--requantize", "fixed8"), "need --runtime integer"),
+        (("evaluate", int8, "--demo", "--emulate-cpu", "avx2", "--runtime", "integer"), "excludes --runtime"),
+        (("evaluate", int8, "--demo", "--runtime", "float"), "'float' is not"),
+        (("evaluate", int8, "--demo", "--runtime", "integer", "--rounding", "up"), "'up' is not"),
+    ]
+    shell.all_bad(cases, code=2)
+
+
+def test_agreement(shell: Shell, recommended: Path) -> None:
+    text = shell.good("audit", "agreement", recommended, "--demo", "--max-samples", 60, "--json", "a.json")
+    assert "graph optimized: integer engine against ONNX Runtime" in text
+    assert "0 of 60 predictions differ" in text
+    result = load(Agreement, shell.folder / "a.json")
+    optimized, as_written = result.graphs
+    assert optimized.integer_layers == len(optimized.layers) == 14
+    assert as_written.integer_layers == 0
+    for graph in result.graphs:
+        for layer in graph.layers:
+            assert layer.causes["other"] == 0
+            assert layer.differing == sum(layer.causes.values())
+            assert layer.codes % 60 == 0
+
+
+def test_requantization(shell: Shell, recommended: Path) -> None:
+    text = shell.good("audit", "requantization", recommended, "--demo", "--max-samples", 20, "--json", "r.json")
+    assert "power-of-two" in text
+    assert len(load(RequantizationStudy, shell.folder / "r.json").rows) == 20
+
+
+def test_accumulators(shell: Shell, recommended: Path) -> None:
+    text = shell.good("audit", "accumulators", recommended, "--demo", "--max-samples", 20, "--json", "r.json")
+    assert "narrower accumulators in all 10 layers" in text
+    assert len(load(AccumulatorAudit, shell.folder / "r.json").layers) == 10
+
+
+def test_worked(shell: Shell, int8: Path) -> None:
+    text = shell.good("audit", "worked", int8, "--demo", "--image", 3, "--json", "r.json")
+    assert "acc =" in text
+    result = load(WorkedArithmetic, shell.folder / "r.json")
+    assert result.image == 3
+    assert len(result.layers) == 29
