@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -93,3 +96,53 @@ def write_text(path: Path, text: str) -> None:
         StorageError: as :func:`atomic_path`.
     """
     write_bytes(path, text.encode())
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside ``folder`` to fill; it becomes ``folder`` only when the block ends without an error.
+
+    Missing parents are made, and removed again when the block fails.
+
+    Raises:
+        StorageError: when ``folder`` exists, or cannot be made; nothing is left then.
+    """
+    if os.path.lexists(folder):
+        raise StorageError(
+            f"{folder} exists already",
+            expected="a folder that is not there yet: nothing is overwritten",
+            remedy="choose another with --output, or move it away",
+        )
+    target = folder.absolute()
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    made: list[Path] = []
+    try:
+        made = [parent for parent in target.parents if not parent.exists()]  # from the innermost outwards
+        part.mkdir(parents=True)
+        yield part
+        _settle(part)
+        part.rename(target)
+        made = []
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {folder}",
+            found=error.strerror or str(error),
+            expected="a new folder in a writable place with free space",
+            remedy="nothing was written; choose another place or make room, and run again",
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # it holds something of another process
+                parent.rmdir()
+
+
+def _settle(folder: Path) -> None:
+    """Let the files reach the disk before their folder gets its name."""
+
+    def sync(path: Path) -> None:
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+
+    with ThreadPoolExecutor(8) as pool:  # the system writes together what is asked for together
+        list(pool.map(sync, (path for path in folder.rglob("*") if path.is_file())))

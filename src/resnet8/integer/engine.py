@@ -222,16 +222,25 @@ def addends(layer: Sum, read: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.in
     return from_zero(layer.a, _maps(layer.a, read)), from_zero(layer.b, b)
 
 
+def numerator(
+    layer: AnyLayer,
+    read: Mapping[str, NDArray[Any]],
+    requantization: Requantization,
+    accumulators: Accumulate = accumulate,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What is shifted to the right and rounded, int64 (N, *output shape), and by how many bits; fixed point only."""
+    if isinstance(layer, Sum):
+        (a, b), (one, other) = addends(layer, read), multipliers(layer, requantization)
+        return a * one.multiplier + b * other.multiplier, one.shift
+    (factor,) = multipliers(layer, requantization)
+    return integer_accumulator(layer, read, accumulators) * factor.multiplier, factor.shift
+
+
 def _fixed(
     layer: AnyLayer, read: Mapping[str, NDArray[Any]], requantization: Requantization, accumulators: Accumulate
 ) -> NDArray[np.int64]:
-    if isinstance(layer, Sum):
-        (a, b), (one, other) = addends(layer, read), multipliers(layer, requantization)
-        total = a * one.multiplier + b * other.multiplier
-        return round_shift(total, one.shift, requantization.rounding) + layer.output.zero_point
-    (factor,) = multipliers(layer, requantization)
-    total = integer_accumulator(layer, read, accumulators) * factor.multiplier
-    return round_shift(total, factor.shift, requantization.rounding) + layer.output.zero_point
+    total, shift = numerator(layer, read, requantization, accumulators)
+    return round_shift(total, shift, requantization.rounding) + layer.output.zero_point
 
 
 # Float multipliers, as ONNX Runtime's quantized kernels

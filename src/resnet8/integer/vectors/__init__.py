@@ -15,9 +15,10 @@ import numpy as np
 
 from resnet8 import environment, results
 from resnet8.errors import DataError, QuantizationError
+from resnet8.files import whole_folder
 from resnet8.integer import engine
 from resnet8.integer.vectors import csource, edges, readme
-from resnet8.integer.vectors.folder import Writer, whole_folder
+from resnet8.integer.vectors.folder import Writer
 from resnet8.integer.vectors.formats import Field
 from resnet8.integer.vectors.golden import NETWORK, golden, network
 from resnet8.integer.vectors.manifest import VectorSet

@@ -246,7 +246,7 @@ def _by_channel(codes: NDArray[Any], layer: AnyLayer) -> NDArray[Any]:
 
 
 def _coverage(layer: AnyLayer, values: Mapping[str, NDArray[Any]], requantization: Requantization) -> Coverage:
-    total, shift = _total(layer, {name: values[name] for name in layer.inputs}, requantization)
+    total, shift = engine.numerator(layer, {name: values[name] for name in layer.inputs}, requantization)
     half = (np.int64(1) << shift) >> 1
     whole = round_shift(total, shift, requantization.rounding) + layer.output.zero_point
     return Coverage(
@@ -255,17 +255,6 @@ def _coverage(layer: AnyLayer, values: Mapping[str, NDArray[Any]], requantizatio
         ties=int(((shift > 0) & ((total & ((np.int64(1) << shift) - 1)) == half)).sum()),
         padded_positions=_padded(layer) if isinstance(layer, Weighted) else 0,
     )
-
-
-def _total(
-    layer: AnyLayer, read: Mapping[str, NDArray[Any]], requantization: Requantization
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The numerator that is shifted and rounded, int64 (N, *output shape), and the shift."""
-    fixed = engine.multipliers(layer, requantization)
-    if isinstance(layer, Sum):
-        a, b = engine.addends(layer, read)
-        return a * fixed[0].multiplier + b * fixed[1].multiplier, fixed[0].shift
-    return engine.integer_accumulator(layer, read) * fixed[0].multiplier, fixed[0].shift
 
 
 def _padded(layer: Weighted) -> int:
