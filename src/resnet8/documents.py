@@ -76,6 +76,8 @@ def _arithmetic(root: Path, measured: dict[str, Evaluation]) -> dict[str, str]:
     """The blocks of the results in :data:`ARITHMETIC`, whose files are named KIND_RECIPE.json."""
     filled: dict[str, str] = {}
     emulated: dict[str, Evaluation] = {}
+    sums: dict[str, AccumulatorAudit] = {}
+    examples: dict[str, WorkedArithmetic] = {}
     for path in sorted((root / ARITHMETIC).glob("*.json")):
         kind, _, name = path.stem.partition("_")
         if kind == "emulated-avx2":
@@ -85,9 +87,13 @@ def _arithmetic(root: Path, measured: dict[str, Evaluation]) -> dict[str, str]:
         elif kind == "requantization":
             filled |= blocks.requantization(name, results.load(RequantizationStudy, path))
         elif kind == "accumulators":
-            filled |= blocks.accumulators(name, results.load(AccumulatorAudit, path))
+            sums[name] = results.load(AccumulatorAudit, path)
+            filled |= blocks.accumulators(name, sums[name])
         elif kind == "worked":
-            filled |= blocks.worked(name, results.load(WorkedArithmetic, path))
+            examples[name] = results.load(WorkedArithmetic, path)
+            filled |= blocks.worked(name, examples[name])
+    for name, example in examples.items():
+        filled |= blocks.pitfalls(name, example, sums.get(name))
     if emulated:
         filled["portability"] = blocks.portability(emulated, measured)
     return filled

@@ -72,24 +72,21 @@ class QParams:
 
     def __post_init__(self) -> None:
         qmin, qmax = limits(self.dtype)
-        if not (np.isfinite(self.scale) & (self.scale > 0)).all():
-            raise QuantizationError(
-                "a scale makes no sense",
-                found=str(np.asarray(self.scale).min()),
-                expected="finite and greater than 0",
-            )
+        _require_positive("a scale", self.scale)
         if not ((self.zero_point >= qmin) & (self.zero_point <= qmax)).all():
             outside = self.zero_point[(self.zero_point < qmin) | (self.zero_point > qmax)]
             raise QuantizationError(
                 "a zero point is out of range",
                 found=str(outside.flat[0]),
                 expected=f"a code of {self.dtype}: {qmin} to {qmax}",
+                remedy="give a zero point that is a code",
             )
         if self.scale.shape != self.zero_point.shape:
             raise QuantizationError(
                 "scale and zero point do not belong together",
                 found=f"shapes {self.scale.shape} and {self.zero_point.shape}",
                 expected="one zero point for each scale",
+                remedy="give both for the tensor, or both for each channel",
             )
 
     @property
@@ -121,7 +118,12 @@ def choose(low: float, high: float, dtype: Dtype, *, symmetric: bool = False) ->
         QuantizationError: when the range is not finite or upside down.
     """
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
-        raise QuantizationError("a range makes no sense", found=f"{low} to {high}", expected="low <= high, finite")
+        raise QuantizationError(
+            "a range makes no sense",
+            found=f"{low} to {high}",
+            expected="low <= high, finite",
+            remedy="calibrate with data that has no NaN or infinity",
+        )
     qmin, qmax = limits(dtype)
     low, high = min(low, 0.0), max(high, 0.0)
     if symmetric:
@@ -173,12 +175,14 @@ def round_real(values: NDArray[np.floating[Any]], rounding: Rounding) -> NDArray
     if rounding == "half-even":
         even: NDArray[np.floating[Any]] = np.rint(values)
         return even
+    if rounding == "half-away":
+        whole: NDArray[np.floating[Any]] = np.copysign(round_real(np.abs(values), "half-up"), values)
+        return whole
     down: NDArray[np.floating[Any]] = np.floor(values)
     if rounding == "truncate":
         return down
-    part = values - down  # exact: both are multiples of the last place of ``values``
-    up = part >= 0.5 if rounding == "half-up" else (part > 0.5) | ((part == 0.5) & (values > 0))
-    down += up
+    # Adding a half would round; the fraction is exact, but just below 0, where it is more than a half anyway.
+    down += values - down >= 0.5
     return down
 
 
@@ -235,8 +239,7 @@ def fixed_point(real: NDArray[np.float64], kind: Multiplier) -> FixedPoint:
         QuantizationError: when a multiplier cannot be written so (not positive, or out of the range of the shift).
     """
     real = np.asarray(real, np.float64)
-    if not (np.isfinite(real) & (real > 0)).all():
-        raise QuantizationError("a multiplier makes no sense", found=str(real.min()), expected="finite and above 0")
+    _require_positive("a multiplier", real)
     if kind == "power-of-two":
         exponent = np.rint(np.log2(real)).astype(np.int64)
         shift = np.maximum(-exponent, 0)
@@ -268,7 +271,7 @@ def fixed_point_pair(
     if kind == "power-of-two":
         shift = np.maximum(one.shift, other.shift)
         return tuple(  # type: ignore[return-value]
-            _checked(value, part.multiplier << (shift - part.shift), shift, least=0)
+            _checked(value, part.multiplier << np.minimum(shift - part.shift, 32), shift, least=0)  # 32: refused there
             for value, part in zip(real, (one, other), strict=True)
         )
     shift = np.minimum(one.shift, other.shift)
@@ -289,6 +292,17 @@ def _checked(
             remedy="use a wider multiplier, or other scales",
         )
     return FixedPoint(np.asarray(multiplier, np.int64), np.asarray(shift, np.int64))
+
+
+def _require_positive(what: str, values: NDArray[Any]) -> None:
+    wrong = values[~(np.isfinite(values) & (values > 0))]
+    if wrong.size:
+        raise QuantizationError(
+            f"{what} makes no sense",
+            found=str(wrong.flat[0]),
+            expected="finite and greater than 0",
+            remedy="quantize with scales that are positive numbers",
+        )
 
 
 def _along(values: NDArray[Any], ndim: int, axis: int) -> NDArray[Any]:

@@ -404,6 +404,11 @@ class GraphAgreement:
     layers: tuple[LayerAgreement, ...]
     prediction_differences: tuple[PredictionDifference, ...]
 
+    @property
+    def runtime(self) -> str:
+        """Name, for people, of the runtime that the engine is compared with."""
+        return "PyTorch" if self.graph == "TorchScript" else "ONNX Runtime"
+
 
 @dataclass(frozen=True)
 class Agreement:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import builders
 import numpy as np
 import pytest
-from quantized import activation, network, pool, to_onnx, weighted
+from quantized import activation, addition, network, pool, product, rescale, to_onnx, weighted
 
 from resnet8.audit.agreement import CAUSES, UNIT, agreement, operator, require_explained
 from resnet8.cifar10 import Split, preprocess, read_split
 from resnet8.errors import ModelError
 from resnet8.integer import engine
-from resnet8.integer.program import Program, Weighted
+from resnet8.integer.program import Constant, Program, Weighted
 from resnet8.integer.vpmaddubsw import saturating
 from resnet8.network import IMAGE_SHAPE
 from resnet8.qparams import limits, qparams
@@ -221,6 +221,38 @@ def test_a_neighbour_far_from_the_border_has_no_cause() -> None:
     for by in (1, -1):
         graph = compared(Doctored(traced(halving()), shifted(at, by)))
         assert causes(graph) == {"tie": 0, "float rounding": 0, "saturation": 0, "other": 1}
+
+
+@pytest.mark.parametrize("kind", ["mul", "add", "add of a constant", "rescale", "pool"])
+def test_ties_are_found_in_layers_of_every_kind(kind: str) -> None:
+    """Pixels of 7 and 8 in turn, halved or averaged: 3.5, and 7.5 in the mean."""
+    image = activation("image", IMAGE_SHAPE, 1.0, 0)
+    out = replace(image, name="out", params=qparams(2.0, 0, "uint8"))
+    ones = Constant("ones", np.ones(3, np.uint8), qparams(1.0, 1, "uint8"))
+    mean = pool(image, activation("mean", (1, 1, 3), 1.0, 0))
+    layer = {
+        "mul": product(image, replace(out, params=qparams(1.0, 0, "uint8")), ones.codes, qparams(0.5, 0, "uint8")),
+        "add": addition(image, image, replace(out, params=qparams(4.0, 0, "uint8"))),
+        "add of a constant": addition(image, ones, out),
+        "rescale": rescale(image, out),
+        "pool": replace(mean, name="other", output=replace(mean.output, name="out")),
+    }[kind]
+    layer = replace(layer, name="layer")
+    dense = halving().layers[1]
+    program = Program(image, (layer, mean, dense), dense.output, softmax=True, probabilities=None)
+    pixels = np.full((100, *IMAGE_SHAPE), 7, np.uint8)
+    pixels[:, :, ::2] = 8
+    split = replace(images(100), images=pixels)
+
+    def edit(probabilities: NDArray[np.float32], codes: dict[str, NDArray[Any]]) -> None:
+        at = (5, 0, 0, 2) if kind == "pool" else (5, 3, 7, 2)
+        even, odd = (8, 7) if kind == "pool" else (4, 3)
+        assert codes["out"][at] == even
+        codes["out"][at] = odd
+
+    graph = compared(Doctored(traced(program), edit), split)
+    assert graph.layers[0].causes == dict.fromkeys(CAUSES, 0) | {"tie": 1}
+    assert graph.layers[0].largest_difference == 1
 
 
 @pytest.mark.parametrize(("ulps", "cause"), [(1, "float rounding"), (2, "float rounding"), (20, "other")])

@@ -107,6 +107,19 @@ def test_a_copy_on_the_same_grid_is_nothing() -> None:
     assert [layer.name for layer in extract(model, "network.onnx").layers] == [one.name for one in described.layers]
 
 
+def test_a_relu_on_the_same_grid_is_a_layer() -> None:
+    described = network()
+    first, *others = described.layers
+    lifted = replace(first.output, name="lifted")
+    relu = replace(rescale(first.output, lifted, "QuantizeLinear:lifted"), relu=True)
+    others[0] = replace(others[0], x=lifted, inputs=("lifted",))
+    described = replace(described, layers=(first, relu, *others))
+    found = extract(to_onnx(described, "qoperator"), "network.onnx")
+    assert_same_program(found, described)
+    codes = engine.step(found.layers[1], {"first": np.tile(np.array([0, 119, 120, 255], np.uint8), (1, 8, 8, 1))})
+    assert codes[0, 0, 0].tolist() == [120, 120, 120, 255]
+
+
 def test_facts_of_the_graph_are_kept() -> None:
     found = extract(to_onnx(network(), "qdq"), "network.onnx")
     first = found.layers[0]
@@ -420,6 +433,11 @@ def bias_scale(model: onnx.ModelProto) -> None:
     change_tensor(model, "first_conv.b.scale", np.float32(0.25))
 
 
+def nearly_the_bias_scale(model: onnx.ModelProto) -> None:
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "first_conv.b.scale")
+    change_tensor(model, tensor.name, numpy_helper.to_array(tensor) * np.float32(1.0001))
+
+
 def computed_weights(model: onnx.ModelProto) -> None:
     node_of(model, "Conv").input[1] = node_of(model, "Conv").input[0]
 
@@ -551,6 +569,7 @@ REFUSALS: dict[str, tuple[str, Callable[[onnx.ModelProto], None], str]] = {
     "int8 bias": ("qdq", int8_bias, "operator Conv: a bias in int8; int32 with zero point 0 is supported"),
     "bias zero point": ("qdq", bias_zero_point, "operator Conv: a bias in int32; int32 with zero point 0"),
     "bias scale": ("qdq", bias_scale, r"operator Conv: a bias whose scale is not scale_x \* scale_w"),
+    "nearly the bias scale": ("qdq", nearly_the_bias_scale, r"operator Conv: a bias whose scale is not scale_x"),
     "bias shape": ("qoperator", bias_of_another_shape, r"operator QGemm: a bias of type int32 and shape \(1,\)"),
     "computed weights": ("qdq", computed_weights, "operator Conv: weights that are computed"),
     "groups": ("qdq", attribute("Conv", "group", 2), "operator Conv: groups or dilations"),

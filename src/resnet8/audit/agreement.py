@@ -1,6 +1,6 @@
-"""Integer engine against ONNX Runtime: layer by layer, code by code, every difference with its cause.
+"""Integer engine against the file's own runtime: layer by layer, code by code, every difference with its cause.
 
-Each layer gets the very codes that ONNX Runtime fed to its own; so a difference arises in the layer where it is
+Each layer gets the very codes that the runtime fed to its own; so a difference arises in the layer where it is
 counted. Its cause is decided from the exact value ``v`` before rounding, in code steps, and the border ``h`` between
 the two codes:
 
@@ -10,6 +10,8 @@ the two codes:
   ``n u / (1 - n u)`` of the sum of magnitudes, in any order; ``u = 2**-24``).
 * *saturation*: the code is the one that comes of the int16 saturation of VPMADDUBSW
   (:mod:`resnet8.integer.vpmaddubsw`).
+* *float bias*: the code is the one that comes of adding the bias in float32 as fbgemm does, where the engine rounds it
+  to int32 (:mod:`resnet8.integer.fbgemm`). Only PyTorch's files have such.
 * *other*: none of these. There must be none.
 """
 
@@ -17,7 +19,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,6 +28,7 @@ from resnet8 import environment, results
 from resnet8.cifar10 import preprocess
 from resnet8.errors import ModelError
 from resnet8.integer import engine
+from resnet8.integer.fbgemm import FloatBias, biased
 from resnet8.integer.program import AveragePool, Product, Sum, Weighted
 from resnet8.integer.vpmaddubsw import saturating
 from resnet8.results import Agreement, GraphAgreement, LayerAgreement, PredictionDifference
@@ -36,17 +40,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.integer.program import AnyLayer
+    from resnet8.integer.program import AnyLayer, Program
     from resnet8.results import ModelDescription
-    from resnet8.runtimes.ort import Trace
     from resnet8.workers import Progress
 
 UNIT = 2.0**-24
 """Unit roundoff of float32: half the distance from 1 to the next number."""
 
 CAUSES = ("tie", "float rounding", "saturation", "other")
+FLOAT_BIAS = "float bias"
 _BATCH = 100
 _NEAR = 1e-6
+
+
+class Trace(Protocol):
+    """A quantized model, open in its own runtime, that shows the codes of every activation."""
+
+    program: Program
+
+    def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+        """Probabilities, and the codes of every activation by name, (N, *shape), NHWC."""
 
 
 def agreement(
@@ -91,10 +104,10 @@ def require_explained(result: Agreement) -> None:
         images = [one.image for one in graph.prediction_differences if one.cause == "other"]
         if codes or images:
             raise ModelError(
-                f"{result.model.path}: engine and ONNX Runtime differ without a known cause (graph {graph.graph})",
+                f"{result.model.path}: engine and {graph.runtime} differ without a known cause (graph {graph.graph})",
                 found=f"{codes:,} codes, {len(images):,} predictions",
                 expected="ties, float rounding or saturation only",
-                remedy="the engine does not compute what this ONNX Runtime does: report it with the file and --json",
+                remedy="the engine does not compute what this runtime does: report it with the file and --json",
             )
 
 
@@ -108,7 +121,9 @@ class _Count:
 def _graph(name: str, trace: Trace, split: Split, progress: Progress) -> GraphAgreement:
     program = trace.program.as_integer()
     vnni = environment.has_vnni(environment.cpu())
-    counts: dict[str, _Count] = {layer.name: _Count(causes=dict.fromkeys(CAUSES, 0)) for layer in program.layers}
+    counts: dict[str, _Count] = {
+        layer.name: _Count(causes=dict.fromkeys(_possible(program), 0)) for layer in program.layers
+    }
     first_cause: dict[int, tuple[str, str]] = {}
     engine_predictions, ort_predictions = [], []
     ties = set()
@@ -162,6 +177,12 @@ def _graph(name: str, trace: Trace, split: Split, progress: Progress) -> GraphAg
     )
 
 
+def _possible(program: Program) -> tuple[str, ...]:
+    """The causes that are counted: a column more where a file's biases are float."""
+    floats = any(isinstance(layer, FloatBias) for layer in program.layers)
+    return (*CAUSES[:-1], FLOAT_BIAS, CAUSES[-1]) if floats else CAUSES
+
+
 def operator(layer: AnyLayer) -> str:
     """The layer's kind, for people."""
     return layer.operator if isinstance(layer, Weighted) else layer.kind
@@ -190,8 +211,11 @@ def _causes(
     for i in np.flatnonzero(adjacent & (distance < _NEAR)).tolist():
         if _exactly(layer, read, tuple(int(axis[i]) for axis in local)) == Fraction(float(border[i])):
             causes[i] = "tie"
+    if isinstance(ran, FloatBias) and (causes == "other").any():
+        floated = engine.step(ran, read, accumulators=biased)[local]
+        causes[(causes == "other") & (floated == theirs)] = FLOAT_BIAS
     if not vnni and isinstance(ran, Weighted) and ran.kernel == "integer" and (causes == "other").any():
-        saturated = engine.step(ran, read, accumulators=saturating)[local]
+        saturated = engine.step(ran, read, accumulators=partial(biased, accumulators=saturating))[local]
         causes[(causes == "other") & (saturated == theirs)] = "saturation"
     return causes.tolist(), int(np.abs(ours - theirs).max())
 

@@ -127,7 +127,7 @@ class _Reader:
         if self._end is None:
             real = self._real.get(output)
             codes = real.codes if real is not None else self._codes.get(output)
-            if not isinstance(codes, Activation):
+            if not isinstance(codes, Activation) or (real is not None and real.relu):
                 raise self._refused(f"an output ({output}) that is no quantized tensor", "logits or probabilities")
             self._end = (codes, False, None)
         logits, softmax, probabilities = self._end
@@ -210,6 +210,8 @@ class _Reader:
     def _quantize(self, node: onnx.NodeProto) -> None:
         params, name = self._params(node, 1, 2), node.input[0]
         if name in self._pixels:
+            if self._input is not None:
+                raise self._unknown(node, "the images are quantized twice")
             self._input = self._out(node, IMAGE_SHAPE, params, nchw=self._pixels[name])
             return
         real = self._real.get(name)
@@ -523,6 +525,8 @@ class _Reader:
                 raise self._unknown(node, f"a map of shape {x.shape}; 1 x 1 is supported")
             return replace(x, shape=(x.shape[2],), nchw=False)
 
+        if node.op_type == "Flatten" and _attribute(node, "axis", 1) != 1:
+            raise self._unknown(node, "another axis than 1")
         if node.op_type == "Reshape":
             target = self._constant(node, 1).tolist()
             if len(target) != 2:
@@ -547,7 +551,8 @@ class _Reader:
         quantized = node.op_type == "QLinearSoftmax"
         if _attribute(node, "axis", -1) not in (-1, 1):
             raise self._unknown(node, "another axis than the classes'")
-        x = self._operand(node, 0) if quantized else getattr(self._real.get(node.input[0]), "codes", None)
+        real = self._real.get(node.input[0])
+        x = self._operand(node, 0) if quantized else None if real is None or real.relu else real.codes
         if not isinstance(x, Activation) or len(x.shape) != 1:
             raise self._unknown(node, "its input is no quantized vector of class scores")
         self._end = (x, True, self._params(node, 3, 4) if quantized else None)

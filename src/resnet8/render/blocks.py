@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from math import floor
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from resnet8.qparams import fixed_point, limits
 from resnet8.render import arithmetic, tables
 from resnet8.render.markdown import table
 from resnet8.render.tables import Table, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from resnet8.results import (
         AccumulatorAudit,
         Agreement,
         Evaluation,
         GraphAgreement,
+        LayerFacts,
         RequantizationStudy,
         WorkedArithmetic,
         WorkedExample,
@@ -23,19 +28,31 @@ if TYPE_CHECKING:
 
 
 def agreement(name: str, result: Agreement) -> dict[str, str]:
-    """``agreement-NAME``: both graphs, layer by layer."""
+    """``agreement-NAME``: both graphs, layer by layer; ``kernels-NAME``: which layers run in integers."""
     parts = [_conditions(result)]
     for graph in result.graphs:
         content = tables.agreement(graph)
         parts += [f"**Graph {graph.graph}.** {_predictions(graph, result.images)}", table(content)]
-    return {f"agreement-{name}": _joined(parts)}
+    return {f"agreement-{name}": _joined(parts), f"kernels-{name}": _kernels(result)}
+
+
+def _kernels(result: Agreement) -> str:
+    """The layers of the optimized graph, by the kernel that computes them."""
+    optimized = result.graphs[0]
+    rows = tuple(
+        (kernel, f"{len(names)}", ", ".join(f"`{name}`" for name in names) or "–")
+        for kernel in ("integer", "float")
+        for names in [[one.layer for one in optimized.layers if one.kernel == kernel]]
+    )
+    content = Table(title="", headings=("kernel", "layers", "which"), rows=rows, left=3)
+    return _joined([f"Model `{_file(result.model.path)}`, graph {optimized.graph}.", table(content)])
 
 
 def _predictions(graph: GraphAgreement, images: int) -> str:
     differences = graph.prediction_differences
     words = (
-        f"ONNX Runtime computes {graph.integer_layers} of {len(graph.layers)} layers with integer kernels. "
-        f"Top-1: engine {graph.engine_correct:,}, ONNX Runtime {graph.ort_correct:,}. "
+        f"{graph.runtime} computes {graph.integer_layers} of {len(graph.layers)} layers with integer kernels. "
+        f"Top-1: engine {graph.engine_correct:,}, {graph.runtime} {graph.ort_correct:,}. "
     )
     if not differences:
         return words + f"All {images:,} predictions are equal."
@@ -89,6 +106,117 @@ def worked(name: str, result: WorkedArithmetic) -> dict[str, str]:
     for example in result.examples:
         blocks[f"example-{example.operator}-{name}"] = _joined([where, _fenced(example)])
     return blocks
+
+
+def pitfalls(name: str, result: WorkedArithmetic, sums: AccumulatorAudit | None) -> dict[str, str]:
+    """What common mistakes make of a model's own numbers.
+
+    ``mistakes-NAME``: the worked examples with one mistake each. ``zeros-NAME``: what code 0 stands for in what padded
+    convolutions read, where it is not real 0. ``channels-NAME``: how far the multipliers of one layer are apart.
+    ``clipping-NAME``: the codes of the extreme accumulators without saturation, where ``sums`` has them.
+    """
+    facts = {layer.layer: layer for layer in result.layers}
+    where = f"Model `{_file(result.model.path)}`"
+    mistakes = Table(
+        title="",
+        headings=("layer", "mistake", "right code", "wrong code", "difference (LSB)"),
+        rows=tuple(
+            (example.layer, mistake, str(example.code), str(code), f"{code - example.code:+d}")
+            for example in result.examples
+            for mistake, code in _mistakes(example, facts[example.layer])
+        ),
+        left=2,
+    )
+    zeros = Table(
+        title="",
+        headings=("layer", "input", "code 0 stands for", "in code steps"),
+        rows=tuple(
+            (one.layer, arithmetic.grid(x), f"{-zero * x.scales[0]:.6g}", f"{-zero:+d}")
+            for one in result.layers
+            for x in one.inputs[:1]
+            for zero in x.zero_points[:1]
+            if one.weight_shape is not None and one.weight_shape[0] > 1 and zero
+        ),
+        left=2,
+    )
+    channels = Table(
+        title="",
+        headings=("layer", "channels", "least multiplier", "greatest", "ratio"),
+        rows=tuple(
+            (one.layer, str(one.weights.channels), f"{low:.6g}", f"{high:.6g}", f"{high / low:.3g}")
+            for one in result.layers
+            for low, high in one.multipliers[:1]
+            if one.weights is not None and one.weights.channels
+        ),
+    )
+    blocks = {f"mistakes-{name}": _joined([f"{where}, test image {result.image}.", table(mistakes)])}
+    if zeros.rows:
+        blocks[f"zeros-{name}"] = _joined([f"{where}.", table(zeros)])
+    if channels.rows:
+        blocks[f"channels-{name}"] = _joined([f"{where}.", table(channels)])
+    if sums is not None and not channels.rows:
+        blocks[f"clipping-{name}"] = _joined([_conditions(sums), table(_clipping(facts, sums))])
+    return blocks
+
+
+def _mistakes(example: WorkedExample, facts: LayerFacts) -> Iterator[tuple[str, int]]:
+    """Each mistake that can be made in this example, and the code that comes of it."""
+    low, high = limits(facts.output.dtype)
+
+    def code(real: float, zero: int = example.zero_point) -> int:
+        return min(max(round(real) + zero, low), high)
+
+    exact = example.before_rounding
+    yield "rounded down", code(floor(exact))
+    if example.accumulator is None:
+        (a, b), (m_a, m_b) = example.terms, example.multipliers
+        yield "added without rescaling", code(a.a + b.a)
+        yield "each addend rounded", code(round(m_a * a.a) + round(m_b * b.a))
+        return
+    (multiplier,) = example.multipliers
+    for mistake, sums in _wrong_sums(example, example.accumulator, facts):
+        yield mistake, code(multiplier * sums)
+    if example.zero_point:
+        yield "zero point of the output forgotten", code(exact, 0)
+    for kind in ("fixed8", "power-of-two"):
+        held = float(fixed_point(np.float64(multiplier), kind).real)  # type: ignore[arg-type]
+        yield f"multiplier {kind}", code(held * example.accumulator)
+    least, greatest = facts.multipliers[0]
+    if least != greatest:
+        other = greatest if greatest - multiplier > multiplier - least else least
+        yield "multiplier of another channel", code(other * example.accumulator)
+
+
+def _wrong_sums(example: WorkedExample, right: int, facts: LayerFacts) -> Iterator[tuple[str, int]]:
+    zero = facts.inputs[0].zero_points[0]
+    if zero:
+        yield (
+            "zero point of the input forgotten",
+            right + zero * sum(1 if one.b is None else one.b for one in example.terms),
+        )
+    if facts.weights is not None and (zero := facts.weights.zero_points[0]):
+        yield "zero point of the weights forgotten", right + zero * sum(one.a for one in example.terms)
+    if example.bias:
+        yield "bias forgotten", right - example.bias
+
+
+def _clipping(facts: Mapping[str, LayerFacts], sums: AccumulatorAudit) -> Table:
+    rows = []
+    for one in sums.layers:
+        layer = facts[one.layer]
+        low, high = limits(layer.output.dtype)
+        codes = [round(value * layer.multipliers[0][0]) + layer.output.zero_points[0] for value in one.observed]
+        wrapped = [(value - low) % (high - low + 1) + low for value in codes]
+        rows.append(
+            (
+                one.layer,
+                f"{codes[0]:,} … {codes[1]:,}",
+                f"{low} … {high}",
+                ", ".join(str(there) for value, there in zip(codes, wrapped, strict=True) if value != there) or "–",
+            )
+        )
+    headings = ("layer", "extreme codes without saturation", "codes there are", "what wrapping makes of them")
+    return Table(title="", headings=headings, rows=tuple(rows))
 
 
 def _fenced(example: WorkedExample) -> str:

@@ -212,7 +212,7 @@ def agreement(result: GraphAgreement) -> Table:
         )
     )
     return Table(
-        title=f"graph {result.graph}: integer engine against ONNX Runtime, each layer fed the same codes",
+        title=f"graph {result.graph}: integer engine against {result.runtime}, each layer fed the same codes",
         headings=("layer", "operator", "kernel", "codes", "differ", *causes, "largest (LSB)"),
         rows=tuple(rows),
         left=3,

@@ -55,13 +55,13 @@ def agreement(result: GraphAgreement, images: int) -> RenderableType:
     differences = result.prediction_differences
     lines = [
         Text(
-            f"Engine {result.engine_correct:,} correct, ONNX Runtime {result.ort_correct:,}; "
+            f"Engine {result.engine_correct:,} correct, {result.runtime} {result.ort_correct:,}; "
             f"{len(differences):,} of {images:,} predictions differ."
         )
     ]
     lines += [
         Text(
-            f"  image {one.image}: engine {one.engine}, ONNX Runtime {one.ort}; first differing code in {one.layer}: {one.cause}"
+            f"  image {one.image}: engine {one.engine}, {result.runtime} {one.ort}; first differing code in {one.layer}: {one.cause}"
         )
         for one in differences[:_SHOWN]
     ]

@@ -1,0 +1,537 @@
+"""TorchScript -> :class:`resnet8.integer.program.Program`: the files that PyTorch's FX graph mode quantizes for fbgemm.
+
+The rules, in the order of the graph:
+
+1. ``quantize_per_tensor`` of the images (also behind a ``permute``) begins the program; of a parameter, it is a
+   constant.
+2. ``quantized::conv2d``, ``conv2d_relu``, ``mul``, ``mul_relu``, ``add``, ``add_relu``, ``matmul`` and ``avg_pool2d``
+   over the whole map: one layer. The pool keeps its input's grid.
+3. ``dequantize``, then ``quantize_per_tensor``: a :class:`Rescale`, or, where both grids agree, nothing. A ``pad`` with
+   zeros between them becomes padding of the convolution behind it.
+4. ``permute`` from NHWC to NCHW, ``flatten`` of a 1 x 1 map: no arithmetic.
+5. ``quantized::softmax`` or ``softmax`` behind the last layer: the end.
+6. Whatever computes with numbers alone (attributes, lists, scales; branches on them) is computed.
+
+Anything else is refused, by name.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from resnet8.errors import ModelError
+from resnet8.integer.extract import clean
+from resnet8.integer.fbgemm import FloatBias, accumulator_bias
+from resnet8.integer.program import Activation, AveragePool, Constant, Product, Program, Rescale, Sum, Weighted
+from resnet8.network import IMAGE_SHAPE
+from resnet8.qparams import QParams, limits, qparams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from resnet8.integer.program import AnyLayer
+    from resnet8.qparams import Dtype
+
+SUPPORTED = (
+    "quantize_per_tensor, dequantize, quantized::conv2d, quantized::conv2d_relu, quantized::mul, quantized::mul_relu, "
+    "quantized::add, quantized::add_relu, quantized::matmul, quantized::softmax; avg_pool2d over the whole map, "
+    "permute, flatten, softmax; pad with zeros between dequantize and quantize_per_tensor"
+)
+Pads = tuple[int, int, int, int]
+"""Top, left, bottom, right."""
+
+_NO_PADS: Pads = (0, 0, 0, 0)
+_NCHW = [0, 3, 1, 2]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A program, and where its activations are in the graph.
+
+    Attributes:
+        program: What the file computes.
+        graph: ``torch.Graph``, inlined; its values bear the names of the activations. It is this extraction's own.
+        margins: Of activations that the graph holds with padding around them, by name.
+    """
+
+    program: Program
+    graph: Any
+    margins: dict[str, Pads]
+
+
+def extract(module: torch.jit.ScriptModule, source: str) -> Extraction:
+    """The integer program of ``module``.
+
+    Args:
+        module: A TorchScript module, (batch, 32, 32, 3) to (batch, 10), loaded for fbgemm.
+        source: Its path, for errors.
+
+    Raises:
+        ModelError: when it is not quantized, or has an operator or pattern outside the rules above.
+    """
+    graph = module.inlined_graph
+    if not any(node.kind() == "aten::quantize_per_tensor" for node in graph.nodes()):
+        raise ModelError(
+            f"{source} is not quantized",
+            found="no quantize_per_tensor",
+            expected="an int8 model",
+            remedy="quantize it with «resnet8 quantize --recipe torch-int8»",
+        )
+    return _Reader(module, graph, source).extraction()
+
+
+# What a value of the graph may be, apart from plain numbers, lists and parameters
+
+
+@dataclass(frozen=True)
+class _Images:
+    nchw: bool
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """Codes of an activation, or (``real``) the same dequantized; with zeros around them that are in no activation."""
+
+    activation: Activation
+    real: bool = False
+    pads: Pads = _NO_PADS
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What comes of the softmax; ``grid`` where it is quantized."""
+
+    logits: Activation
+    grid: QParams | None
+
+
+@dataclass
+class _Reader:
+    module: torch.jit.ScriptModule
+    graph: Any
+    source: str
+    values: dict[str, Any] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)  # values that are attributes: their names from the module down
+    layers: list[AnyLayer] = field(default_factory=list)
+    margins: dict[str, Pads] = field(default_factory=dict)
+    input: Activation | None = None
+
+    def extraction(self) -> Extraction:
+        itself, *images = [value.debugName() for value in self.graph.inputs()]
+        if len(images) != 1:
+            raise self._refused(f"{len(images)} inputs", "one, the images")
+        self.values[itself], self.values[images[0]] = self.module, _Images(nchw=False)
+        self._run(self.graph)
+        end = self.values[next(self.graph.outputs()).debugName()]
+        if isinstance(end, _Tensor) and end.real and end.pads == _NO_PADS:
+            end = _Scores(end.activation, None)
+            softmax = False
+        else:
+            softmax = True
+        if self.input is None or not isinstance(end, _Scores):
+            raise self._refused(
+                "an output that is neither dequantized codes nor a softmax of such", "logits or probabilities"
+            )
+        program = Program(self.input, tuple(self.layers), end.logits, softmax, end.grid)
+        return Extraction(program, self.graph, self.margins)
+
+    def _run(self, block: Any) -> None:
+        for node in block.nodes():
+            handler = _HANDLERS.get(node.kind())
+            if handler is None:
+                raise self._unknown(node, "an operator that is not supported")
+            handler(self, node)
+
+    # Errors
+
+    def _refused(self, found: str, expected: str) -> ModelError:
+        return ModelError(
+            f"{self.source} cannot be run in integers",
+            found=found,
+            expected=expected,
+            remedy=f"supported: {SUPPORTED}",
+        )
+
+    def _unknown(self, node: Any, why: str) -> ModelError:
+        name = next((value.debugName() for value in node.outputs()), "")
+        return self._refused(f"node «{name}», operator {node.kind()}: {why}", "a quantized network")
+
+    # Values
+
+    def _arguments(self, node: Any) -> list[Any]:
+        return [self.values[value.debugName()] for value in node.inputs()]
+
+    def _plain(self, node: Any) -> list[Any]:
+        """The arguments, none of which depends on the images."""
+        arguments = self._arguments(node)
+        for number, argument in enumerate(arguments):
+            if isinstance(argument, _Images | _Tensor | _Scores | Constant):
+                raise self._unknown(node, f"its input {number} is computed; a number is expected")
+        return arguments
+
+    def _set(self, node: Any, *results: Any) -> None:
+        for value, result in zip(node.outputs(), results, strict=True):
+            self.values[value.debugName()] = result
+
+    def _path(self, node: Any, index: int) -> str:
+        """Where input ``index`` is stored; empty when it is no attribute."""
+        return self.paths.get(list(node.inputs())[index].debugName(), "")
+
+    def _activation(self, node: Any, value: Any) -> Activation:
+        """``value``, codes without padding."""
+        if not isinstance(value, _Tensor) or value.real or value.pads != _NO_PADS:
+            raise self._unknown(node, "an input that is no quantized activation as it was computed")
+        return value.activation
+
+    def _grid(self, node: Any, scale: Any, zero_point: Any, dtype: Dtype) -> QParams:
+        if not isinstance(scale, float | int | torch.Tensor) or not isinstance(zero_point, int | torch.Tensor):
+            raise self._unknown(node, "a scale or a zero point that is no number")
+        return qparams(float(scale), int(zero_point), dtype)
+
+    def _output(self, node: Any, shape: tuple[int, ...], params: QParams, *, nchw: bool) -> Activation:
+        activation = Activation(node.output().debugName(), shape, params, nchw)
+        self._set(node, _Tensor(activation))
+        return activation
+
+    def _layer_name(self, node: Any, path: str) -> str:
+        """The name that the file gives the operator: its parameters' attributes have it in front."""
+        name = clean(re.sub(r"(\._packed_params|_scale_\d+|\.scale)$", "", path))
+        value = node.output().debugName()
+        name = re.sub(r"\.\d+$", "", name) or re.sub(r"^model(_\d+)?_|\.\d+$", "", value)
+        return name if all(name != layer.name for layer in self.layers) else f"{name}.{value}"
+
+    # Rule 6
+
+    def _constant(self, node: Any) -> None:
+        self._set(node, node.output().toIValue())
+
+    def _get_attribute(self, node: Any) -> None:
+        (owner,) = self._plain(node)
+        name = node.s("name")
+        path = self._path(node, 0)
+        self.paths[node.output().debugName()] = f"{path}.{name}" if path else name
+        self._set(node, getattr(owner, name))
+
+    def _list(self, node: Any) -> None:
+        self._set(node, self._plain(node))
+
+    def _unpack(self, node: Any) -> None:
+        self._set(node, *self._plain(node)[0])
+
+    def _number(self, node: Any) -> None:
+        (value,) = self._plain(node)
+        self.paths[node.output().debugName()] = self._path(node, 0)
+        self._set(node, value.item() if isinstance(value, torch.Tensor) else value)
+
+    def _size(self, node: Any) -> None:
+        (tensor,) = self._arguments(node)
+        if not isinstance(tensor, _Tensor):
+            raise self._unknown(node, "its input is no quantized activation")
+        # Only how many there are is ever asked for: the batch is free.
+        self._set(node, [None] * (1 + len(tensor.activation.shape)))
+
+    def _length(self, node: Any) -> None:
+        self._set(node, len(self._plain(node)[0]))
+
+    def _differs(self, node: Any) -> None:
+        one, other = self._plain(node)
+        self._set(node, one != other)
+
+    def _branch(self, node: Any) -> None:
+        (condition,) = self._plain(node)
+        block = list(node.blocks())[0 if condition else 1]
+        self._run(block)
+        self._set(node, *(self.values[value.debugName()] for value in block.outputs()))
+
+    def _raise(self, node: Any) -> None:
+        raise self._unknown(node, f"it raises: {self._plain(node)[0]}")
+
+    # Rules 1 and 3
+
+    def _quantize(self, node: Any) -> None:
+        source, scale, zero_point, code = self._arguments(node)
+        dtype = _DTYPES.get(code)
+        if dtype is None:
+            raise self._unknown(node, f"codes of type {code}; quint8 and qint8 are supported")
+        params = self._grid(node, scale, zero_point, dtype)
+        if isinstance(source, _Images):
+            self.input = self._output(node, IMAGE_SHAPE, params, nchw=source.nchw)
+        elif isinstance(source, torch.Tensor):
+            self._set(node, Constant(self._path(node, 0) or node.output().debugName(), _coded(source, params), params))
+        elif isinstance(source, _Tensor) and source.real:
+            self._requantize(node, source, params)
+        else:
+            raise self._unknown(node, "its input is neither images nor a parameter nor dequantized codes")
+
+    def _requantize(self, node: Any, source: _Tensor, params: QParams) -> None:
+        x = source.activation
+        if not params.same_as(x.params):
+            name = self._layer_name(node, self._path(node, 1))
+            nodes = (node.output().debugName(),)
+            out = self._output(node, x.shape, params, nchw=x.nchw)
+            self.layers.append(Rescale(name=name, inputs=(x.name,), output=out, x=x, kernel="float", nodes=nodes))
+            if source.pads != _NO_PADS:
+                self.margins[out.name] = source.pads
+            x = out
+        self._set(node, _Tensor(x, pads=source.pads))
+
+    def _dequantize(self, node: Any) -> None:
+        (source,) = self._arguments(node)
+        if isinstance(source, _Scores):
+            self._set(node, source)
+        else:
+            self._set(node, _Tensor(self._activation(node, source), real=True))
+
+    def _pad(self, node: Any) -> None:
+        source, sides, mode, value = self._arguments(node)
+        if not isinstance(source, _Tensor) or not source.real or not source.activation.nchw:
+            raise self._unknown(node, "its input is no dequantized map")
+        if mode != "constant" or value not in (None, 0) or len(sides) != 4 or min(sides) < 0:
+            raise self._unknown(node, f"mode {mode}, value {value}, sides {sides}; zeros around a map are supported")
+        left, right, top, bottom = sides
+        self._set(node, replace(source, pads=_sum(source.pads, (top, left, bottom, right))))
+
+    # Rule 2
+
+    def _convolution(self, node: Any) -> None:
+        source, packed, scale, zero_point = self._arguments(node)
+        if not isinstance(source, _Tensor) or source.real:
+            raise self._unknown(node, "its input is no quantized activation")
+        x = source.activation
+        rows, columns = self._strides(node, packed)
+        weights, params, bias = _unpacked(packed)
+        if len(x.shape) != 3 or not x.nchw or weights.shape[2] != x.shape[2]:
+            raise self._unknown(node, f"weights {weights.shape} for an input {x.shape}")
+        down, across = torch.ops.quantized.conv2d_padding(packed)
+        pads = _sum(source.pads, (down, across, down, across))
+        height = (x.shape[0] + pads[0] + pads[2] - weights.shape[0]) // rows + 1
+        width = (x.shape[1] + pads[1] + pads[3] - weights.shape[1]) // columns + 1
+        out_params = self._grid(node, scale, zero_point, x.params.dtype)
+        path = self._path(node, 1)
+        real_bias = np.zeros(weights.shape[3], np.float32) if bias is None else bias
+        layer = FloatBias(
+            name=self._layer_name(node, path),
+            inputs=(x.name,),
+            output=self._output(node, (height, width, weights.shape[3]), out_params, nchw=True),
+            relu=node.kind().endswith("_relu"),
+            nodes=(node.output().debugName(),),
+            parameters={"weights": path} | ({} if bias is None else {"bias": path}),
+            x=x,
+            weights=weights,
+            weight_params=params,
+            bias=self._whole_bias(node, real_bias, x, params),
+            has_bias=bias is not None,
+            strides=(rows, columns),
+            pads=pads,
+            real_bias=real_bias,
+        )
+        self.layers.append(layer)
+
+    def _strides(self, node: Any, packed: Any) -> tuple[int, int]:
+        """The strides, where there is nothing else."""
+        operators = torch.ops.quantized
+        if operators.conv2d_groups(packed) != 1 or list(operators.conv2d_dilation(packed)) != [1, 1]:
+            raise self._unknown(node, "groups or dilations")
+        rows, columns = operators.conv2d_stride(packed)
+        return int(rows), int(columns)
+
+    def _whole_bias(self, node: Any, real: NDArray[np.float32], x: Activation, weights: QParams) -> NDArray[np.int32]:
+        whole = accumulator_bias(real, x, weights)
+        low, high = limits("int32")
+        if not ((whole >= low) & (whole <= high)).all():
+            raise self._unknown(node, f"a bias of {np.abs(whole).max():.3g} accumulator steps, more than int32 holds")
+        return whole.astype(np.int32)
+
+    def _elementwise(self, node: Any) -> None:
+        a, b, scale, zero_point = self._arguments(node)
+        if isinstance(a, Constant):
+            a, b = b, a  # both operators commute
+        x = self._activation(node, a)
+        other = self._channelwise(node, x, b) if isinstance(b, Constant) else self._activation(node, b)
+        if isinstance(other, Activation) and (other.shape, other.nchw) != (x.shape, x.nchw):
+            raise self._unknown(node, f"shapes {x.shape} and {other.shape}")
+        out_params = self._grid(node, scale, zero_point, x.params.dtype)
+        name = self._layer_name(node, self._path(node, 2))
+        out = self._output(node, x.shape, out_params, nchw=x.nchw)
+        self.layers.append(self._product_or_sum(node, name, x, other, out))
+
+    def _product_or_sum(
+        self, node: Any, name: str, x: Activation, other: Activation | Constant, out: Activation
+    ) -> AnyLayer:
+        relu, nodes = node.kind().endswith("_relu"), (out.name,)
+        parameters = {"constant": other.name} if isinstance(other, Constant) else {}
+        if node.kind().startswith("quantized::add"):
+            inputs = (x.name,) if isinstance(other, Constant) else (x.name, other.name)
+            # ATen dequantizes both, adds in float32 and quantizes.
+            return Sum(
+                name=name,
+                inputs=inputs,
+                output=out,
+                relu=relu,
+                kernel="float",
+                nodes=nodes,
+                parameters=parameters,
+                a=x,
+                b=other,
+            )
+        if not isinstance(other, Constant):
+            raise self._unknown(node, "a product of two activations")
+        return Product(
+            name=name,
+            inputs=(x.name,),
+            output=out,
+            relu=relu,
+            nodes=nodes,
+            parameters=parameters,
+            x=x,
+            constant=other.codes,
+            constant_params=other.params,
+        )
+
+    def _channelwise(self, node: Any, x: Activation, constant: Constant) -> Constant:
+        channels = x.shape[-1]
+        behind = len(x.shape) - 1 if x.nchw else 0  # axes after the channels, as the graph has them
+        shape = constant.codes.shape
+        if constant.codes.size != 1 and (
+            constant.codes.size != channels or len(shape) <= behind or shape[len(shape) - 1 - behind] != channels
+        ):
+            raise self._unknown(node, f"a constant of shape {shape} for an input {x.shape}")
+        return replace(constant, codes=np.broadcast_to(constant.codes.reshape(-1), (channels,)).copy())
+
+    def _matmul(self, node: Any) -> None:
+        source, w, scale, zero_point = self._arguments(node)
+        x = self._activation(node, source)
+        if not isinstance(w, Constant) or w.codes.ndim != 2 or x.shape != w.codes.shape[:1]:
+            raise self._unknown(node, f"weights that are computed, or no matrix for an input {x.shape}")
+        channels = w.codes.shape[1]
+        name = self._layer_name(node, self._path(node, 2))
+        params = self._grid(node, scale, zero_point, x.params.dtype)
+        layer = Weighted(
+            name=name,
+            inputs=(x.name,),
+            output=self._output(node, (channels,), params, nchw=False),
+            kernel="float",  # ATen has no other on x86: it dequantizes both, multiplies in float32 and quantizes
+            nodes=(node.output().debugName(),),
+            parameters={"weights": w.name},
+            x=x,
+            weights=np.ascontiguousarray(w.codes[None, None]),
+            weight_params=w.params,
+            bias=np.zeros(channels, np.int32),
+            has_bias=False,
+            dense=True,
+        )
+        self.layers.append(layer)
+
+    def _pool(self, node: Any) -> None:
+        source, window, _, pads, _, _, divisor = self._arguments(node)
+        x = self._activation(node, source)
+        if len(x.shape) != 3 or not x.nchw or list(window) != list(x.shape[:2]) or any(pads) or divisor is not None:
+            raise self._unknown(node, f"a window {window} on a map {x.shape[:2]}; the whole map is supported")
+        name = self._layer_name(node, "")
+        out = self._output(node, (1, 1, x.shape[2]), x.params, nchw=True)
+        self.layers.append(AveragePool(name=name, inputs=(x.name,), output=out, nodes=(out.name,), x=x))
+
+    # Rule 4
+
+    def _permute(self, node: Any) -> None:
+        source, order = self._arguments(node)
+        nchw = getattr(source, "nchw", None) if isinstance(source, _Images) else None
+        if isinstance(source, _Tensor) and len(source.activation.shape) == 3:
+            nchw = source.activation.nchw
+        if list(order) != _NCHW or nchw is not False:
+            raise self._unknown(node, f"order {order}; from NHWC to NCHW is supported")
+        if isinstance(source, _Images):
+            self._set(node, _Images(nchw=True))
+        else:
+            self._set(node, replace(source, activation=replace(source.activation, nchw=True)))
+
+    def _flatten(self, node: Any) -> None:
+        source, first, last = self._arguments(node)
+        if not isinstance(source, _Tensor) or source.pads != _NO_PADS or first != 1 or last not in (-1, 3):
+            raise self._unknown(node, f"axes {first} to {last}; all but the batch of a quantized map are supported")
+        x = source.activation
+        if len(x.shape) != 3 or x.shape[:2] != (1, 1):
+            raise self._unknown(node, f"a map of shape {x.shape}; 1 x 1 is supported")
+        self._set(node, replace(source, activation=replace(x, shape=x.shape[2:], nchw=False)))
+
+    # Rule 5
+
+    def _softmax(self, node: Any) -> None:
+        source, axis, *rest = self._arguments(node)
+        quantized = node.kind() == "quantized::softmax"
+        if not isinstance(source, _Tensor) or source.real is quantized or len(source.activation.shape) != 1:
+            raise self._unknown(node, "its input is no vector of quantized class scores")
+        if axis not in (1, -1):
+            raise self._unknown(node, f"axis {axis}; along the classes is supported")
+        x = source.activation
+        grid = self._grid(node, rest[0], rest[1], x.params.dtype) if quantized else None
+        self._set(node, _Scores(x, grid))
+
+
+def _sum(one: Pads, other: Pads) -> Pads:
+    top, left, bottom, right = (a + b for a, b in zip(one, other, strict=True))
+    return top, left, bottom, right
+
+
+def _coded(parameter: torch.Tensor, params: QParams) -> NDArray[Any]:
+    """The codes of a parameter, as PyTorch makes them each time it runs the file."""
+    kind = torch.quint8 if params.dtype == "uint8" else torch.qint8
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the deprecation of quantized tensors: known, and pinned
+        coded = torch.quantize_per_tensor(parameter.detach(), float(params.scale), int(params.zero_point), kind)
+    codes: NDArray[Any] = coded.int_repr().numpy()
+    return codes
+
+
+def _unpacked(packed: Any) -> tuple[NDArray[Any], QParams, NDArray[np.float32] | None]:
+    """Weights (kernel rows, kernel columns, channels in, channels out), their grid, and the float bias."""
+    weights, bias = torch.ops.quantized.conv2d_unpack(packed)
+    codes = np.ascontiguousarray(weights.int_repr().numpy().transpose(2, 3, 1, 0))
+    dtype: Dtype = "int8" if weights.dtype == torch.qint8 else "uint8"
+    if weights.qscheme() == torch.per_tensor_affine:
+        params = qparams(weights.q_scale(), weights.q_zero_point(), dtype)
+    else:
+        scales = weights.q_per_channel_scales().numpy().astype(np.float32)
+        params = QParams(scales, weights.q_per_channel_zero_points().numpy().astype(np.int32), dtype)
+    return codes, params, None if bias is None else bias.detach().numpy().astype(np.float32)
+
+
+_DTYPES: Mapping[int, Dtype] = {12: "int8", 13: "uint8"}
+"""c10::ScalarType QInt8 and QUInt8, as a graph writes data types."""
+
+_HANDLERS: Mapping[str, Callable[[_Reader, Any], None]] = (
+    {
+        "prim::Constant": _Reader._constant,
+        "prim::GetAttr": _Reader._get_attribute,
+        "prim::ListConstruct": _Reader._list,
+        "prim::TupleUnpack": _Reader._unpack,
+        "prim::If": _Reader._branch,
+        "prim::RaiseException": _Reader._raise,
+        "aten::FloatImplicit": _Reader._number,
+        "aten::IntImplicit": _Reader._number,
+        "aten::size": _Reader._size,
+        "aten::len": _Reader._length,
+        "aten::ne": _Reader._differs,
+        "aten::quantize_per_tensor": _Reader._quantize,
+        "aten::dequantize": _Reader._dequantize,
+        "aten::pad": _Reader._pad,
+        "aten::permute": _Reader._permute,
+        "aten::flatten": _Reader._flatten,
+        "aten::avg_pool2d": _Reader._pool,
+        "aten::softmax": _Reader._softmax,
+        "quantized::matmul": _Reader._matmul,
+        "quantized::softmax": _Reader._softmax,
+    }
+    | dict.fromkeys(("quantized::conv2d", "quantized::conv2d_relu"), _Reader._convolution)
+    | dict.fromkeys(
+        ("quantized::mul", "quantized::mul_relu", "quantized::add", "quantized::add_relu"), _Reader._elementwise
+    )
+)

@@ -1,0 +1,76 @@
+"""What fbgemm, PyTorch's backend for x86, computes in a quantized convolution: the bias stays float.
+
+An ONNX file holds the bias as int32, and so does an integer accelerator. A PyTorch file holds it as float32, and fbgemm
+adds it in accumulator steps to the converted accumulator, then requantizes (all in float32; found by experiment on
+``torch.ops.quantized.conv2d``, bit for bit):
+
+* a scale for each channel: ``round((float(accumulator) + bias / s) * (s / scale_out)) + zero``
+* one scale for all weights: ``round(fma(bias, 1 / s, float(accumulator)) * (s / scale_out)) + zero``
+
+where ``s = scale_x * scale_w``. The engine rounds the bias to int32 first (Jacob et al. 2018, arXiv:1712.05877, section
+2.4). That moves the value before rounding by up to ``s / (2 * scale_out)`` code steps, far more than float32 rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet8.integer import engine
+from resnet8.integer.program import Weighted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from resnet8.integer.program import Activation
+    from resnet8.qparams import QParams
+
+_f32 = np.float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatBias(Weighted):
+    """A convolution whose file gives the bias in float32.
+
+    Attributes:
+        real_bias: float32 (channels out), real numbers; ``bias`` is it rounded to accumulator steps.
+    """
+
+    real_bias: NDArray[np.float32]
+
+
+def accumulator_bias(real: NDArray[np.float32], x: Activation, weights: QParams) -> NDArray[np.float64]:
+    """A float bias, (channels out), in accumulator steps: the nearest whole numbers to ``bias / (scale_x * scale_w)``.
+
+    In float64, which holds them all; whether they fit int32 is for the caller to see.
+    """
+    step = np.float64(x.scale) * weights.scale.astype(np.float64)
+    return np.asarray(np.rint(real.astype(np.float64) / step), np.float64)
+
+
+def biased(
+    layer: Weighted, codes: NDArray[Any], accumulators: engine.Accumulate = engine.accumulate
+) -> NDArray[np.float32]:
+    """The accumulators of :func:`resnet8.integer.engine.accumulate`, the bias added as fbgemm adds it.
+
+    The engine's float32 requantization of these gives fbgemm's codes; integers they are no more.
+
+    Args:
+        layer: The layer; as it is where it is no :class:`FloatBias`.
+        codes: (N, H, W, C) or (N, C).
+        accumulators: How the products add up.
+
+    Returns:
+        (N, *output shape), float32.
+    """
+    if not isinstance(layer, FloatBias):
+        return accumulators(layer, codes).astype(_f32, copy=False)
+    total = accumulators(replace(layer, bias=np.zeros_like(layer.bias)), codes).astype(_f32, copy=False)
+    unit = np.asarray(layer.x.scale * layer.weight_params.scale, _f32)
+    if layer.weight_params.per_channel:
+        return np.asarray(total + layer.real_bias / unit, _f32)
+    # A fused multiply-add rounds once: the product of two float32 is exact in float64.
+    product = layer.real_bias.astype(np.float64) * np.float64(_f32(1) / unit)
+    return np.asarray(total.astype(np.float64) + product, _f32)

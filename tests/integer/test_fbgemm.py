@@ -1,0 +1,246 @@
+"""PyTorch's quantized kernels on x86, operator by operator: the engine's codes, and the rule where they differ."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from quantized import activation, addition, pool, product, random_codes, rescale, weighted
+from torch_quantized import convolution, tensor
+
+from resnet8 import environment
+from resnet8.integer import engine
+from resnet8.integer.fbgemm import FloatBias, accumulator_bias, biased
+from resnet8.integer.program import Constant, Product, Sum
+from resnet8.qparams import QParams, dequantize, qparams, saturate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+
+UNIT = 2.0**-24
+SCALES = ((0.043, 0.021, 0.05), (0.25, 0.5, 0.125), (0.0123, 0.77, 0.61), (0.05, 0.05, 0.1))
+VNNI = environment.has_vnni(environment.cpu())
+_f32 = np.float32
+
+
+def layer_of(module: Any, scale: float, zero_point: int, shape: tuple[int, int, int]) -> FloatBias:
+    """The layer that ``module`` computes for codes of ``shape``; geometry and rounding of the bias written anew."""
+    coded, bias = torch.ops.quantized.conv2d_unpack(module._packed_params)
+    weights = coded.int_repr().numpy().transpose(2, 3, 1, 0)
+    if coded.qscheme() == torch.per_channel_affine:
+        scales = coded.q_per_channel_scales().numpy().astype(np.float32)
+        params = QParams(scales, np.zeros(len(scales), np.int32), "int8")
+    else:
+        params = qparams(coded.q_scale(), 0, "int8")
+    x = activation("x", shape, scale, zero_point)
+    plain = weighted(
+        np.random.default_rng(0),
+        x,
+        activation("y", (0, 0, weights.shape[3]), module.scale, module.zero_point),
+        kernel=weights.shape[:2],
+        strides=module.stride,
+        pads=(*module.padding, *module.padding),
+        bias=1,
+    )
+    values = {field.name: getattr(plain, field.name) for field in fields(plain)}
+    real = bias.detach().numpy()
+    whole = accumulator_bias(real, x, params).astype(np.int32)
+    return FloatBias(**(values | {"weights": weights, "weight_params": params, "bias": whole, "real_bias": real}))
+
+
+CONVOLUTIONS = {
+    "3x3": ((16, 16), 3, {"padding": 1}),
+    "first": ((3, 16), 3, {"padding": 1}),
+    "strided": ((16, 32), 3, {"stride": 2}),
+    "1x1 strided": ((16, 32), 1, {"stride": 2}),
+    "odd": ((5, 7), 3, {"padding": 2}),
+}
+
+
+@pytest.mark.skipif(not VNNI, reason="without VNNI fbgemm saturates pairs of products")
+@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_convolution_with_a_float_bias_bit_for_bit(name: str, per_channel: bool) -> None:
+    channels, kernel, how = CONVOLUTIONS[name]
+    rng = np.random.default_rng(90)
+    differing = 0
+    for seed in range(6):
+        scale, zero = float(_f32(rng.uniform(0.01, 0.2))), int(rng.integers(0, 120))
+        out = float(_f32(scale * 0.01 * 60 * 40 * channels[0] ** 0.5 * kernel / 40))
+        module = convolution(seed, channels, kernel, out, 66, per_channel=per_channel, bias=out * 20, **how)
+        codes = random_codes(rng, (3, 17, 17, channels[0]), "uint8")
+        codes >>= 1  # 7 bits, as PyTorch's observers reduce the range
+        wanted = module(tensor(codes.transpose(0, 3, 1, 2), scale, zero)).int_repr().numpy().transpose(0, 2, 3, 1)
+        layer = layer_of(module, scale, zero, codes.shape[1:])
+        assert len(np.unique(wanted)) > 50
+        np.testing.assert_array_equal(engine.step(layer, {"x": codes}, accumulators=biased), wanted)
+        whole = engine.step(layer, {"x": codes})
+        assert np.abs(whole.astype(int) - wanted).max() <= 1
+        differing += int((whole != wanted).sum())
+    assert differing > 0  # rounding the bias to int32 does change codes
+
+
+def test_a_bias_is_rounded_to_the_nearest_accumulator_step() -> None:
+    x = activation("x", (1, 1, 1), 0.5)
+    real = np.array([0.25, 0.3, 0.125, 0.375, -0.125, -1.0], np.float32)
+    steps = accumulator_bias(real, x, qparams(0.5, 0, "int8"))
+    assert steps.tolist() == [1, 1, 0, 2, 0, -4]  # ties to even
+    scales = np.array([0.5, 0.25, 0.125, 0.5, 0.5, 2.0], np.float32)
+    assert accumulator_bias(real, x, QParams(scales, np.zeros(6, np.int32), "int8")).tolist() == [1, 2, 2, 2, 0, -1]
+
+
+def test_other_layers_accumulate_as_they_are() -> None:
+    rng = np.random.default_rng(91)
+    layer = weighted(rng, activation("x", (9,)), activation("y", (5,)), bias=100, dense=True)
+    codes = random_codes(rng, (4, 9), "uint8")
+    np.testing.assert_array_equal(biased(layer, codes), engine.accumulate(layer, codes))
+
+
+# --- ATen's own kernels, on every pair of codes ---
+
+
+def all_pairs() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    a, b = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8), indexing="ij")
+    return a, b
+
+
+def require_explained(
+    layer: Sum | Product, a: NDArray[Any], b: NDArray[Any], ours: NDArray[Any], theirs: NDArray[Any]
+) -> None:
+    """Each differing pair is a tie, or nearer to the border than 8 float32 roundings of what is added up.
+
+    In float64, whose own error is far below.
+    """
+    differ = ours != theirs
+    one, other = a[differ].astype(np.float64), b[differ].astype(np.float64)
+    out = float(layer.output.scale)
+    if isinstance(layer, Sum):
+        (m_a, z_a), (m_b, z_b) = ((float(x.scale) / out, x.zero_point) for x in (layer.a, layer.b))
+        exact = (one - z_a) * m_a + (other - z_b) * m_b
+        magnitude = np.abs(one - z_a) * m_a + np.abs(other - z_b) * m_b + 2 * (z_a * m_a + z_b * m_b)
+    else:
+        scale = float(layer.x.scale) * float(layer.constant_params.scale) / out
+        exact = (one - layer.x.zero_point) * (other - int(layer.constant_params.zero_point)) * scale
+        magnitude = np.abs(exact)
+    magnitude += 2 * layer.output.zero_point
+    found, wanted = (codes[differ].astype(np.float64) for codes in (ours, theirs))
+    border = np.maximum(found, wanted) - 0.5 - layer.output.zero_point
+    assert (np.abs(found - wanted) == 1).all()
+    assert (np.abs(exact - border) <= 8.01 * UNIT * magnitude + 1e-12).all()
+
+
+@pytest.mark.parametrize("zeros", [(0, 0, 0), (3, 120, 77), (128, 64, 50)])
+@pytest.mark.parametrize("scales", SCALES)
+def test_mul_rounds_the_scaled_product_then_adds_the_zero(scales: tuple[float, ...], zeros: tuple[int, ...]) -> None:
+    a, b = all_pairs()
+    out = float(_f32(scales[0] * scales[1] * 100))
+    theirs = torch.ops.quantized.mul(tensor(a, scales[0], zeros[0]), tensor(b, scales[1], zeros[1]), out, zeros[2])
+    wanted = theirs.int_repr().numpy()
+    accumulator = ((a.astype(np.int32) - zeros[0]) * (b.astype(np.int32) - zeros[1])).astype(_f32)
+    multiplier = _f32(scales[0]) * _f32(scales[1]) * (_f32(1) / _f32(out))
+    np.testing.assert_array_equal(saturate(np.rint(accumulator * multiplier) + zeros[2], "uint8"), wanted)
+    layer = product(
+        activation("x", (256,), scales[0], zeros[0]),
+        activation("y", (256,), out, zeros[2]),
+        np.arange(256, dtype=np.uint8),
+        qparams(scales[1], zeros[1], "uint8"),
+    )
+    require_explained(layer, a, b, engine.step(layer, {"x": a}), wanted)
+
+
+@pytest.mark.parametrize("relu", [False, True], ids=["add", "add_relu"])
+@pytest.mark.parametrize("zeros", [(0, 0, 0), (3, 120, 77), (128, 64, 50)])
+@pytest.mark.parametrize("scales", SCALES)
+def test_add_dequantizes_adds_and_quantizes(scales: tuple[float, ...], zeros: tuple[int, ...], relu: bool) -> None:
+    a, b = all_pairs()
+    operator = torch.ops.quantized.add_relu if relu else torch.ops.quantized.add
+    theirs = operator(tensor(a, scales[0], zeros[0]), tensor(b, scales[1], zeros[1]), scales[2], zeros[2])
+    wanted = theirs.int_repr().numpy()
+    low, inverse = zeros[2] if relu else 0, _f32(1) / _f32(scales[2])
+
+    def fused(codes: NDArray[Any], scale: float, zero: int) -> NDArray[np.float32]:
+        """A fused multiply-add: ``scale * code + (-scale * zero)``, the second product rounded."""
+        product = codes.astype(np.float64) * np.float64(_f32(scale))
+        return (product - np.float64(_f32(scale) * _f32(zero))).astype(_f32)
+
+    total = fused(a, scales[0], zeros[0]) + fused(b, scales[1], zeros[1])
+    np.testing.assert_array_equal(saturate(np.rint(total * inverse) + zeros[2], "uint8", low), wanted)
+    # A few codes only, and the last of a run: subtract, then multiply.
+    few = operator(tensor(a[0, :7], scales[0], zeros[0]), tensor(b[0, :7], scales[1], zeros[1]), scales[2], zeros[2])
+    parts = [
+        dequantize(codes[0, :7], qparams(scale, zero, "uint8"))
+        for codes, scale, zero in zip((a, b), scales, zeros, strict=False)
+    ]
+    short = saturate(np.rint((parts[0] + parts[1]) * inverse) + zeros[2], "uint8", low)
+    np.testing.assert_array_equal(short, few.int_repr().numpy())
+
+    x, y, z = (activation(n, (256,), s, zero) for n, s, zero in zip("aby", scales, zeros, strict=True))
+    for kernel in ("integer", "float"):
+        layer = replace(addition(x, y, z), relu=relu, kernel=kernel)
+        require_explained(layer, a, b, engine.step(layer, {"a": a, "b": b}), wanted)
+
+
+def test_a_constant_of_each_channel_is_added_and_multiplied() -> None:
+    rng = np.random.default_rng(92)
+    for channels in (5, 16, 64):
+        x = activation("x", (6, 6, channels), 0.043, 70)
+        codes = random_codes(rng, (3, *x.shape), "uint8")
+        constant = Constant("c", random_codes(rng, (channels,), "uint8"), qparams(0.021, 99, "uint8"))
+        there = tensor(codes.transpose(0, 3, 1, 2), 0.043, 70).contiguous(memory_format=torch.channels_last)
+        other = tensor(constant.codes.reshape(1, -1, 1, 1), 0.021, 99)
+        for layer, theirs in (
+            (
+                addition(x, constant, activation("y", x.shape, 0.05, 60)),
+                torch.ops.quantized.add(there, other, 0.05, 60),
+            ),
+            (
+                product(x, activation("y", x.shape, 0.07, 60), constant.codes, constant.params),
+                torch.ops.quantized.mul(there, other, 0.07, 60),
+            ),
+        ):
+            ours, wanted = engine.step(layer, {"x": codes}), theirs.int_repr().numpy().transpose(0, 2, 3, 1)
+            a, b = (value.reshape(-1, channels) for value in np.broadcast_arrays(codes, constant.codes))
+            require_explained(layer, a, b, ours.reshape(-1, channels), wanted.reshape(-1, channels))
+            assert (ours != wanted).mean() < 0.01
+
+
+def test_average_pools_bit_for_bit() -> None:
+    rng = np.random.default_rng(93)
+    for shape in ((8, 8, 64), (7, 7, 5), (3, 5, 32)):
+        x = activation("x", shape, 0.06, 77)
+        layer = pool(x, activation("y", (1, 1, shape[2]), 0.06, 77))
+        codes = random_codes(rng, (40, *shape), "uint8")
+        there = tensor(codes.transpose(0, 3, 1, 2), 0.06, 77).contiguous(memory_format=torch.channels_last)
+        theirs = torch.nn.functional.avg_pool2d(there, shape[:2]).int_repr().numpy().transpose(0, 2, 3, 1)
+        np.testing.assert_array_equal(engine.step(layer, {"x": codes}), theirs)
+
+
+@pytest.mark.parametrize("scales", SCALES)
+def test_another_grid_is_dequantized_and_quantized(scales: tuple[float, ...]) -> None:
+    codes = np.arange(256, dtype=np.uint8)
+    there = torch.dequantize(tensor(codes, scales[0], 70))
+    params = qparams(scales[0], 70, "uint8")
+    np.testing.assert_array_equal(there.numpy(), dequantize(codes, params))  # subtract, then multiply
+    theirs = torch.quantize_per_tensor(there, scales[2], 40, torch.quint8).int_repr().numpy()
+    inverse = _f32(1) / _f32(scales[2])
+    np.testing.assert_array_equal(saturate(np.rint(there.numpy() * inverse) + 40, "uint8"), theirs)
+    layer = rescale(activation("x", (256,), scales[0], 70), activation("y", (256,), scales[2], 40))
+    differing = engine.step(layer, {"x": codes[None]})[0] != theirs
+    assert (np.abs(np.abs(there.numpy() / _f32(scales[2])) % 1 - 0.5)[differing] < 1e-5).all()
+
+
+def test_a_matrix_product_is_float() -> None:
+    rng = np.random.default_rng(94)
+    codes, weights = random_codes(rng, (60, 64), "uint8"), random_codes(rng, (64, 10), "uint8")
+    there = torch.ops.quantized.matmul(tensor(codes, 0.06, 70), tensor(weights, 0.013, 120), 0.9, 100)
+    product_of_reals = torch.matmul(
+        torch.from_numpy(dequantize(codes, qparams(0.06, 70, "uint8"))),
+        torch.from_numpy(dequantize(weights, qparams(0.013, 120, "uint8"))),
+    )
+    scaled = product_of_reals.numpy() * (_f32(1) / _f32(0.9))
+    np.testing.assert_array_equal(saturate(np.rint(scaled) + 100, "uint8"), there.int_repr().numpy())

@@ -1,0 +1,170 @@
+"""Quantized TorchScript files in the integer engine and in PyTorch, layer by layer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from builders import noise
+from torch_quantized import Network, saved
+
+from resnet8 import environment
+from resnet8.assets import locate
+from resnet8.audit.agreement import agreement, require_explained
+from resnet8.cifar10 import preprocess, read_split
+from resnet8.errors import MissingExtraError, ModelError
+from resnet8.evaluation import choose
+from resnet8.integer import engine
+from resnet8.integer.fbgemm import biased
+from resnet8.qparams import Requantization
+from resnet8.runtimes import integer, open_model
+from resnet8.runtimes.pytorch_trace import TorchTrace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resnet8.assets import Assets
+    from resnet8.cifar10 import Split
+    from resnet8.pipeline import Reproduction
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+
+VNNI = environment.has_vnni(environment.cpu())
+RESNET8 = {"conv": 9, "mul": 7, "add": 11, "average-pool": 1, "rescale": 3, "dense": 1}
+needs_vnni = pytest.mark.skipif(not VNNI, reason="without VNNI fbgemm saturates pairs of products")
+
+
+def trace_of(path: Path) -> TorchTrace:
+    return TorchTrace(path, path.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(Network(), tmp_path_factory.mktemp("models") / "network.pt")
+
+
+def require_equal_codes(trace: TorchTrace, images: np.ndarray) -> None:
+    """With the float bias the engine's codes are PyTorch's, but for ties and float rounding of sums."""
+    probabilities, codes = trace.run(preprocess(images))
+    np.testing.assert_array_equal(engine.input_codes(trace.program, images), codes[trace.program.input.name])
+    for layer in trace.program.layers:
+        found = engine.step(layer, codes, accumulators=biased)
+        wanted = codes[layer.output.name]
+        assert found.shape == wanted.shape == (len(images), *layer.output.shape)
+        if layer.kind == "conv" and layer.kernel == "integer":
+            np.testing.assert_array_equal(found, wanted, err_msg=layer.name)
+        else:
+            assert np.abs(found.astype(int) - wanted).max() <= 1
+            assert (found != wanted).mean() < 1e-3
+    ours = engine.probabilities(trace.program, codes[trace.program.logits.name])
+    np.testing.assert_allclose(ours, probabilities, rtol=0, atol=1e-6)
+
+
+@needs_vnni
+def test_the_trace_shows_every_activation_and_the_engine_computes_it(network: Path) -> None:
+    trace = trace_of(network)
+    images = noise(30, 70)
+    require_equal_codes(trace, images)
+    probabilities, codes = trace.run(preprocess(images))
+    assert set(codes) == set(trace.program.activations)
+    np.testing.assert_array_equal(probabilities, open_model(network).probabilities(preprocess(images)))
+    for activation in trace.program.activations.values():
+        assert codes[activation.name].dtype == np.uint8
+        assert len(np.unique(codes[activation.name])) > 20
+
+
+def test_an_image_alone_has_the_codes_it_has_among_others(network: Path) -> None:
+    trace = trace_of(network)
+    images = preprocess(noise(3, 71))
+    _, together = trace.run(images)
+    _, alone = trace.run(images[1:2])
+    for name, codes in alone.items():
+        np.testing.assert_array_equal(codes[0], together[name][1])
+
+
+def test_a_quantized_file_is_opened_in_the_integer_engine(network: Path) -> None:
+    predictor = open_model(network, integer.open_content)
+    assert predictor.backend == "integer"
+    assert predictor.model == open_model(network).model
+    assert predictor.requantization == "float32/half-even"
+    assert {layer.kernel for layer in predictor.program.layers} == {"integer"}
+    images = preprocess(noise(50, 72))
+    ours, theirs = predictor.probabilities(images), open_model(network).probabilities(images)
+    assert ours.shape == (50, 10)
+    assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.9
+    fixed = integer.open_content(network, network.read_bytes(), Requantization("fixed32", "half-up"))
+    assert (fixed.probabilities(images).argmax(axis=1) == ours.argmax(axis=1)).mean() > 0.9
+
+
+def test_a_float_file_and_the_emulation_of_onnx_runtime_are_refused(reproduced: Reproduction, network: Path) -> None:
+    with pytest.raises(ModelError, match=r"resnet8\.pt is not quantized: found no quantize_per_tensor"):
+        open_model(reproduced.output_dir / "models/resnet8.pt", integer.open_content)
+    with pytest.raises(ModelError, match=r"found a file for PyTorch, expected a quantized ONNX file"):
+        open_model(network, integer.open_emulated)
+
+
+def test_without_torch_the_error_says_what_to_install(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "resnet8.runtimes.pytorch_trace")
+    monkeypatch.delattr("resnet8.runtimes.pytorch_trace")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "resnet8.runtimes.pytorch", raising=False)
+    monkeypatch.delitem(sys.modules, "resnet8.integer.extract_torchscript", raising=False)
+    with pytest.raises(MissingExtraError, match=r"resnet8\[torch\]"):
+        open_model(network, integer.open_content)
+
+
+def test_an_onnx_file_is_run_in_integers_without_torch() -> None:
+    code = "import sys; import resnet8.runtimes.integer, resnet8.audit.agreement; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- ResNet8 itself ---
+
+
+def require_resnet8(trace: TorchTrace) -> None:
+    kinds = [getattr(layer, "operator", layer.kind) for layer in trace.program.layers]
+    assert {kind: kinds.count(kind) for kind in RESNET8} == RESNET8
+    names = [layer.name for layer in trace.program.layers]
+    assert len(set(names)) == len(names)
+    assert {"conv2d_1/BiasAdd", "conv2d_3_1/BiasAdd", "dense_1/MatMul"} <= set(names)
+
+
+def require_agreement(path: Path, split: Split) -> None:
+    result = agreement(open_model(path).model, {"TorchScript": trace_of(path)}, split)
+    require_explained(result)
+    (graph,) = result.graphs
+    assert sum(layer.differing for layer in graph.layers) < 2e-4 * sum(layer.codes for layer in graph.layers)
+    for layer in graph.layers:
+        if layer.differing:
+            assert (layer.operator, layer.largest_difference) == ("conv", 1)
+
+
+def test_the_demo_is_a_resnet8_and_agrees(reproduced: Reproduction, demo_assets: Assets) -> None:
+    path = reproduced.output_dir / "models/resnet8_int8.pt"
+    trace = trace_of(path)
+    require_resnet8(trace)
+    split = choose(read_split(demo_assets.data_dir, "test"), None, 50)
+    if VNNI:
+        require_equal_codes(trace, split.images)
+        require_agreement(path, split)
+    theirs = open_model(path).probabilities(preprocess(split.images)).argmax(axis=1)
+    ours = open_model(path, integer.open_content).probabilities(preprocess(split.images)).argmax(axis=1)
+    assert (ours == theirs).mean() >= 0.9
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_real_file_agrees(real_models: dict[str, Path], real_assets: Path) -> None:
+    path = real_models["torch-int8"]
+    trace = trace_of(path)
+    require_resnet8(trace)
+    split = choose(read_split(locate(real_assets).data_dir, "test"), None, 500)
+    theirs = open_model(path).probabilities(preprocess(split.images)).argmax(axis=1)
+    ours = open_model(path, integer.open_content).probabilities(preprocess(split.images)).argmax(axis=1)
+    assert (ours == theirs).mean() >= 0.95
+    if VNNI:
+        require_equal_codes(trace, split.images[:100])
+        require_agreement(path, split)
