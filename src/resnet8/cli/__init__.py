@@ -57,6 +57,8 @@ def options(
 
 def main() -> NoReturn:
     """Run the command line; every failure that a user can cause is one line on standard error."""
+    # Images are divided among threads here; NumPy's own threads would fight them for the same CPUs.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     run(app)
 
 

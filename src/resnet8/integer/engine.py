@@ -20,7 +20,7 @@ With any fixed-point multiplier the data path is int64 only.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -292,13 +292,13 @@ def _qlinear_add(layer: Sum, read: Mapping[str, NDArray[Any]]) -> NDArray[np.flo
 _TABLE_ZERO = 128
 
 
-@cache
+@lru_cache(maxsize=256)
 def _table(ratio: float, fixed: float, dtype: str) -> NDArray[np.float32]:  # noqa: ARG001 - of the key
     codes = np.arange(-_TABLE_ZERO, 256, dtype=np.float64)
     return (codes * ratio + fixed).astype(_f32)
 
 
-@cache
+@lru_cache(maxsize=256)
 def _products(ratio: float, dtype: str) -> NDArray[np.float64]:  # noqa: ARG001 - of the key
     return np.arange(-_TABLE_ZERO, 256, dtype=np.float64) * ratio
 
