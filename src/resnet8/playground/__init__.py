@@ -1,0 +1,1 @@
+"""What the playground shows and does, without the notebook: look inside a network, and change it."""

@@ -1,0 +1,135 @@
+"""The models there are: what each file is, how large, how accurate. Nothing is opened in a framework for it."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from resnet8.errors import ModelError, Resnet8Error
+from resnet8.evaluation import record_path
+from resnet8.files import read_bytes, reading
+from resnet8.render.tables import kilobytes, percent
+from resnet8.results import Evaluation, ModelDescription, Quantization, Score, load, sha256
+from resnet8.runtimes import ort
+from resnet8.runtimes.base import RUNTIMES, identify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUFFIXES = (".onnx", ".pt")
+OWN_BACKENDS = ("onnxruntime", "pytorch")
+"""The runtimes that the files are for: an evaluation there counts before one in the integer engine."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in the list.
+
+    Attributes:
+        path: The file.
+        label: A line that tells it from the others: name, runtime, data type, size, accuracy; or what is wrong.
+        kind: Runtime and data type in words; empty when it is no model.
+        description: What it is; none when it is no model.
+        score: Top-1 on all test images; none where no result says so.
+        error: Why it is no model; empty when it is one.
+    """
+
+    path: Path
+    label: str
+    kind: str = ""
+    description: ModelDescription | None = None
+    score: Score | None = None
+    error: str = ""
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the weights are integers."""
+        return self.description is not None and self.description.quantized
+
+
+def models(folder: Path) -> tuple[Entry, ...]:
+    """The model files in ``folder``/models, or in ``folder`` itself where there is no such folder; by name.
+
+    Files that are no models are listed with what is wrong. Accuracy comes from the evaluations beside
+    (:func:`evaluations`), of the very same file by its digest.
+    """
+    place = folder / "models" if (folder / "models").is_dir() else folder
+    try:
+        with reading(place):
+            paths = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    except Resnet8Error:  # there is no such folder
+        return ()
+    known = evaluations(place)
+    return tuple(_entry(path, known) for path in paths)
+
+
+def evaluations(folder: Path) -> tuple[Evaluation, ...]:
+    """The evaluations in ``results`` in ``folder`` or beside it; other files there are passed over."""
+    places = [place for place in (folder / "results", folder.parent / "results") if place.is_dir()]
+    found = []
+    for path in sorted(places[0].glob("*.json")) if places else ():
+        try:
+            found.append(load(Evaluation, path))
+        except Resnet8Error:
+            continue
+    return tuple(found)
+
+
+def of_model(known: tuple[Evaluation, ...], digest: str) -> Evaluation | None:
+    """The evaluation of the file with this SHA-256 on all test images; in its own runtime, where there is one."""
+    mine = [one for one in known if one.model_sha256 == digest and one.data.subset == "all"]
+    return max(mine, key=lambda one: (one.backend in OWN_BACKENDS, one.overall.total), default=None)
+
+
+def float_behind(entry: Entry, entries: tuple[Entry, ...]) -> Entry | None:
+    """The float model that a quantized one was made from, among ``entries``; none where there is no float model.
+
+    By the record beside the quantized file; without one, the first float model.
+    """
+    floats = [one for one in entries if one.description is not None and not one.quantized]
+    with suppress(Resnet8Error):
+        source = load(Quantization, record_path(entry.path)).source_sha256
+        floats.sort(key=lambda one: one.description is None or one.description.sha256 != source)
+    return next(iter(floats), None)
+
+
+def describe(path: Path, content: bytes) -> ModelDescription:
+    """What the file with this ``content`` is, without opening it in its runtime.
+
+    Raises:
+        ModelError: when it is no model, or for another runtime than ONNX Runtime and PyTorch.
+    """
+    runtime = identify(path, content)
+    if runtime.format == "onnx":
+        return ort.describe(path, content, ort.read(path, content))
+    if runtime.format != "torchscript":
+        raise ModelError(
+            f"{path} cannot be looked into", found=f"a file for {runtime.label}", expected="ONNX or TorchScript"
+        )
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        code = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".py"))
+    quantized = b"quantize_per_tensor" in code
+    return ModelDescription(
+        path=str(path),
+        sha256=sha256(content),
+        size_bytes=len(content),
+        format="torchscript",
+        activations="uint8" if quantized else "float32",
+        weights="int8" if quantized else "float32",
+    )
+
+
+def _entry(path: Path, known: tuple[Evaluation, ...]) -> Entry:
+    try:
+        description = describe(path, read_bytes(path))
+    except Resnet8Error as error:
+        return Entry(path, f"{path.name} · {error.what}", error=str(error))
+    evaluation = of_model(known, description.sha256)
+    score = None if evaluation is None else evaluation.overall
+    kind = f"{RUNTIMES[description.format].label} {description.dtype}"
+    accuracy = "not measured" if score is None else percent(score.accuracy)
+    label = f"{path.name} · {kind} · {kilobytes(description.size_bytes)} · {accuracy}"
+    return Entry(path, label, kind, description, score)

@@ -1,0 +1,68 @@
+"""Any open model as a :class:`resnet8.render.graph.Drawing`, one box for each layer of its list."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from resnet8.render import words
+from resnet8.render.graph import Box, Drawing, Edge
+from resnet8.render.tables import kilobytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from resnet8.playground.network import LayerView, Network, Tensor
+    from resnet8.render.graph import Kind
+
+_KINDS: Mapping[str, Kind] = {
+    "conv": "conv",
+    "dense": "dense",
+    "mul": "mul",
+    "add": "add",
+    "average-pool": "pool",
+    "rescale": "rescale",
+}
+
+
+def box_key(number: int) -> str:
+    """The key of the box of layer ``number``, from 0; the input's is ``n0``."""
+    return f"n{number + 1}"
+
+
+def drawing(network: Network) -> Drawing:
+    """The layers of ``network``: box ``box_key(i)`` is ``network.layers[i]``."""
+    boxes, edges = [], []
+    written: dict[str, str] = {}
+    if network.layers:
+        images = network.layers[0].inputs[0]
+        boxes.append(Box("n0", "input", "input", (_text(images),)))
+        written[images.name] = "n0"
+    for number, layer in enumerate(network.layers):
+        key = box_key(number)
+        boxes.append(_box(key, layer))
+        edges += [Edge(written[one.name], key) for one in layer.inputs if one.name in written]
+        written[layer.output.name] = key
+    description = network.description
+    title = f"{PurePath(description.path).name}: {description.dtype}, {kilobytes(description.size_bytes)}"
+    note = words.GRID if network.quantized is not None else ""
+    return Drawing(title, tuple(boxes), tuple(edges), note)
+
+
+def _box(key: str, layer: LayerView) -> Box:
+    title = "+" if layer.residual else layer.operator
+    if layer.operator == "conv" and layer.weights is not None:
+        title = f"conv {words.shape(layer.weights.shape[:2])}"
+        if layer.strides is not None and layer.strides != (1, 1):
+            title += f", stride {words.shape(layer.strides) if len(set(layer.strides)) > 1 else layer.strides[0]}"
+    if layer.relu:
+        title += ", ReLU"
+    kind: Kind = "residual" if layer.residual else _KINDS[layer.operator]
+    return Box(key, kind, title, (layer.name, _text(layer.output)))
+
+
+def _text(tensor: Tensor) -> str:
+    text = f"{words.shape(tensor.shape)} {tensor.dtype}"
+    if tensor.params is None:
+        return text
+    return f"{text}, {words.grid(float(tensor.params.scale), int(tensor.params.zero_point))}"

@@ -1,0 +1,207 @@
+"""A quantized program as an ONNX file (QDQ), and what a program cannot say, read back from one.
+
+QuantizeLinear and DequantizeLinear surround each float operator, everything between the first and the last in NCHW.
+Fewer codes than the type has stand as a Clip of the codes behind QuantizeLinear: ONNX Runtime runs it on integers, and
+keeps the quantized kernels on both sides. (A pair of QuantizeLinear and DequantizeLinear would saturate as well, but
+ONNX Runtime merges such pairs into one of other scale.) Roundings have no place in ONNX: QuantizeLinear rounds half to
+even.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from resnet8.integer.program import AveragePool, Constant, Product, Sum, Weighted
+from resnet8.network import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
+from resnet8.qparams import storage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from resnet8.integer.program import Activation, AnyLayer, Program
+    from resnet8.playground.quantized import Quantized
+    from resnet8.qparams import QParams
+
+OUTPUT_NAME = "probabilities"
+
+
+def to_onnx(quantized: Quantized) -> onnx.ModelProto:
+    """The file of ``quantized``: images, float32 (batch, 32, 32, 3), to class probabilities, (batch, 10).
+
+    Reading it back (:func:`without_clips`, then :func:`resnet8.integer.extract.extract`) gives the same program, but
+    for roundings.
+    """
+    writer = _Writer(quantized)
+    program = quantized.program
+    pixels = writer.node("Transpose", [INPUT_NAME], f"{INPUT_NAME}_nchw", perm=[0, 3, 1, 2])
+    writer.quantize(pixels, program.input, "quantize_images")
+    for layer in program.layers:
+        writer.layer(layer)
+    writer.end()
+    return writer.model()
+
+
+@dataclass
+class _Writer:
+    quantized: Quantized
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def program(self) -> Program:
+        return self.quantized.program
+
+    def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        name = attributes.pop("name", output)
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=name, **attributes))
+        return output
+
+    def constant(self, name: str, value: NDArray[Any]) -> str:
+        """Store ``value``, under another name where this one holds another value."""
+        value, wanted, number = np.ascontiguousarray(value).reshape(value.shape), name, 1
+        while name in self.constants and not _same(self.constants[name], value):
+            number += 1
+            name = f"{wanted}_{number}"
+        self.constants[name] = value
+        return name
+
+    def grid(self, name: str, params: QParams) -> list[str]:
+        zero_point = params.zero_point.astype(storage(params.dtype))
+        return [self.constant(f"{name}_scale", params.scale), self.constant(f"{name}_zero_point", zero_point)]
+
+    def quantize(self, real: str, activation: Activation, name: str) -> None:
+        narrow = self.quantized.narrow.get(activation.name)
+        output = activation.name if narrow is None else f"{activation.name}_saturated"
+        self.node("QuantizeLinear", [real, *self.grid(activation.name, activation.params)], output, name=name)
+        if narrow is not None:
+            kind = storage(activation.params.dtype)
+            limits = [
+                self.constant(f"{activation.name}_{end}", np.asarray(code, kind))
+                for end, code in zip(("lowest", "highest"), narrow, strict=True)
+            ]
+            self.node("Clip", [output, *limits], activation.name, name=f"{name}_codes")
+
+    def dequantize(self, codes: str, params: QParams, **attributes: int) -> str:
+        output = f"{codes}_real{sum(codes == node.input[0] for node in self.nodes) or ''}"
+        return self.node("DequantizeLinear", [codes, *self.grid(codes, params)], output, **attributes)
+
+    def read(self, x: Activation) -> str:
+        """A layer's input as reals."""
+        real = self.dequantize(x.name, x.params)
+        flat = len(x.shape) == 1 and len(self.program.activations[x.name].shape) == 3
+        return self.node("Flatten", [real], f"{real}_flat") if flat else real
+
+    def operand(self, x: Activation, constant: str, codes: NDArray[Any], params: QParams) -> str:
+        """A constant for each channel of ``x`` as reals."""
+        shape = (-1, 1, 1) if len(x.shape) == 3 else (-1,)
+        return self.dequantize(self.constant(constant, codes.reshape(shape)), params)
+
+    def layer(self, layer: AnyLayer) -> None:
+        output = layer.output.name
+        named: dict[str, Any] = {"name": layer.name}
+        if isinstance(layer, Weighted):
+            real = self.weighted(layer)
+        elif isinstance(layer, Product):
+            constant = self.operand(layer.x, layer.parameters["constant"], layer.constant, layer.constant_params)
+            real = self.node("Mul", [self.read(layer.x), constant], f"{output}_float", **named)
+        elif isinstance(layer, Sum):
+            b = layer.b
+            other = self.operand(layer.a, b.name, b.codes, b.params) if isinstance(b, Constant) else self.read(b)
+            real = self.node("Add", [self.read(layer.a), other], f"{output}_float", **named)
+        elif isinstance(layer, AveragePool):
+            real = self.node("GlobalAveragePool", [self.read(layer.x)], f"{output}_float", **named)
+        else:
+            real = self.read(layer.x)
+        if layer.relu:
+            real = self.node("Relu", [real], f"{output}_relu")
+        # A layer that only rescales has no other node to bear its name.
+        self.quantize(real, layer.output, layer.name if layer.kind == "rescale" else f"{output}_quantize")
+
+    def weighted(self, layer: Weighted) -> str:
+        codes = layer.weights[0, 0] if layer.dense else layer.weights.transpose(3, 2, 0, 1)
+        axis = {"axis": 1 if layer.dense else 0} if layer.weight_params.per_channel else {}
+        weights = self.constant(layer.parameters["weights"], codes)
+        inputs = [self.read(layer.x), self.dequantize(weights, layer.weight_params, **axis)]
+        if layer.has_bias:
+            inputs.append(self.bias(layer))
+        attributes: dict[str, Any] = {"name": layer.name}
+        if not layer.dense:
+            attributes |= {"kernel_shape": codes.shape[2:], "strides": layer.strides, "pads": layer.pads}
+        operator = ("Gemm" if layer.has_bias else "MatMul") if layer.dense else "Conv"
+        return self.node(operator, inputs, f"{layer.output.name}_float", **attributes)
+
+    def bias(self, layer: Weighted) -> str:
+        codes = self.constant(layer.parameters["bias"], layer.bias)
+        scale = np.asarray(layer.x.scale * layer.weight_params.scale, np.float32)
+        inputs = [codes, self.constant(f"{codes}_scale", scale)]
+        axis = {"axis": 0} if layer.weight_params.per_channel else {}
+        return self.node("DequantizeLinear", inputs, f"{codes}_real", **axis)
+
+    def end(self) -> None:
+        program = self.program
+        output = self.read(program.logits)
+        if program.softmax:
+            output = self.node("Softmax", [output], "softmax", axis=1)
+        if program.probabilities is not None:
+            grid = self.grid(OUTPUT_NAME, program.probabilities)
+            codes = self.node("QuantizeLinear", [output, *grid], f"{OUTPUT_NAME}_codes")
+            self.node("DequantizeLinear", [codes, *grid], OUTPUT_NAME)
+        else:
+            self.nodes[-1].output[0] = OUTPUT_NAME
+
+    def model(self) -> onnx.ModelProto:
+        tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in self.constants.items()]
+        graph = helper.make_graph(
+            self.nodes,
+            "resnet8",
+            [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ("batch", *IMAGE_SHAPE))],
+            [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ("batch", *self.program.logits.shape))],
+            tensors,
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="resnet8")
+        onnx.checker.check_model(model)
+        return model
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def without_clips(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
+    """A copy of ``model`` without each Clip of codes, and the limits of each such activation by name.
+
+    Only a Clip between constants behind QuantizeLinear or a QLinear operator is taken out, where nothing else reads
+    what it clips.
+    """
+    values = {tensor.name: tensor for tensor in model.graph.initializer}
+    writers = {output: node for node in model.graph.node for output in node.output}
+    reads = [name for node in model.graph.node for name in node.input]
+    narrow: dict[str, tuple[int, int]] = {}
+    renamed: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type != "Clip" or len(node.input) != 3 or not all(name in values for name in node.input[1:]):
+            continue
+        writer = writers.get(node.input[0])
+        codes = writer is not None and (writer.op_type == "QuantizeLinear" or writer.op_type.startswith("QLinear"))
+        if codes and reads.count(node.input[0]) == 1:
+            low, high = (int(numpy_helper.to_array(values[name]).item()) for name in node.input[1:])
+            narrow[node.output[0]] = (low, high)
+            renamed[node.input[0]] = node.output[0]
+    if not narrow:
+        return model, {}
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.node[:]
+    for node in model.graph.node:
+        if node.op_type == "Clip" and node.output[0] in narrow:
+            continue
+        kept = copy.graph.node.add()
+        kept.CopyFrom(node)
+        kept.output[:] = [renamed.get(name, name) for name in node.output]
+    return copy, narrow

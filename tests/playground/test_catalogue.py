@@ -1,0 +1,100 @@
+"""The list of models: what is found, what is said of it, and that nothing stops it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import onnx
+from builders import CIFAR10, evaluation
+from quantized import float_network, network, to_onnx
+
+from resnet8 import results
+from resnet8.playground.catalogue import Entry, evaluations, float_behind, models, of_model
+from resnet8.recipes import RECIPES
+from resnet8.results import Evaluation, load
+from resnet8.runtimes import open_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resnet8.pipeline import Reproduction
+
+
+def test_no_folder_and_an_empty_one_have_no_models(tmp_path: Path) -> None:
+    assert models(tmp_path / "nowhere") == ()
+    assert models(tmp_path) == ()
+    (tmp_path / "models").mkdir()
+    assert models(tmp_path) == ()
+    assert evaluations(tmp_path) == ()
+
+
+def test_every_model_of_the_demo_is_described_as_its_runtime_describes_it(reproduced: Reproduction) -> None:
+    entries = models(reproduced.output_dir)
+    names = {"resnet8.onnx", "resnet8.pt"} | {one.output for one in RECIPES.values() if one.name != "torch-uint8"}
+    assert {entry.path.name for entry in entries} == names
+    for entry in entries:
+        assert entry.error == ""
+        assert entry.description == open_model(entry.path).model
+        assert entry.quantized == (entry.path.name not in ("resnet8.onnx", "resnet8.pt"))
+        assert entry.score is not None
+        assert entry.label.startswith(f"{entry.path.name} · {entry.kind} · ")
+        assert entry.label.endswith(" %")
+
+
+def test_accuracy_is_that_of_the_results(reproduced: Reproduction) -> None:
+    by_name = {entry.path.name: entry for entry in models(reproduced.output_dir)}
+    for recipe in ("published-uint8", "torch-int8"):
+        measured = load(Evaluation, reproduced.output_dir / f"results/{recipe}.json")
+        assert by_name[RECIPES[recipe].output].score == measured.overall
+    assert models(reproduced.output_dir / "models") == models(reproduced.output_dir)
+
+
+def test_the_float_model_is_found_by_the_record(reproduced: Reproduction) -> None:
+    entries = models(reproduced.output_dir)
+    by_name = {entry.path.name: entry for entry in entries}
+    found = float_behind(by_name["resnet8_int8.onnx"], entries)
+    assert found is by_name["resnet8.onnx"]
+    assert float_behind(replace(found, path=found.path.with_name("other.onnx")), entries[::-1]) is by_name["resnet8.pt"]
+    assert float_behind(found, ()) is None
+
+
+def test_files_that_are_no_models_are_listed_with_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "damaged.onnx").write_bytes(to_onnx(network(), "qdq").SerializeToString()[:500])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "other.onnx").write_bytes(b"\x00\x00\x00\x00TFL3")
+    (tmp_path / "notes.txt").write_text("no model")
+    onnx.save(float_network(), tmp_path / "good.onnx")
+    damaged, empty, good, other = models(tmp_path)
+    assert "is no valid ONNX model" in damaged.error
+    assert "an empty file" in empty.error
+    assert "a file for LiteRT" in other.error
+    assert good.error == ""
+    assert good.label.endswith("not measured")
+    for entry in (damaged, empty, other):
+        assert (entry.description, entry.score, entry.quantized) == (None, None, False)
+        assert entry.path.name in entry.label
+
+
+def test_the_own_runtime_on_all_images_counts(tmp_path: Path) -> None:
+    labels = "0123456789" * 2
+    own = evaluation(labels, labels)
+    others = (
+        replace(own, backend="integer", overall=results.score(1, 20)),
+        own,
+        replace(own, data=replace(CIFAR10, subset="first-20"), overall=results.score(2, 20)),
+        replace(own, model_sha256="other", overall=results.score(3, 20)),
+    )
+    folder = tmp_path / "results"
+    for number, one in enumerate(others):
+        results.save(one, folder / f"{number}.json")
+    (folder / "broken.json").write_text("{")
+    known = evaluations(tmp_path)
+    assert known == others
+    assert of_model(known, own.model_sha256) == own
+    assert of_model(known[:1], own.model_sha256) == others[0]
+    assert of_model(known, "unknown") is None
+
+
+def test_an_entry_without_a_description_is_not_quantized(tmp_path: Path) -> None:
+    assert not Entry(tmp_path, "label").quantized

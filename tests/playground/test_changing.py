@@ -1,0 +1,343 @@
+"""Changes of single tensors: what they mean, what they leave alone, and which are refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from builders import noise
+from hypothesis import given
+from hypothesis import strategies as st
+from quantized import assert_same_program, network
+from reals import real_of
+
+from resnet8.errors import QuantizationError
+from resnet8.integer import engine
+from resnet8.integer.program import Product, Sum, Weighted
+from resnet8.playground.change import FIELDS, Change, apply, tensors
+from resnet8.playground.network import open_network, reference
+from resnet8.playground.quantized import Quantized, predictions
+from resnet8.playground.weights import constant
+from resnet8.qparams import ROUNDINGS, QParams, Requantization, dequantize, limits, quantize
+from resnet8.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from resnet8.pipeline import Reproduction
+
+IMAGES = noise(8, 5)
+ACTIVATIONS = ("image", "first", "scaled", "shifted", "second", "joined", "mean", "logits")
+PARAMETERS = ("first_conv.w", "scaling.c", "shifting.c", "second_conv.w", "dense.w")
+
+
+def made(*changes: Change, program: Any = None, reference: Any = None) -> Quantized:
+    return apply(Quantized(program or network()), changes, reference)
+
+
+def grids(quantized: Quantized) -> dict[str, QParams]:
+    found = {name: one.params for name, one in quantized.program.activations.items()}
+    for layer in quantized.program.layers:
+        parameter = constant(layer)
+        if parameter is not None:
+            found[layer.parameters["weights" if isinstance(layer, Weighted) else "constant"]] = parameter[1]
+    return found
+
+
+# --- what changes nothing ---
+
+
+def test_every_activation_and_parameter_can_be_changed() -> None:
+    assert tensors(network()) == (*ACTIVATIONS, *PARAMETERS)
+
+
+def test_no_change_changes_nothing() -> None:
+    changed = made()
+    assert_same_program(changed.program, network())
+    assert (changed.narrow, changed.roundings) == ({}, {})
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, *PARAMETERS])
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_the_values_that_stand_there_already_change_nothing(name: str, with_reference: bool) -> None:
+    params = grids(made())[name]
+    changes = [
+        Change(name, "scale", float(params.scale)),
+        Change(name, "zero_point", int(params.zero_point)),
+        Change(name, "factor", 1),
+        Change(name, "bits", 8),
+    ]
+    real = real_of(network(3)) if with_reference else None  # other numbers: they must not be looked at
+    assert_same_program(made(*changes, reference=real).program, network())
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, *PARAMETERS])
+def test_changes_that_cancel_out_leave_no_trace(name: str) -> None:
+    there_and_back = made(Change(name, "factor", 2.0), Change(name, "factor", 0.5))
+    assert_same_program(there_and_back.program, network())
+
+
+def test_rounding_half_to_even_is_what_is_done_anyway() -> None:
+    changed = made(Change("first", "rounding", "half-even"))
+    assert changed.roundings == {}
+    back = apply(made(Change("first", "rounding", "truncate")), [Change("first", "rounding", "half-even")])
+    assert back.roundings == {}
+
+
+# --- activations ---
+
+
+def test_a_scale_holds_for_writer_and_readers_and_every_bias_keeps_its_value() -> None:
+    original, changed = network(), made(Change("shifted", "scale", 0.5)).program
+    assert float(changed.activations["shifted"].scale) == 0.5
+    second, joined = changed.layers[3], changed.layers[4]
+    assert isinstance(second, Weighted)
+    assert isinstance(joined, Sum)
+    assert float(second.x.scale) == 0.5
+    assert float(joined.b.scale) == 0.5
+    before = original.layers[3]
+    assert isinstance(before, Weighted)
+    np.testing.assert_array_equal(second.weights, before.weights)
+    real = before.bias * float(before.x.scale) * float(before.weight_params.scale)
+    step = 0.5 * float(second.weight_params.scale)
+    assert np.abs(second.bias * step - real).max() <= step * 0.5001
+    for number in (0, 1, 5, 6):
+        assert changed.layers[number].output.params.same_as(original.layers[number].output.params)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("first", 2.0), ("shifted", 2.0), ("joined", 1.5), ("logits", 3.0)])
+def test_a_coarser_activation_is_what_the_layer_computed_on_the_coarser_grid(name: str, factor: float) -> None:
+    """Codes of the changed layer against the exact real value of its accumulator, quantized on the new grid."""
+    program = network()
+    changed = made(Change(name, "factor", factor))
+    values = {program.input.name: engine.input_codes(program, IMAGES)}
+    for layer, other in zip(program.layers, changed.program.layers, strict=True):
+        if layer.output.name == name:
+            if isinstance(layer, Sum):
+                a, b = engine.addends(layer, values)
+                real = a * np.float64(layer.a.scale) + b * np.float64(layer.b.scale)
+            else:
+                scales = layer.real_multiplier * np.float64(layer.output.scale)
+                real = engine.integer_accumulator(layer, values) * scales
+            expected = quantize(real.astype(np.float32), changed.program.activations[name].params)
+            difference = np.abs(changed.step(other, values).astype(int) - expected.astype(int))
+            assert difference.max() <= 1  # a tie may round either way
+            assert (difference > 0).mean() < 0.01
+        values[layer.output.name] = engine.step(layer, values)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("bits", range(2, 8))
+def test_fewer_bits_keep_the_range_with_fewer_codes(bits: int, dtype: Any) -> None:
+    program = network(dtype=dtype)
+    changed = made(Change("shifted", "bits", bits), program=program)
+    low, high = changed.narrow["shifted"]
+    assert high - low + 1 == 2**bits
+    assert (low == 0) if dtype == "uint8" else (low == -(2 ** (bits - 1)))
+    before, after = program.activations["shifted"], changed.program.activations["shifted"]
+    assert float(after.scale) == pytest.approx(float(before.scale) * 255 / (2**bits - 1))
+    qmin, qmax = limits(dtype)
+    for code, narrow in ((qmin, low), (qmax, high)):
+        real = float(before.scale) * (code - before.zero_point)
+        assert abs(float(after.scale) * (narrow - after.zero_point) - real) <= float(after.scale) * 0.5001
+    seen: dict[str, Any] = {}
+    changed.run(changed.input_codes(IMAGES), seen.__setitem__)
+    unclipped = engine.step(changed.program.layers[2], seen)
+    np.testing.assert_array_equal(seen["shifted"], np.clip(unclipped, low, high))
+    assert seen["shifted"].max() == high
+    assert_same_program(
+        apply(changed, [Change("shifted", "bits", bits)]).program, changed.program
+    )  # it has so many already
+
+
+def test_bits_of_the_images_count_before_the_first_layer() -> None:
+    changed = made(Change("image", "bits", 3))
+    assert set(np.unique(changed.input_codes(IMAGES)).tolist()) == set(range(8))
+    assert float(changed.program.input.scale) == pytest.approx(255 / 7)
+
+
+def test_a_zero_point_of_a_tensor_without_negative_numbers_leaves_them_out() -> None:
+    """Many files hold a ReLU in a zero point that is the least code: with another zero point it must not be lost."""
+    program = network(dtype="int8")
+    lowest = made(Change("second", "zero_point", -128), program=program)
+    assert not lowest.program.layers[3].relu  # the grid does it
+    changed = apply(lowest, [Change("second", "zero_point", 0)])
+    assert changed.program.layers[3].relu
+    seen: dict[str, Any] = {}
+    changed.run(changed.input_codes(IMAGES), seen.__setitem__)
+    assert int(seen["second"].min()) == 0
+    assert not made(Change("second", "zero_point", 0), program=program).program.layers[3].relu
+
+
+def test_zero_points_move_codes_and_not_reals() -> None:
+    moved = made(Change("second", "zero_point", 120))
+    one, other = {}, {}
+    original = made()
+    original.run(original.input_codes(IMAGES), one.__setitem__)
+    moved.run(moved.input_codes(IMAGES), other.__setitem__)
+    inside = (one["second"] > 0) & (one["second"] < 245)
+    np.testing.assert_array_equal(one["second"][inside].astype(int) + 10, other["second"][inside].astype(int))
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_a_rounding_holds_for_one_layer(rounding: Any) -> None:
+    program = network()
+    changed = made(Change("second", "rounding", rounding))
+    seen: dict[str, Any] = {}
+    changed.run(changed.input_codes(IMAGES), seen.__setitem__)
+    for layer in program.layers:
+        chosen = rounding if layer.output.name == "second" else "half-even"
+        expected = engine.step(layer, seen, Requantization("float32", chosen))
+        np.testing.assert_array_equal(seen[layer.output.name], expected)
+
+
+# --- weights and constants ---
+
+
+@pytest.mark.parametrize("bits", range(2, 8))
+@pytest.mark.parametrize(("dtype", "name"), [("int8", "second_conv.w"), ("uint8", "scaling.c"), ("uint8", "dense.w")])
+def test_parameters_with_fewer_bits_use_so_few_codes(bits: int, dtype: Any, name: str) -> None:
+    program = network(weights=dtype)
+    changed = made(Change(name, "bits", bits), program=program)
+    assert changed.narrow == {}  # the codes themselves are fewer
+    layer = next(one for one in changed.program.layers if name in one.parameters.values())
+    before = next(one for one in program.layers if name in one.parameters.values())
+    found, original = constant(layer), constant(before)
+    assert found is not None
+    assert original is not None
+    low = 0 if dtype == "uint8" else -(2 ** (bits - 1))
+    assert low <= found[0].min()
+    assert found[0].max() < low + 2**bits
+    step = float(found[1].scale)
+    assert np.abs(dequantize(*found) - dequantize(*original)).max() <= step * 1.0001
+
+
+def test_symmetric_weights_keep_their_largest_magnitude() -> None:
+    changed = made(Change("second_conv.w", "bits", 4)).program.layers[3]
+    before = network().layers[3]
+    assert isinstance(changed, Weighted)
+    assert isinstance(before, Weighted)
+    assert int(changed.weight_params.zero_point) == 0
+    assert float(changed.weight_params.scale) == pytest.approx(float(before.weight_params.scale) * 127 / 7)
+
+
+def test_one_channel_or_a_common_factor() -> None:
+    program = network(per_channel=True)
+    before = program.layers[3]
+    assert isinstance(before, Weighted)
+    one = made(Change("second_conv.w", "scale", 0.5, channel=2), program=program).program.layers[3]
+    assert isinstance(one, Weighted)
+    expected = before.weight_params.scale.copy()
+    expected[2] = 0.5
+    np.testing.assert_array_equal(one.weight_params.scale, expected)
+    np.testing.assert_array_equal(one.weights[..., [0, 1, 3]], before.weights[..., [0, 1, 3]])
+    np.testing.assert_array_equal(one.bias[[0, 1, 3]], before.bias[[0, 1, 3]])
+    assert np.abs(one.weights[..., 2]).max() <= 3
+    common = made(Change("second_conv.w", "factor", 2), program=program).program.layers[3]
+    assert isinstance(common, Weighted)
+    np.testing.assert_array_equal(common.weight_params.scale, before.weight_params.scale * np.float32(2))
+
+
+def test_weights_are_quantized_anew_from_the_float_network_where_it_is_known() -> None:
+    program = network()
+    real = real_of(network(9))
+    change = Change("second_conv.w", "factor", 1.25)
+    for behind in (None, real):
+        layer = made(change, reference=behind).program.layers[3]
+        before = program.layers[3]
+        assert isinstance(layer, Weighted)
+        assert isinstance(before, Weighted)
+        floats = dequantize(before.weights, before.weight_params) if behind is None else real.layers[3].weights
+        assert floats is not None
+        np.testing.assert_array_equal(layer.weights, quantize(floats, layer.weight_params))
+        step = float(layer.x.scale) * float(layer.weight_params.scale)
+        bias = before.bias * float(before.x.scale) * float(before.weight_params.scale)
+        bias = bias if behind is None else real.layers[3].bias
+        assert np.abs(layer.bias * step - bias).max() <= step * 0.501
+    product = made(Change("scaling.c", "factor", 1.25), reference=real).program.layers[1]
+    assert isinstance(product, Product)
+    assert real.layers[1].weights is not None
+    np.testing.assert_array_equal(product.constant, quantize(real.layers[1].weights, product.constant_params))
+
+
+@given(factor=st.floats(0.1, 10), bits=st.integers(2, 8), name=st.sampled_from((*ACTIVATIONS, *PARAMETERS)))
+def test_any_sensible_change_gives_a_network_that_runs(factor: float, bits: int, name: str) -> None:
+    changed = made(Change(name, "factor", factor), Change(name, "bits", bits))
+    probabilities = changed.probabilities(IMAGES)
+    assert probabilities.shape == (8, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_numbers_out_of_arrays_become_plain_ones() -> None:
+    change = Change("first", "scale", np.float32(0.25))  # type: ignore[arg-type]
+    assert repr(change.value) == "0.25"
+    assert hash(change) == hash(Change("first", "scale", 0.25))
+
+
+# --- the whole network, on the demo ---
+
+
+@pytest.mark.parametrize("recipe", ["published-int8", "ort-recommended", "torch-int8"])
+def test_a_change_in_a_real_form_of_file_keeps_the_network_recognisable(recipe: str, reproduced: Reproduction) -> None:
+    models = reproduced.output_dir / "models"
+    opened = open_network(models / RECIPES[recipe].output)
+    original = opened.require_quantized()
+    real = reference(opened, open_network(models / "resnet8.onnx"))
+    images = noise(20, 1)
+    before = predictions(original, images)
+    np.testing.assert_array_equal(before, predictions(apply(original, [], real), images))
+    name = opened.layers[3].output.name
+    weights = opened.layers[0].weights
+    assert weights is not None
+    mild = apply(original, [Change(name, "factor", 1.01), Change(weights.name, "factor", 1.01)], real)
+    assert (before == predictions(mild, images)).mean() >= 0.7
+    assert predictions(mild, images[:0]).shape == (0,)
+
+
+# --- refused ---
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (Change("nowhere", "scale", 1.0), "the tensor is not known: found nowhere"),
+        (Change("first", "scale", 0.0), "first: a scale makes no sense: found 0.0, expected finite and greater than 0"),
+        (Change("first", "scale", -1.0), "first: a scale makes no sense"),
+        (Change("first", "scale", float("nan")), "first: a scale makes no sense"),
+        (Change("first", "scale", 1e39), "first: a scale makes no sense: found inf"),
+        (Change("first", "factor", 1e-50), "first: a scale makes no sense: found 0.0"),
+        (Change("first", "scale", "wide"), "the scale is no number: found 'wide'"),
+        (
+            Change("first", "zero_point", 256),
+            "first: a zero point is out of range: found 256, expected a code of uint8",
+        ),
+        (Change("first", "zero_point", -1), "first: a zero point is out of range: found -1"),
+        (Change("first", "zero_point", 1e12), "first: a zero point is out of range"),
+        (Change("first", "zero_point", 1.5), "the zero_point is no whole number: found 1.5"),
+        (Change("first", "zero_point", float("inf")), "the zero_point is no whole number: found inf"),
+        (Change("first", "bits", 1), "the bit width is not possible: found 1, expected 2 to 8 bits"),
+        (Change("first", "bits", 9), "the bit width is not possible: found 9"),
+        (Change("first", "scale", 1.0, channel=0), "first has no such channel: found 0, expected none"),
+        (Change("dense.w", "scale", 1.0, channel=10), "dense.w has no such channel: found 10, expected 0 to 9"),
+        (Change("dense.w", "bits", 4, channel=1), "the bit width is not possible: found 4 for channel 1 alone"),
+        (Change("first", "rounding", "up"), "the rounding is not known: found up, expected half-even, half-away"),
+        (Change("image", "rounding", "truncate"), "this tensor has no rounding of its own: found image"),
+        (Change("dense.w", "rounding", "truncate"), "this tensor has no rounding of its own: found dense.w"),
+        (Change("first", "colour", 1), "nothing of that name can be changed: found colour"),  # type: ignore[arg-type]
+        (Change("first_conv.w", "factor", 1e-12), "the bias of «first_conv» does not fit int32 any more"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_line(change: Change, words: str) -> None:
+    program = network(per_channel=True)
+    with pytest.raises(QuantizationError) as caught:
+        made(change, program=program)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_zero_point_must_be_one_of_the_fewer_codes() -> None:
+    with pytest.raises(QuantizationError, match=r"first: a zero point is out of range: found 20, .* 0 to 15"):
+        made(Change("first", "bits", 4), Change("first", "zero_point", 20))
+
+
+def test_the_fields_are_those_of_the_type() -> None:
+    assert FIELDS == ("scale", "factor", "zero_point", "bits", "rounding")

@@ -1,0 +1,207 @@
+"""The changed model as a file: valid, the same network, never half written; and as code that does the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from builders import noise
+from onnx import TensorProto, helper, numpy_helper
+from quantized import assert_same_program, network, to_onnx
+
+from resnet8.cifar10 import preprocess, read_split
+from resnet8.errors import ModelError, StorageError
+from resnet8.files import sha256_file
+from resnet8.integer.extract import extract
+from resnet8.network import IR_VERSION, OPSET
+from resnet8.playground import export
+from resnet8.playground.change import Change, apply
+from resnet8.playground.network import open_network, reference
+from resnet8.playground.quantized import Quantized
+from resnet8.playground.save import ChangeRecord, equivalent, save
+from resnet8.recipes import RECIPES
+from resnet8.results import load
+from resnet8.runtimes import open_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from resnet8.assets import Assets
+    from resnet8.pipeline import Reproduction
+    from resnet8.playground.network import Network
+
+IMAGES = noise(32, 11)
+NARROW = (Change("image", "bits", 7), Change("shifted", "bits", 4), Change("logits", "bits", 6))
+MOVED = (
+    Change("second", "zero_point", 30),
+    Change("joined", "factor", 1.5),
+    Change("second_conv.w", "bits", 4),
+    Change("scaling.c", "factor", 1.1),
+)
+
+
+def written(folder: Path, form: Any = "qdq", **how: Any) -> Path:
+    path = folder / "network.onnx"
+    onnx.save(to_onnx(network(4, **how), form), path)
+    return path
+
+
+@pytest.mark.parametrize("changes", [(), NARROW, MOVED, (*NARROW, *MOVED)], ids=["none", "narrow", "moved", "all"])
+@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
+@pytest.mark.parametrize(("of_x", "of_w"), [("uint8", "int8"), ("uint8", "uint8"), ("int8", "int8")])
+def test_what_is_written_is_read_back_the_same(of_x: Any, of_w: Any, per_channel: bool, changes: Any) -> None:
+    changed = apply(Quantized(network(1, of_x, of_w, per_channel=per_channel)), changes)
+    model = export.to_onnx(changed)
+    assert (model.ir_version, [entry.version for entry in model.opset_import]) == (IR_VERSION, [OPSET])
+    plain, narrow = export.without_clips(model)
+    assert narrow == changed.narrow
+    assert_same_program(extract(plain, "changed.onnx"), changed.program)
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+@pytest.mark.parametrize("changes", [NARROW, MOVED], ids=["narrow", "moved"])
+def test_the_saved_file_predicts_in_onnx_runtime_what_was_promised(tmp_path: Path, form: Any, changes: Any) -> None:
+    opened = open_network(written(tmp_path, form))
+    changed = apply(opened.require_quantized(), changes)
+    record = save(tmp_path / "out" / "changed.onnx", opened, changes)
+    path = tmp_path / "out" / "changed.onnx"
+    again = open_network(path)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    np.testing.assert_array_equal(again.require_quantized().probabilities(IMAGES), changed.probabilities(IMAGES))
+    found = open_model(path).probabilities(preprocess(IMAGES))
+    assert (found.argmax(axis=1) == changed.probabilities(IMAGES).argmax(axis=1)).mean() >= 0.95
+    assert record.model_sha256 == sha256_file(path) == again.description.sha256
+    assert record.source == opened.description
+    assert record.changes == tuple(changes)
+    assert (record.reference, record.not_in_the_file) == (None, ())
+    assert load(ChangeRecord, tmp_path / "out" / "changed.onnx.json") == record
+
+
+def test_a_rounding_is_not_in_the_file_and_the_record_says_so(tmp_path: Path) -> None:
+    opened = open_network(written(tmp_path))
+    record = save(tmp_path / "changed.onnx", opened, [Change("second", "rounding", "truncate")])
+    (lost,) = record.not_in_the_file
+    assert lost.startswith("second: rounding truncate; ONNX has no place for a rounding")
+    saved = open_network(tmp_path / "changed.onnx").require_quantized()
+    assert saved.roundings == {}
+    assert_same_program(saved.program, opened.require_quantized().program)
+
+
+def test_a_saved_file_can_be_changed_and_saved_again(tmp_path: Path) -> None:
+    opened = open_network(written(tmp_path))
+    save(tmp_path / "one.onnx", opened, NARROW)
+    again = open_network(tmp_path / "one.onnx")
+    more = [Change("first", "bits", 5)]
+    save(tmp_path / "two.onnx", again, more)
+    expected = apply(apply(opened.require_quantized(), NARROW), more)
+    found = open_network(tmp_path / "two.onnx").require_quantized()
+    assert found.narrow == expected.narrow
+    np.testing.assert_array_equal(found.probabilities(IMAGES), expected.probabilities(IMAGES))
+
+
+def test_nothing_is_overwritten_and_nothing_stays_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_network(written(tmp_path))
+    for there in ("changed.onnx", "changed.onnx.json"):
+        (tmp_path / there).write_text("mine")
+        with pytest.raises(StorageError, match=r"is there already.*nothing is overwritten"):
+            save(tmp_path / "changed.onnx", opened, [])
+        assert (tmp_path / there).read_text() == "mine"
+        (tmp_path / there).unlink()
+
+    def full(*_: object) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr("resnet8.results.save", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        save(tmp_path / "changed.onnx", opened, [])
+    assert [one.name for one in tmp_path.iterdir()] == ["network.onnx"]
+
+
+def test_a_float_model_is_not_saved(tmp_path: Path, reproduced: Reproduction) -> None:
+    real = open_network(reproduced.output_dir / "models/resnet8.onnx")
+    with pytest.raises(ModelError, match="is not quantized"):
+        save(tmp_path / "changed.onnx", real, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- clips ---
+
+
+def test_other_clips_are_left_alone() -> None:
+    nodes = [
+        helper.make_node("Clip", ["x", "low", "high"], ["a"]),
+        helper.make_node("QuantizeLinear", ["a", "scale", "zero"], ["b"]),
+        helper.make_node("Clip", ["b", "code", "code"], ["c"]),
+        helper.make_node("DequantizeLinear", ["b", "scale", "zero"], ["d"]),
+        helper.make_node("DequantizeLinear", ["c", "scale", "zero"], ["e"]),
+        helper.make_node("Add", ["d", "e"], ["y"]),
+    ]
+    tensors = {"low": np.float32(0), "high": np.float32(6), "scale": np.float32(1), "zero": np.int8(0)}
+    graph = helper.make_graph(
+        nodes,
+        "clips",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in (tensors | {"code": np.int8(3)}).items()],
+    )
+    model = helper.make_model(graph)
+    same, narrow = export.without_clips(model)
+    assert same is model
+    assert narrow == {}
+
+
+# --- code ---
+
+
+def executed(code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(code, "equivalent", "exec"), names)  # noqa: S102 - it is what is tested
+    return names
+
+
+def assert_same_change(code: str, opened: Network, changes: Sequence[Change], real: Network | None) -> None:
+    names = executed(code)
+    behind = None if real is None else reference(opened, real)
+    expected = apply(opened.require_quantized(), changes, behind)
+    assert names["changes"] == list(changes)
+    assert_same_program(names["changed"].program, expected.program)
+    assert (names["changed"].narrow, names["changed"].roundings) == (expected.narrow, expected.roundings)
+
+
+def test_the_code_makes_the_same_change(tmp_path: Path) -> None:
+    opened = open_network(written(tmp_path, per_channel=True))
+    changes = (*NARROW, *MOVED, Change("second", "rounding", "half-up"), Change("dense.w", "scale", 0.02, channel=3))
+    assert_same_change(equivalent(opened, changes), opened, changes, None)
+    record = save(tmp_path / "changed.onnx", opened, changes)
+    assert record.code == equivalent(opened, changes)
+
+
+# --- the demo ---
+
+
+@pytest.mark.parametrize("recipe", ["published-int8", "published-uint8", "ort-recommended", "torch-int8"])
+def test_a_changed_demo_model_is_saved_with_its_predictions(
+    recipe: str, reproduced: Reproduction, demo_assets: Assets, tmp_path: Path
+) -> None:
+    models = reproduced.output_dir / "models"
+    opened, real = open_network(models / RECIPES[recipe].output), open_network(models / "resnet8.onnx")
+    weights = opened.layers[0].weights
+    assert weights is not None
+    changes = (
+        Change(opened.layers[2].output.name, "bits", 6),
+        Change(opened.layers[4].output.name, "factor", 1.3),
+        Change(weights.name, "bits", 6),
+    )
+    changed = apply(opened.require_quantized(), changes, reference(opened, real))
+    record = save(tmp_path / "changed.onnx", opened, changes, real)
+    assert record.reference == real.description
+    assert_same_change(record.code, opened, changes, real)
+    images = read_split(demo_assets.data_dir, "test").images[:100]
+    promised = changed.probabilities(images)
+    again = open_network(tmp_path / "changed.onnx").require_quantized()
+    np.testing.assert_array_equal(again.probabilities(images), promised)
+    found = open_model(tmp_path / "changed.onnx").probabilities(preprocess(images))
+    assert (found.argmax(axis=1) == promised.argmax(axis=1)).mean() >= 0.97
