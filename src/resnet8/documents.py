@@ -22,6 +22,7 @@ from resnet8.results import (
     Parity,
     Quantization,
     RequantizationStudy,
+    Result,
     WorkedArithmetic,
 )
 
@@ -74,29 +75,29 @@ def _named(comparison: Comparison, evaluations: list[Evaluation]) -> Iterator[tu
 
 def _arithmetic(root: Path, measured: dict[str, Evaluation]) -> dict[str, str]:
     """The blocks of the results in :data:`ARITHMETIC`, whose files are named KIND_RECIPE.json."""
+    folder = root / ARITHMETIC
+    sums = _by_recipe(AccumulatorAudit, folder, "accumulators")
+    emulated = _by_recipe(Evaluation, folder, "emulated-avx2")
+    genuine = _by_recipe(Evaluation, folder, "qemu-haswell")
     filled: dict[str, str] = {}
-    emulated: dict[str, Evaluation] = {}
-    sums: dict[str, AccumulatorAudit] = {}
-    examples: dict[str, WorkedArithmetic] = {}
-    for path in sorted((root / ARITHMETIC).glob("*.json")):
-        kind, _, name = path.stem.partition("_")
-        if kind == "emulated-avx2":
-            emulated[name] = results.load(Evaluation, path)
-        elif kind == "agreement":
-            filled |= blocks.agreement(name, results.load(Agreement, path))
-        elif kind == "requantization":
-            filled |= blocks.requantization(name, results.load(RequantizationStudy, path))
-        elif kind == "accumulators":
-            sums[name] = results.load(AccumulatorAudit, path)
-            filled |= blocks.accumulators(name, sums[name])
-        elif kind == "worked":
-            examples[name] = results.load(WorkedArithmetic, path)
-            filled |= blocks.worked(name, examples[name])
-    for name, example in examples.items():
-        filled |= blocks.pitfalls(name, example, sums.get(name))
+    for name, agreement in _by_recipe(Agreement, folder, "agreement").items():
+        filled |= blocks.agreement(name, agreement)
+    for name, study in _by_recipe(RequantizationStudy, folder, "requantization").items():
+        filled |= blocks.requantization(name, study)
+    for name, audit in sums.items():
+        filled |= blocks.accumulators(name, audit)
+    for name, worked in _by_recipe(WorkedArithmetic, folder, "worked").items():
+        filled |= blocks.worked(name, worked) | blocks.pitfalls(name, worked, sums.get(name))
     if emulated:
         filled["portability"] = blocks.portability(emulated, measured)
+    if genuine:
+        filled["qemu"] = blocks.qemu(genuine, emulated)
     return filled
+
+
+def _by_recipe(kind: type[Result], folder: Path, prefix: str) -> dict[str, Result]:
+    paths = sorted(folder.glob(f"{prefix}_*.json"))
+    return {path.stem.removeprefix(f"{prefix}_"): results.load(kind, path) for path in paths}
 
 
 def _filled(path: Path, known: dict[str, str]) -> str:

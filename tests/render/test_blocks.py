@@ -80,3 +80,40 @@ def test_portability_counts_changed_predictions() -> None:
     here = builders.evaluation(labels, "1123456780", backend="emulated-avx2")
     text = blocks.portability({"ort-int8": here}, {"ort-int8": there})
     assert "| ort-int8 | int8 | 10 | 8 | -2 | 2 |" in text
+
+
+def test_mistakes_change_the_code_that_the_example_gives(split: Split) -> None:
+    result = worked(MODEL, quantized.network(), split)
+    found = blocks.pitfalls("x", result, audit(MODEL, quantized.network(), split))
+    assert set(found) >= {"mistakes-x", "clipping-x"}
+    for example in result.examples:
+        rows = [row for row in found["mistakes-x"].splitlines() if row.startswith(f"| {example.layer} |")]
+        assert any("| rounded down |" in row for row in rows)
+        for row in rows:
+            _, _, right, wrong, difference = (cell.strip() for cell in row.strip("|").split("|"))
+            assert int(right) == example.code
+            assert int(wrong) - int(right) == int(difference)
+
+
+def test_a_forgotten_zero_point_shifts_the_sum_by_its_weights(split: Split) -> None:
+    result = worked(MODEL, quantized.network(dtype="int8"), split)
+    example = next(one for one in result.examples if one.operator == "conv")
+    (facts,) = (one for one in result.layers if one.layer == example.layer)
+    wrong = (example.accumulator or 0) + facts.inputs[0].zero_points[0] * sum(term.b or 0 for term in example.terms)
+    code = min(max(round(wrong * example.multipliers[0]) + example.zero_point, -128), 127)
+    text = blocks.pitfalls("x", result, None)["mistakes-x"]
+    assert f"| {example.layer} | zero point of the input forgotten | {example.code} | {code} |" in text
+
+
+def test_per_channel_models_show_how_far_multipliers_are_apart(split: Split) -> None:
+    result = worked(MODEL, quantized.network(per_channel=True), split)
+    found = blocks.pitfalls("x", result, None)
+    low, high = result.layers[0].multipliers[0]
+    assert f"| {high / low:.3g} |" in found["channels-x"]
+    assert "clipping-x" not in found
+
+
+def test_qemu_compares_the_images_that_both_have() -> None:
+    everything = builders.evaluation("0123456789", "0123456780", backend="emulated-avx2")
+    genuine = builders.evaluation("01234", "01235")
+    assert "| m | 5 | 4 | 5 | 1 |" in blocks.qemu({"m": genuine}, {"m": everything})

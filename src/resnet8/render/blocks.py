@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from resnet8.environment import has_vnni
 from resnet8.qparams import fixed_point, limits
 from resnet8.render import arithmetic, tables
 from resnet8.render.markdown import table
@@ -244,13 +245,13 @@ def portability(emulated: Mapping[str, Evaluation], measured: Mapping[str, Evalu
                 f"{changed:,}",
             )
         )
-    first = next(iter(measured.values()))
+    first = next(one for name, one in measured.items() if name in emulated)
     content = Table(
         title="",
         headings=(
             "model",
             "dtype",
-            "with VNNI (measured)",
+            f"measured ({'VNNI' if has_vnni(first.environment.cpu) else 'no VNNI'})",
             "without VNNI (emulated)",
             "difference",
             "predictions changed",
@@ -261,6 +262,29 @@ def portability(emulated: Mapping[str, Evaluation], measured: Mapping[str, Evalu
     total = f"{first.overall.total:,} images: {tables.source(first.data)}. Measured on {first.environment.cpu.model}."
     accuracy = max(emulated.values(), key=lambda one: one.overall.correct).overall
     return _joined([total, table(content), f"Best without VNNI: {percent(accuracy.accuracy)}."])
+
+
+def qemu(genuine: Mapping[str, Evaluation], emulated: Mapping[str, Evaluation]) -> str:
+    """``qemu``: the real ONNX Runtime on an emulated CPU against the engine's emulation, image by image.
+
+    Args:
+        genuine: By recipe, of ONNX Runtime under QEMU; of the first images, where not of all.
+        emulated: By recipe, of the engine's emulation, on all images.
+    """
+    rows = []
+    for name, one in genuine.items():
+        images = one.overall.total
+        pairs = list(zip(one.predictions, emulated[name].predictions[:images], strict=True))
+        right = sum(label == guess for label, (_, guess) in zip(one.labels, pairs, strict=True))
+        rows.append(
+            (name, f"{images:,}", f"{one.overall.correct:,}", f"{right:,}", f"{sum(a != b for a, b in pairs):,}")
+        )
+    content = Table(
+        title="",
+        headings=("model", "images", "correct under QEMU", "correct by the engine", "differing predictions"),
+        rows=tuple(rows),
+    )
+    return _joined([table(content)])
 
 
 def _conditions(result: Agreement | RequantizationStudy | AccumulatorAudit) -> str:
