@@ -9,7 +9,20 @@ from typing import NoReturn
 
 import typer
 
-from resnet8.cli import audit, calibrate, compare, convert, docs, evaluate, fetch, inspect, quantize, reproduce, vectors
+from resnet8.cli import (
+    audit,
+    calibrate,
+    compare,
+    convert,
+    docs,
+    evaluate,
+    fetch,
+    inspect,
+    playground,
+    quantize,
+    reproduce,
+    vectors,
+)
 from resnet8.errors import Resnet8Error
 
 INTERRUPTED = 130
@@ -33,6 +46,7 @@ for command in (
     quantize.quantize,
     compare.compare,
     vectors.vectors,
+    playground.playground,
     docs.docs,
 ):
     app.command()(command)

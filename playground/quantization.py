@@ -1,0 +1,932 @@
+# /// script
+# [tool.marimo.display]
+# theme = "system"
+# ///
+"""The playground: look inside the quantized network, and change it. Views only; the package does the work."""
+
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="full", app_title="resnet8 playground")
+
+with app.setup:
+    from dataclasses import replace
+    from functools import lru_cache, partial
+    from pathlib import Path
+
+    import marimo as mo
+    import numpy as np
+
+    from resnet8.errors import QuantizationError, Resnet8Error, StorageError
+    from resnet8.files import sha256_file
+    from resnet8.playground import plots, sources
+    from resnet8.playground.activations import capture, capture_real, feature_maps, noise, sensitivity
+    from resnet8.playground.catalogue import evaluations, float_behind, models
+    from resnet8.playground.change import FIELDS, Change, apply
+    from resnet8.playground.compare import compare, flips
+    from resnet8.playground.drawing import box_key, drawing
+    from resnet8.playground.images import grey, image, lost, of_class, png, stored_predictions
+    from resnet8.playground.network import open_network, reference
+    from resnet8.playground.quantized import predictions
+    from resnet8.playground.save import ROUNDING_LOST, equivalent, save
+    from resnet8.playground.weights import across, use, weights
+    from resnet8.qparams import ROUNDINGS
+    from resnet8.render.graph import mermaid
+    from resnet8.render.tables import kilobytes, percent
+
+    class Stopped(Exception):  # noqa: N818 - no error: the button was pressed
+        """A long computation was stopped."""
+
+    @lru_cache(maxsize=8)
+    def opened(path, digest):  # noqa: ARG001 - the digest is part of the key
+        """The model of that path and SHA-256, opened once."""
+        return open_network(Path(path))
+
+    @lru_cache(maxsize=8)
+    def matched(network, float_network):
+        """The float network behind a quantized one."""
+        return reference(network, float_network)
+
+    @lru_cache(maxsize=2)
+    def split_of(folder, fingerprints):
+        """The test images for the models in a folder."""
+        return sources.images_of(Path(folder), fingerprints)
+
+    @lru_cache(maxsize=8)
+    def classes(quantized, split, count):
+        """The classes that a quantized network predicts for the first images."""
+        return predictions(quantized, split.images[:count])
+
+    def load(path):
+        """An open model; nothing is read twice while the file stays as it is."""
+        return opened(str(path), sha256_file(path))
+
+    def attempt(work):
+        """What ``work`` gives and no message, or none and what went wrong."""
+        try:
+            return work(), None
+        except Resnet8Error as error:
+            return None, mo.callout(mo.plain_text(str(error)), kind="danger")
+
+    def end_if_asked(thread):
+        """End a computation whose cell runs again: *Stop* was pressed, or something else was chosen."""
+        if thread.should_exit:
+            raise Stopped
+
+    def in_background(title, total, work, key, keep, said):
+        """Do ``work(progress)`` beside the page, with a bar, and ``keep`` what it gives behind ``key``.
+
+        It ends when the cell that began it runs again. Names of the page are not looked up meanwhile: they change.
+        """
+
+        def run():
+            thread, bar_at = mo.current_thread(), [0]
+            try:
+                with mo.status.progress_bar(total=total, title=title, remove_on_exit=True) as bar:
+
+                    def progress(finished, _total):
+                        end_if_asked(thread)
+                        bar.update(finished - bar_at[0])
+                        bar_at[0] = finished
+
+                    keep((*key, work(progress)))
+            except Stopped:
+                said("stopped")
+            except Resnet8Error as error:
+                said(str(error))
+
+        mo.Thread(target=run, daemon=True).start()
+
+    def compared(quantized, changed, real, part, progress):
+        """Top-1 of both, and the noise of both against the float network where there is one."""
+        count = len(part)
+        found = flips(quantized, changed, part.images, part.labels, progress=progress)
+        if real is None:
+            return found, None, None
+        before = noise(quantized, real, part.images, lambda done, _: progress(2 * count + done, 4 * count))
+        after = noise(changed, real, part.images, lambda done, _: progress(3 * count + done, 4 * count))
+        return found, before, after
+
+    def shape(tensor):
+        """A shape in words."""
+        return " × ".join(map(str, tensor.shape))
+
+    def sketch(drawn, key):
+        """A drawing without its legend, one box marked."""
+        text = mermaid(drawn)
+        start, end = text.index("    subgraph legend"), text.index("    classDef")
+        return mo.mermaid(text[:start] + text[end:] + f"    style {key} stroke:#e8862e,stroke-width:5px\n")
+
+    def picture(pixels, factor, caption, alt):
+        """A picture with a caption."""
+        return mo.image(png(pixels, factor), alt=alt, caption=caption, width=pixels.shape[1] * factor)
+
+    def maps(values, span, caption):
+        """The feature maps of an activation as one picture; ``span`` is black to white."""
+        levels, factor = plots.mosaic(grey(feature_maps(values), span))
+        return picture(levels, factor, caption, caption)
+
+    def plain_table(rows):
+        """A table to read."""
+        return mo.ui.table(
+            rows,
+            selection=None,
+            pagination=len(rows) > 20,
+            show_download=False,
+            show_search=False,
+            show_column_summaries=False,
+            show_data_types=False,
+        )
+
+    memory = {}  # what was chosen last, so that another model opens at the same layer
+
+
+@app.cell
+def _():
+    get_folder, set_folder = mo.state(str(sources.default_folder()))
+    get_changes, set_changes = mo.state((None, ()))
+    get_said, set_said = mo.state(None)
+    get_noise, set_noise = mo.state(None)
+    get_sensitivity, set_sensitivity = mo.state(None)
+    get_flips, set_flips = mo.state(None)
+    get_job, set_job = mo.state("")
+    return (
+        get_changes,
+        get_flips,
+        get_folder,
+        get_job,
+        get_noise,
+        get_said,
+        get_sensitivity,
+        set_changes,
+        set_flips,
+        set_folder,
+        set_job,
+        set_noise,
+        set_said,
+        set_sensitivity,
+    )
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md("""
+    # Inside the quantized ResNet8
+
+    Choose a model here, an image and a layer on the left; the page follows. Everything that is computed here is the exact integer
+    arithmetic of the file, in NumPy (`resnet8.playground`); the same functions can be called from Python.
+    """)
+    return
+
+
+@app.cell
+def _(get_folder, set_folder):
+    folder_field = mo.ui.text(value=get_folder(), label="Folder with models", full_width=True, on_change=set_folder)
+    refresh_button = mo.ui.run_button(label="Look again")
+    demo_button = mo.ui.run_button(label="Open the demo")
+    return demo_button, folder_field, refresh_button
+
+
+@app.cell
+def _(demo_button, set_folder):
+    _said = None
+    if demo_button.value:
+        with mo.status.spinner(title="Making the demo's models, once: a minute or two") as _spinner:
+
+            class _Reporter:
+                def begin(self, stage):
+                    _spinner.update(subtitle=stage)
+
+                def step(self, _text):
+                    return lambda _done, _total: None
+
+                def end(self, stage, seconds, *, up_to_date):
+                    pass
+
+            _folder, _said = attempt(lambda: sources.make_demo(_Reporter()))
+        if _said is None:
+            set_folder(str(_folder))
+    _said
+    return
+
+
+@app.cell
+def _(demo_button, folder_field, refresh_button):
+    refresh_button  # pressing it runs this cell
+    folder = Path(folder_field.value)
+    entries = models(folder)
+    _field = mo.vstack([folder_field, mo.hstack([refresh_button, demo_button], justify="start")])
+    _none = mo.callout(
+        mo.md(
+            "**No models here.** `resnet8 reproduce` makes them in the current folder, `resnet8 reproduce --demo` those of "
+            "the demo in `demo/`. *Open the demo* makes them in the cache: once, a minute or two, offline; after that it "
+            "opens at once."
+        ),
+        kind="warn",
+    )
+    mo.stop(not any(one.description is not None for one in entries), mo.vstack([_field, _none]))
+    _rows = [
+        {
+            "file": one.path.name,
+            "kind": one.kind or "no model",
+            "size": "" if one.description is None else kilobytes(one.description.size_bytes),
+            "top-1": "" if one.score is None else percent(one.score.accuracy),
+        }
+        for one in entries
+    ]
+    mo.vstack([_field, mo.accordion({f"The {len(_rows)} files here": plain_table(_rows)})])
+    return entries, folder
+
+
+@app.cell
+def _(entries):
+    _labels = {one.label: one for one in entries}
+    _chosen = next((one for one in entries if one.path == memory.get("model")), None)
+    _chosen = _chosen or max(entries, key=lambda one: (one.description is not None, one.quantized))
+    model_field = mo.ui.dropdown(
+        _labels,
+        value=_chosen.label,
+        label="Model",
+        full_width=True,
+        on_change=lambda entry: memory.update(model=entry.path),
+    )
+    model_field
+    return (model_field,)
+
+
+@app.cell
+def _(entries, folder, model_field):
+    entry = model_field.value
+    mo.stop(entry is None)
+    network, _problem = attempt(lambda: load(entry.path))
+    _again = mo.md("Choose another model above, or press *Look again*.")
+    mo.stop(_problem is not None, mo.vstack([_problem, _again]))
+    float_network = real = None
+    _said = []
+    if network.quantized is not None:
+        _behind = float_behind(entry, entries)
+        if _behind is None:
+            _said.append(mo.callout("There is no float model here: nothing to compare with.", kind="warn"))
+        else:
+            float_network, _problem = attempt(lambda: load(_behind.path))
+            if _problem is None:
+                real, _problem = attempt(lambda: matched(network, float_network))
+            if _problem is not None:
+                float_network = None
+                _said.append(_problem)
+    known = evaluations(folder / "models" if (folder / "models").is_dir() else folder)
+    _facts = [
+        f"**{entry.path.name}**",
+        entry.kind,
+        kilobytes(network.description.size_bytes),
+        "accuracy not measured" if entry.score is None else f"top-1 {percent(entry.score.accuracy)}",
+        f"{len(network.layers)} layers",
+        f"{sum(one.macs for one in network.layers):,} multiply-accumulates",
+    ]
+    if float_network is not None:
+        _facts.append(f"compared with {Path(float_network.description.path).name}")
+    mo.vstack([mo.md(" · ".join(_facts)), *_said])
+    return entry, float_network, known, network, real
+
+
+@app.cell
+def _(network):
+    _options = {f"{number} · {one.operator} · {one.name}": one.name for number, one in enumerate(network.layers, 1)}
+    _labels = {name: label for label, name in _options.items()}
+    layer_field = mo.ui.radio(
+        _options,
+        value=_labels.get(memory.get("layer"), next(iter(_options))),
+        label="Layer",
+        on_change=lambda name: memory.update(layer=name),
+    )
+    return (layer_field,)
+
+
+@app.cell
+def _(layer_field, network):
+    mo.stop(layer_field.value is None)
+    layer = network.layer(layer_field.value)
+    number = [one.name for one in network.layers].index(layer.name)
+    return layer, number
+
+
+@app.cell
+def _(folder, known):
+    split, _problem = attempt(lambda: split_of(str(folder), sources.fingerprints(known)))
+    mo.stop(split is None, _problem)
+    image_from = mo.ui.dropdown(
+        ["all test images", "one class", "FP32 right, quantized wrong"], value="all test images", label="Images"
+    )
+    class_field = mo.ui.dropdown(
+        {name: label for label, name in enumerate(split.class_names)}, value=split.class_names[0], label="Class"
+    )
+    return class_field, image_from, split
+
+
+@app.cell
+def _(class_field, image_from, known, network, real, split):
+    _problem = None
+    if image_from.value == "one class":
+        candidates = of_class(split, class_field.value or 0)
+    elif image_from.value == "FP32 right, quantized wrong" and real is not None:
+        _first = split.images[:500]
+        _mine = stored_predictions(known, network.description.sha256, split)
+        if _mine is None:
+            _mine = classes(network.quantized, split, len(_first))
+        _theirs = real.run(split.images[: min(len(_mine), len(_first))]).argmax(axis=1)
+        _count = len(_theirs)
+        candidates = lost(split.labels[:_count], _theirs, _mine[:_count])
+        _problem = mo.md(f"among the first {_count} images") if len(candidates) else None
+        if not len(candidates):
+            _problem = mo.callout(f"None among the first {_count} images.", kind="warn")
+            candidates = np.arange(len(split))
+    else:
+        candidates = np.arange(len(split))
+        if image_from.value == "FP32 right, quantized wrong":
+            _problem = mo.callout("This needs a quantized model and its float model.", kind="warn")
+    image_field = mo.ui.number(
+        0, len(candidates) - 1, step=1, value=0, label=f"Number (0 to {len(candidates) - 1})", debounce=True
+    )
+    image_said = _problem
+    return candidates, image_field, image_said
+
+
+@app.cell
+def _(candidates, image_field, split):
+    index = int(candidates[min(int(image_field.value or 0), len(candidates) - 1)])
+    pixels = image(split, index)
+    label = int(split.labels[index])
+    shown_image = picture(pixels[0], 4, f"test image {index}: {split.class_names[label]}", f"test image {index}")
+    return index, label, pixels, shown_image
+
+
+@app.cell
+def _(class_field, image_field, image_from, image_said, layer_field, shown_image):
+    _choice = [image_from, *([class_field] if image_from.value == "one class" else []), image_field]
+    mo.sidebar(
+        [mo.vstack([*_choice, *([image_said] if image_said is not None else []), shown_image, layer_field])],
+        width="22rem",
+    )
+    return
+
+
+@app.cell
+def _(layer, network, number):
+    _whole = drawing(network)
+    _near = {box_key(one) for one in range(number - 2, number + 3)}
+    _boxes = tuple(one for one in _whole.boxes if one.key in _near)
+    _keys = {one.key for one in _boxes}
+    _edges = tuple(one for one in _whole.edges if one.source in _keys and one.target in _keys)
+    _part = replace(_whole, boxes=_boxes, edges=_edges, title="")
+    mo.vstack(
+        [
+            mo.md(
+                f"## The network\n\nLayer {number + 1} of {len(network.layers)}: **{layer.name}**, with its neighbours; real number = s · (code − z)."
+            ),
+            sketch(_part, box_key(number)),
+            mo.accordion({"The whole network": mo.lazy(lambda: sketch(_whole, box_key(number)))}),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(layer):
+    def _row(role, tensor):
+        params = tensor.params
+        one = params is not None and not params.per_channel
+        ends = tensor.limits
+        return {
+            "role": role,
+            "shape": shape(tensor),
+            "type": tensor.dtype,
+            "scale": f"{float(params.scale):.9g}" if one else ("–" if params is None else "per channel"),
+            "zero point": str(int(params.zero_point)) if one else ("–" if params is None else "per channel"),
+            "codes": "–" if ends is None else f"{ends[0]} to {ends[1]}",
+            "real range": "–"
+            if not one
+            else " to ".join(f"{(end - int(params.zero_point)) * float(params.scale):.4g}" for end in ends),
+            "name in the file": tensor.name,
+        }
+
+    _tensors = [(f"input {at}" if layer.residual else "input", one) for at, one in enumerate(layer.inputs, 1)]
+    _tensors += [("weights", layer.weights)] if layer.weights is not None else []
+    _tensors += [("output", layer.output)]
+    _facts = [f"**{layer.operator}**" + (" of two activations" if layer.residual else "")]
+    if layer.strides is not None:
+        _facts.append(f"strides {layer.strides[0]}, {layer.strides[1]}")
+        _facts.append("pads {} {} {} {} (top, left, bottom, right)".format(*layer.pads))
+    if layer.relu:
+        _facts.append("ReLU")
+    if layer.macs:
+        _facts.append(f"{layer.macs:,} multiply-accumulates for one image")
+    _places = "\n".join(f"- {role}: `{name}`" for role, name in layer.parameters.items()) or "- no parameters"
+    _nodes = "\n".join(f"- `{name}`" for name in layer.nodes)
+    _views = [
+        mo.md(f"## Layer {layer.name}\n\n" + " · ".join(_facts)),
+        plain_table([_row(*one) for one in _tensors]),
+        mo.accordion({"Where the parameters are in the graph": mo.md(f"Parameters\n\n{_places}\n\nNodes\n\n{_nodes}")}),
+    ]
+    _per_channel = layer.weights is not None and layer.weights.params is not None and layer.weights.params.per_channel
+    if _per_channel:
+        _params = layer.weights.params
+        _rows = [
+            {"channel": at, "scale": f"{one:.9g}", "zero point": int(zero)}
+            for at, (one, zero) in enumerate(zip(_params.scale.tolist(), _params.zero_point.tolist(), strict=True))
+        ]
+        _views += [
+            mo.md("### Scales of the output channels"),
+            plots.channels(_params),
+            mo.accordion({"As a table": plain_table(_rows)}),
+        ]
+    mo.vstack(_views)
+    return
+
+
+@app.cell
+def _(layer, network, real):
+    _found = weights(network, layer.name, real)
+    mo.stop(_found is None, mo.md("### Weights\n\nThis layer has none."))
+    _views = [mo.md("### Weights")]
+    _float = _found.real if _found.codes is None else _found.reference
+    _tensors = {plots.FLOAT: _float} if _float is not None else {}
+    if _found.codes is not None:
+        _params, _limits = _found.tensor.params, _found.tensor.limits
+        _tensors[plots.DEQUANTIZED] = _found.real
+        _used = use(_found.codes, _limits)
+        _views.append(
+            mo.md(
+                f"{_used.total:,} numbers · {_used.used} of {_used.used + _used.unused} codes occur, {_used.unused} do not · "
+                f"{_used.at_lowest} at the least code {_limits[0]}, {_used.at_highest} at the greatest {_limits[1]} "
+                f"({percent(_used.clipped)} at an end; what was clipped is among them)"
+            )
+        )
+        _charts = [
+            plots.values(_tensors, "weight"),
+            plots.in_steps(_float, {plots.QUANTIZED: _found.codes}, _params, _limits),
+        ]
+    else:
+        _charts = [plots.values(_tensors, "weight")]
+    mo.vstack([*_views, mo.hstack(_charts, justify="start", wrap=True)])
+    return
+
+
+@app.cell
+def _(entries, entry):
+    _names = {one.path.name: one for one in entries if one.description is not None}
+    others_field = mo.ui.multiselect(
+        _names,
+        value=[name for name, one in _names.items() if one.path == entry.path or not one.quantized][:3],
+        label="Models",
+        max_selections=8,
+    )
+    return (others_field,)
+
+
+@app.cell
+def _(layer, others_field):
+    _networks, _said = {}, []
+    for _entry in others_field.value:
+        _open, _problem = attempt(lambda one=_entry: load(one.path))
+        if _problem is None:
+            _networks[_entry.path.name] = _open
+        else:
+            _said.append(_problem)
+    _found = dict(zip(_networks, across(list(_networks.values()), layer.name), strict=True))
+    _missing = [name for name, one in _found.items() if one is None]
+    if _missing:
+        _said.append(mo.md(f"No weights under the name {layer.name} in: {', '.join(_missing)}."))
+    _tensors = {name: one.real for name, one in _found.items() if one is not None}
+    mo.vstack(
+        [
+            mo.md(
+                "### The same layer in several models\n\nIn files with folded BatchNorm its factors are part of the weights: "
+                "other numbers, the same network."
+            ),
+            others_field,
+            *_said,
+            plots.values(_tensors, "weight (as a real number)") if _tensors else mo.md("Choose a model that has it."),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(index, label, network, pixels, real, split):
+    if network.quantized is None:
+        flow = None
+        reals = capture_real(network.real, pixels)
+        _logits = reals[network.real.logits].reshape(1, -1)
+        _models = {plots.FLOAT: network.real.probabilities(_logits)[0]}
+    else:
+        flow = capture(network.quantized, real, pixels)
+        reals = flow.reference
+        _models = {} if real is None else {plots.FLOAT: flow.reference_probabilities[0]}
+        _models[plots.QUANTIZED] = flow.probabilities[0]
+    _said = " · ".join(
+        f"{name}: **{split.class_names[int(one.argmax())]}** ({percent(float(one.max()))})"
+        for name, one in _models.items()
+    )
+    mo.vstack(
+        [
+            mo.md(f"## The image\n\nTest image {index} is a **{split.class_names[label]}**. {_said}"),
+            mo.hstack(
+                [
+                    picture(pixels[0], 9, f"test image {index}", f"test image {index}"),
+                    plots.probabilities(_models, split.class_names, label),
+                ],
+                justify="start",
+                align="center",
+                gap=2,
+            ),
+        ]
+    )
+    return flow, reals
+
+
+@app.cell
+def _(flow, layer, reals):
+    _name = layer.output.name
+    _views, _float = [], reals.get(_name)
+    if flow is not None:
+        _codes = flow.codes[_name]
+        _used = use(_codes, layer.output.limits)
+        _span = None if _float is None else (float(_float.min()), float(_float.max()))
+        _views = [
+            mo.md(
+                f"{_used.total:,} numbers · {_used.used} of {_used.used + _used.unused} codes occur · {_used.at_lowest:,} at "
+                f"the least code, {_used.at_highest:,} at the greatest"
+            ),
+            mo.hstack(
+                [
+                    maps(flow.real(_name), _span, "quantized"),
+                    *([] if _float is None else [maps(_float, _span, "FP32")]),
+                    plots.in_steps(_float, {plots.QUANTIZED: _codes}, layer.output.params, layer.output.limits),
+                ],
+                justify="start",
+                wrap=True,
+            ),
+        ]
+    elif _float is not None:
+        _charts = [maps(_float, None, "FP32"), plots.values({plots.FLOAT: _float}, "activation")]
+        _views = [mo.hstack(_charts, justify="start", wrap=True)]
+    mo.vstack(
+        [mo.md(f"## What flows\n\nThe output of **{layer.name}**, {shape(layer.output)}, for this image."), *_views]
+    )
+    return
+
+
+@app.cell
+def _(network):
+    mo.stop(
+        network.quantized is None,
+        mo.callout("This is a float model: choose a quantized one to see noise and to change it.", kind="neutral"),
+    )
+    quantized = network.quantized
+    sample_field = mo.ui.number(1, 10_000, step=1, value=200, label="Images", debounce=True)
+    noise_button = mo.ui.run_button(label="SQNR of every layer")
+    sensitivity_button = mo.ui.run_button(label="Each layer alone")
+    stop_button = mo.ui.run_button(label="Stop", kind="warn")
+    return noise_button, quantized, sample_field, sensitivity_button, stop_button
+
+
+@app.cell
+def _(noise_button, real, sample_field, sensitivity_button, stop_button):
+    mo.stop(real is None, mo.callout("Noise is measured against the float model, and there is none here.", kind="warn"))
+    mo.vstack(
+        [
+            mo.md(
+                "## Noise of all layers\n\nSQNR = 10 log₁₀(Σ ref² / Σ (ref − q)²) dB. *Accumulated*: the quantized network, run "
+                "from its input. *Isolated*: each layer fed the float values, quantized. *Each layer alone*: top-1 with this "
+                "layer quantized and all others in float."
+            ),
+            mo.hstack([sample_field, noise_button, sensitivity_button, stop_button], justify="start", align="end"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(
+    network,
+    noise_button,
+    quantized,
+    real,
+    sample_field,
+    sensitivity_button,
+    set_job,
+    set_noise,
+    set_sensitivity,
+    split,
+    stop_button,
+):
+    stop_button  # pressing it runs this cell, which ends the thread
+    _part = split.first(int(sample_field.value or 1))
+    if noise_button.value:
+        set_job("")
+        in_background(
+            "SQNR",
+            len(_part),
+            partial(noise, quantized, real, _part.images),
+            (network.key, len(_part)),
+            set_noise,
+            set_job,
+        )
+    if sensitivity_button.value:
+        set_job("")
+        in_background(
+            "Each layer alone",
+            len(_part),
+            partial(sensitivity, quantized, real, _part.images, _part.labels),
+            (network.key, len(_part)),
+            set_sensitivity,
+            set_job,
+        )
+    return
+
+
+@app.cell
+def _(get_job, get_noise, get_sensitivity, network):
+    _views = [mo.callout(get_job(), kind="warn")] if get_job() else []
+    if get_noise() is not None and get_noise()[0] == network.key:
+        _views += [mo.md(f"**SQNR over {get_noise()[1]} images**"), plots.noise(get_noise()[2])]
+    if get_sensitivity() is not None and get_sensitivity()[0] == network.key:
+        _found = get_sensitivity()[2]
+        _title = f"**Each layer alone over {get_sensitivity()[1]} images**; FP32 has {_found.reference.correct} right"
+        _views += [mo.md(_title), plots.sensitivity(_found)]
+    mo.vstack(_views)
+    return
+
+
+@app.cell
+def _(layer):
+    mo.stop(layer.output.params is None)
+    _tensors = {f"output: {layer.output.name}": (layer.output, "output")}
+    if layer.weights is not None:
+        _tensors[f"weights: {layer.weights.name}"] = (layer.weights, "weights")
+    for _one in layer.inputs:
+        _tensors[f"input: {_one.name}"] = (_one, "input")
+    tensor_field = mo.ui.dropdown(
+        _tensors, value=next(iter(_tensors)), label=f"Tensor of {layer.name}", full_width=True
+    )
+    field_field = mo.ui.dropdown(list(FIELDS), value="scale", label="What")
+    run_change = mo.ui.run_button(label="Run", kind="success")
+    reset_button = mo.ui.run_button(label="Reset")
+    return field_field, reset_button, run_change, tensor_field
+
+
+@app.cell
+def _(field_field, tensor_field):
+    _tensor, _ = tensor_field.value
+    _params = _tensor.params
+    channel_field = None
+    if _params.per_channel and field_field.value in ("scale", "factor", "zero_point"):
+        channel_field = mo.ui.text(value="", placeholder="all", label="Channel")
+    _first = {
+        "scale": f"{float(np.ravel(_params.scale)[0]):.9g}",
+        "zero_point": str(int(np.ravel(_params.zero_point)[0])),
+    }
+    if field_field.value == "rounding":
+        value_field = mo.ui.dropdown(list(ROUNDINGS), value="half-away", label="Value")
+    elif field_field.value == "bits":
+        value_field = mo.ui.slider(2, 8, step=1, value=4, label="Value", show_value=True, debounce=True)
+    elif field_field.value == "factor":
+        _steps = [0.125, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 8.0]
+        value_field = mo.ui.slider(steps=_steps, value=2.0, label="Value", show_value=True, debounce=True)
+    else:
+        value_field = mo.ui.text(value=_first[field_field.value], label="Value")
+    return channel_field, value_field
+
+
+@app.cell
+def _(channel_field, field_field, reset_button, run_change, tensor_field, value_field):
+    _fields = [
+        field_field,
+        value_field,
+        *([channel_field] if channel_field is not None else []),
+        run_change,
+        reset_button,
+    ]
+    mo.vstack(
+        [
+            mo.md(
+                "## Change it\n\nAnother grid holds for the layer that writes the tensor and for all that read it; weights are "
+                "quantized anew from the float model, biases keep their real value. Changes add up until *Reset*."
+            ),
+            tensor_field,
+            mo.hstack(_fields, justify="start", align="end"),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(
+    channel_field,
+    field_field,
+    get_changes,
+    network,
+    quantized,
+    real,
+    reset_button,
+    run_change,
+    set_changes,
+    set_said,
+    tensor_field,
+    value_field,
+):
+    def _wanted():
+        channel = (channel_field.value or "").strip() if channel_field is not None else ""
+        if channel and not channel.isdecimal():
+            raise QuantizationError("the channel is no number", found=channel, expected="a channel, or nothing for all")
+        change = Change(
+            tensor_field.value[0].name, field_field.value, value_field.value, int(channel) if channel else None
+        )
+        before = get_changes()[1] if get_changes()[0] == network.key else ()
+        same = (change.tensor, change.field, change.channel)
+        wanted = (*(one for one in before if (one.tensor, one.field, one.channel) != same), change)
+        apply(quantized, wanted, real)
+        return wanted
+
+    if run_change.value:
+        _changes, _problem = attempt(_wanted)
+        set_said(_problem)
+        if _problem is None:
+            set_changes((network.key, _changes))
+    elif reset_button.value:
+        set_said(None)
+        set_changes((network.key, ()))
+    return
+
+
+@app.cell
+def _(get_changes, get_said, network, quantized, real):
+    changes = get_changes()[1] if get_changes()[0] == network.key else ()
+    changed = apply(quantized, changes, real) if changes else None
+    _rows = [
+        {
+            "tensor": one.tensor,
+            "what": one.field,
+            "value": str(one.value),
+            "channel": "all" if one.channel is None else one.channel,
+        }
+        for one in changes
+    ]
+    _view = plain_table(_rows) if _rows else mo.md("*Nothing is changed yet.*")
+    mo.vstack([*([get_said()] if get_said() is not None else []), _view])
+    return changed, changes
+
+
+@app.cell
+def _(changed, label, layer, pixels, quantized, real, split):
+    mo.stop(changed is None)
+    _found = compare(quantized, changed, pixels, real)
+    _before, _after = _found.original, _found.changed
+    _models = {} if real is None else {plots.FLOAT: _before.reference_probabilities[0]}
+    _models |= {plots.QUANTIZED: _before.probabilities[0], plots.CHANGED: _after.probabilities[0]}
+    _name = layer.output.name
+    _activation = changed.program.activations[_name]
+    _same = _activation.params.same_as(quantized.program.activations[_name].params)
+    _codes = ({plots.QUANTIZED: _before.codes[_name]} if _same else {}) | {plots.CHANGED: _after.codes[_name]}
+    _float = _before.reference.get(_name)
+    _span = (float(_before.real(_name).min()), float(_before.real(_name).max()))
+    _row = next(one for one in _found.layers if one.activation == _name)
+    _was, _is = (split.class_names[int(one.probabilities[0].argmax())] for one in (_before, _after))
+    mo.vstack(
+        [
+            mo.md(
+                f"### This image, original and changed\n\nPredicted: **{_was}** → **{_is}**. In the output of {layer.name}, "
+                f"{percent(_row.moved)} of the values are others."
+            ),
+            mo.hstack(
+                [
+                    plots.probabilities(_models, split.class_names, label),
+                    plots.in_steps(_float, _codes, _activation.params, changed.limits(_name)),
+                ],
+                justify="start",
+                wrap=True,
+            ),
+            mo.hstack(
+                [
+                    maps(_before.real(_name), _span, "original"),
+                    maps(_after.real(_name), _span, "changed"),
+                    maps(np.abs(_after.real(_name) - _before.real(_name)), None, "absolute difference"),
+                ],
+                justify="start",
+                wrap=True,
+            ),
+            mo.md("SQNR against the float model, for this image"),
+            plots.differences(_found.layers),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(changed):
+    mo.stop(changed is None)
+    count_field = mo.ui.number(1, 10_000, step=1, value=200, label="Images", debounce=True)
+    flips_button = mo.ui.run_button(label="Compare top-1 and SQNR")
+    stop_flips = mo.ui.run_button(label="Stop", kind="warn")
+    mo.vstack(
+        [
+            mo.md("### Many images, original and changed"),
+            mo.hstack([count_field, flips_button, stop_flips], justify="start", align="end"),
+        ]
+    )
+    return count_field, flips_button, stop_flips
+
+
+@app.cell
+def _(changed, changes, count_field, flips_button, network, quantized, real, set_flips, set_job, split, stop_flips):
+    stop_flips  # pressing it runs this cell, which ends the thread
+    _part = split.first(int(count_field.value or 1))
+
+    if flips_button.value:
+        set_job("")
+        in_background(
+            "Original and changed",
+            (2 if real is None else 4) * len(_part),
+            partial(compared, quantized, changed, real, _part),
+            (network.key, changes, _part),
+            set_flips,
+            set_job,
+        )
+    return
+
+
+@app.cell
+def _(changes, get_flips, network):
+    mo.stop(get_flips() is None or get_flips()[:2] != (network.key, changes))
+    _part, (_found, _before, _after) = get_flips()[2:]
+    _names = _part.class_names
+    _views = [
+        mo.md(
+            f"Top-1 over {len(_part)} images: **{_found.original.correct}** ({percent(_found.original.accuracy)}) → "
+            f"**{_found.changed.correct}** ({percent(_found.changed.accuracy)}); {len(_found.images)} images have another class"
+            + (", the first 24:" if len(_found.images) > 24 else ".")
+        ),
+        mo.hstack(
+            [
+                picture(
+                    _part.images[one.image],
+                    3,
+                    f"{one.image} {_names[one.label]}: {_names[one.before]} → {_names[one.after]}",
+                    f"test image {one.image}",
+                )
+                for one in _found.images[:24]
+            ],
+            justify="start",
+            wrap=True,
+        ),
+    ]
+    if _before is not None:
+        _views += [
+            mo.md("SQNR against the float model, accumulated"),
+            plots.noise_of({plots.QUANTIZED: _before, plots.CHANGED: _after}),
+        ]
+    mo.vstack(_views)
+    return
+
+
+@app.cell
+def _(changed, entry):
+    mo.stop(changed is None)
+    save_field = mo.ui.text(
+        value=str(entry.path.with_name(f"{entry.path.stem}_changed.onnx")), label="Save as", full_width=True
+    )
+    save_button = mo.ui.run_button(label="Save")
+    return save_button, save_field
+
+
+@app.cell
+def _(changes, float_network, network, save_button, save_field):
+    _said = mo.md("An ONNX file and, beside it, a JSON of what was changed; nothing is overwritten.")
+    if save_button.value:
+
+        def _save():
+            path = Path(save_field.value)
+            if path.suffix != ".onnx":
+                raise StorageError("the name is not usable", found=save_field.value, expected="a name ending in .onnx")
+            return save(path, network, changes, float_network)
+
+        _record, _problem = attempt(_save)
+        if _problem is not None:
+            _said = _problem
+        else:
+            _lost = f" Not in the file: {ROUNDING_LOST}." if _record.not_in_the_file else ""
+            _said = mo.callout(f"Saved: {save_field.value} and {save_field.value}.json.{_lost}", kind="success")
+    mo.vstack(
+        [
+            mo.md("### Save"),
+            save_field,
+            save_button,
+            _said,
+            mo.accordion({"The same in Python": mo.md(f"```python\n{equivalent(network, changes, float_network)}```")}),
+        ]
+    )
+    return
+
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,107 @@
+"""Where the playground finds models and images: a folder that the commands wrote, or the embedded demo."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resnet8 import pipeline
+from resnet8.assets import ENVIRONMENT_VARIABLE as ASSETS_VARIABLE
+from resnet8.assets import cache_dir, fetch
+from resnet8.cifar10 import find, read_split
+from resnet8.documents import COMPARISON
+from resnet8.errors import DataError, Resnet8Error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from resnet8.cifar10 import Split
+    from resnet8.pipeline import Reporter
+    from resnet8.results import Evaluation
+
+FOLDER_VARIABLE = "RESNET8_PLAYGROUND"
+"""Names the folder that the playground opens first."""
+
+
+def demo_folder() -> Path:
+    """Where the models of the demo are, once :func:`make_demo` made them: a folder in the cache."""
+    return cache_dir() / "demo-models"
+
+
+def has_demo() -> bool:
+    """Whether the models of the demo are there."""
+    return (demo_folder() / COMPARISON).is_file()
+
+
+def make_demo(reporter: Reporter | None = None) -> Path:
+    """The folder with the models of the demo, converted and quantized where that was not done before.
+
+    It is the pipeline of ``resnet8 reproduce --demo``: a minute or two, offline; later calls take no time.
+
+    Raises:
+        MissingExtraError: when it has to be made and a framework for it is not installed.
+        Resnet8Error: when a stage fails.
+    """
+    folder = demo_folder()
+    if not has_demo():
+        pipeline.reproduce(folder, assets=fetch(demo=True), reporter=reporter)
+    return folder
+
+
+def default_folder() -> Path:
+    """What is opened first: the folder in ``RESNET8_PLAYGROUND``; else the current one with models; else the demo.
+
+    Where none of them has models, it is the current folder.
+    """
+    if named := os.environ.get(FOLDER_VARIABLE):
+        return Path(named)
+    here = Path.cwd()
+    return demo_folder() if not (here / "models").is_dir() and has_demo() else here
+
+
+def fingerprints(known: tuple[Evaluation, ...]) -> frozenset[str]:
+    """The fingerprints of the whole test splits in evaluations (:func:`resnet8.playground.catalogue.evaluations`)."""
+    return frozenset(one.data_fingerprint for one in known if one.data.subset == "all")
+
+
+def images_of(folder: Path, wanted: frozenset[str] = frozenset()) -> Split:
+    """The test images that the models in ``folder`` were evaluated on; where that is not known, the first there are.
+
+    Looked for in ``folder`` and its ``data``, in the folder that ``RESNET8_ASSETS`` names, in the cache, and in the
+    embedded demo.
+
+    Args:
+        folder: The folder of the models.
+        wanted: Fingerprints of the images that they were evaluated on (:func:`fingerprints`).
+
+    Raises:
+        DataError: when there are no images.
+    """
+    first = None
+    for place in _places(folder):
+        with suppress(Resnet8Error):  # no images there, or damaged ones
+            split = read_split(find(place), "test")
+            if not wanted or split.source.fingerprint in wanted:
+                return split
+            first = first or split
+    if first is None:
+        raise DataError(
+            f"there are no test images for the models in {folder}",
+            found=f"none in {folder / 'data'}, in {ASSETS_VARIABLE} and in the cache",
+            expected="CIFAR-10's batch files",
+            remedy=f"run «resnet8 fetch», or set {ASSETS_VARIABLE} to a folder that has them",
+        )
+    return first
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    yield folder / "data"
+    yield folder
+    if named := os.environ.get(ASSETS_VARIABLE):
+        yield Path(named)
+    yield Path("data")
+    yield cache_dir()
+    with suppress(Resnet8Error):  # scikit-learn is not installed
+        yield fetch(demo=True).data_dir
