@@ -31,6 +31,7 @@ class Linear:
     """softmax(images @ weights): real arithmetic, a different answer for every image."""
 
     backend = "onnxruntime"
+    requantization = None
 
     def __init__(self, threads: int = 1, described: ModelDescription | None = None) -> None:
         self.model = described or model()

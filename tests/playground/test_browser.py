@@ -157,6 +157,7 @@ def say(line: str) -> None:
 def choose(page: Any, holding: str, option: str | re.Pattern[str]) -> None:
     """Choose in the list that offers ``holding``."""
     field = page.locator("select:visible").filter(has=page.locator("option", has_text=holding)).first
+    field.wait_for()  # the page may be drawing it
     labels = field.locator("option").all_inner_texts()
     field.select_option(label=next(one for one in labels if re.search(option, one)))
 
