@@ -286,6 +286,7 @@ def test_interrupt_of_the_whole_group(tmp_path: Path) -> None:
         "    print(process, deaf, flush=True)\n"
         "    os.killpg(0, signal.SIGINT)\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
         "    try:\n"
         "        with Workers() as workers:\n"
         "            workers['w'].call(wait, progress=interrupt)\n"
