@@ -30,7 +30,7 @@ with app.setup:
     from resnet8.playground.quantized import predictions
     from resnet8.playground.save import ROUNDING_LOST, equivalent, save
     from resnet8.playground.weights import across, use, weights
-    from resnet8.qparams import ROUNDINGS
+    from resnet8.variants import ROUNDINGS
     from resnet8.render.graph import mermaid
     from resnet8.render.tables import kilobytes, percent
 

@@ -15,11 +15,7 @@ from hypothesis.extra import numpy as hnp
 
 from resnet8.errors import QuantizationError, Resnet8Error
 from resnet8.qparams import (
-    FIXED_BITS,
-    MULTIPLIERS,
-    ROUNDINGS,
     QParams,
-    Requantization,
     choose,
     dequantize,
     fixed_point,
@@ -31,6 +27,7 @@ from resnet8.qparams import (
     round_shift,
     saturate,
 )
+from resnet8.variants import FIXED_BITS, MULTIPLIERS, ROUNDINGS, Requantization
 
 often = settings(max_examples=150, deadline=None, derandomize=True)
 

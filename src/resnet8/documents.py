@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from resnet8 import results
 from resnet8.comparison import compare
@@ -25,9 +24,6 @@ from resnet8.results import (
     Result,
     WorkedArithmetic,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ANALYSIS = Path("docs/QUANTIZATION_ANALYSIS.md")
 COMPARISON = Path("results/comparison.json")
@@ -60,17 +56,13 @@ def stale(root: Path) -> dict[Path, str]:
     """
     comparison = results.load(Comparison, root / COMPARISON)
     evaluations = [results.load(Evaluation, root / "results" / row.file) for row in comparison.rows]
-    known = {"comparison": markdown.comparison(comparison)} | _arithmetic(root, dict(_named(comparison, evaluations)))
+    measured = {row.name: one for row, one in zip(comparison.rows, evaluations, strict=True)}
+    known = {"comparison": markdown.comparison(comparison)} | _arithmetic(root, measured)
     wanted = {root / ANALYSIS: markdown.analysis(comparison, results.load(Parity, root / PARITY), evaluations)}
     for path in sorted([root / "README.md", *(root / "docs").rglob("*.md")]):
         if path.is_file() and path not in wanted:
             wanted[path] = _filled(path, known)
     return {path: text for path, text in wanted.items() if not path.is_file() or read_bytes(path).decode() != text}
-
-
-def _named(comparison: Comparison, evaluations: list[Evaluation]) -> Iterator[tuple[str, Evaluation]]:
-    for row, evaluation in zip(comparison.rows, evaluations, strict=True):
-        yield row.name, evaluation
 
 
 def _arithmetic(root: Path, measured: dict[str, Evaluation]) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from resnet8 import environment, results
+from resnet8.batches import DEFAULT_BATCH, batched
 from resnet8.cifar10 import preprocess, read_split
 from resnet8.errors import DataError, ModelError, ResultError
 from resnet8.network import CLASSES
@@ -18,16 +18,13 @@ from resnet8.runtimes import open_model
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
     from resnet8.runtimes import Predictor
     from resnet8.workers import Progress
-
-DEFAULT_BATCH = 50
-"""Images fed at once: large enough to amortize a call, small enough for the activations to stay in the cache."""
 
 PERF_SUBSET = "mlperf-perf"
 
@@ -132,20 +129,15 @@ def evaluate_split(
 
 
 def _probabilities(predictor: Predictor, split: Split, batch_size: int, progress: Progress) -> NDArray[np.float32]:
-    starts = range(0, len(split), batch_size)
-
-    def run(start: int) -> NDArray[np.float32]:
-        images = split.images[start : start + batch_size]
+    def run(part: slice) -> NDArray[np.float32]:
+        images = split.images[part]
         output = predictor.probabilities(preprocess(images))
         if output.shape != (len(images), CLASSES):  # NumPy would spread one row over the batch
             raise ValueError(f"an output of shape {output.shape} for {len(images)} images")
         return output
 
-    outputs = np.empty((len(split), CLASSES), np.float32)
     try:
-        for start, output in zip(starts, _mapped(run, starts, predictor.threads), strict=True):
-            outputs[start : start + batch_size] = output
-            progress(min(start + batch_size, len(split)), len(split))
+        outputs = np.concatenate(list(batched(run, len(split), progress, batch_size, predictor.threads)))
     except Exception as error:
         raise ModelError(
             f"{predictor.model.path} failed on images of {split.source.directory}",
@@ -160,18 +152,6 @@ def _probabilities(predictor: Predictor, split: Split, batch_size: int, progress
             expected="finite probabilities",
         )
     return outputs
-
-
-def _mapped(run: Callable[[int], NDArray[np.float32]], starts: range, threads: int) -> Iterator[NDArray[np.float32]]:
-    """``map(run, starts)`` on ``threads`` threads, in order; an error or interrupt drops what has not begun."""
-    if threads == 1:
-        yield from map(run, starts)
-        return
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield from pool.map(run, starts)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _record(predictor: Predictor) -> Quantization | None:

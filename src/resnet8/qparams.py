@@ -16,32 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from resnet8.errors import QuantizationError
-from resnet8.variants import FIXED_BITS, MULTIPLIERS, ROUNDINGS, Multiplier, Requantization, Rounding
+from resnet8.variants import FIXED_BITS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "MULTIPLIERS",
-    "ROUNDINGS",
-    "Dtype",
-    "FixedPoint",
-    "Multiplier",
-    "QParams",
-    "Requantization",
-    "Rounding",
-    "choose",
-    "dequantize",
-    "fixed_point",
-    "fixed_point_pair",
-    "limits",
-    "qparams",
-    "quantize",
-    "round_real",
-    "round_shift",
-    "saturate",
-    "storage",
-]
+    from resnet8.variants import Multiplier, Rounding
 
 Dtype = Literal["int8", "uint8", "int32"]
 _LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from quantized import activation, addition, network, pool, product, rescale, to_onnx, weighted
 
-from resnet8.audit.agreement import CAUSES, UNIT, agreement, operator, require_explained
+from resnet8.audit.agreement import CAUSES, UNIT, agreement, require_explained
 from resnet8.cifar10 import Split, preprocess, read_split
 from resnet8.errors import ModelError
 from resnet8.integer import engine
@@ -418,7 +418,7 @@ def test_differences_without_a_cause_are_an_error() -> None:
 
 
 def test_operators_have_names_for_people() -> None:
-    assert [operator(layer) for layer in network().layers] == [
+    assert [layer.operator for layer in network().layers] == [
         "conv",
         "mul",
         "add",

@@ -27,16 +27,8 @@ from quantized import (
 
 from resnet8.integer import engine
 from resnet8.integer.program import Activation, AveragePool, Constant, Product, Program, Sum, Weighted
-from resnet8.qparams import (
-    MULTIPLIERS,
-    ROUNDINGS,
-    QParams,
-    Requantization,
-    fixed_point,
-    fixed_point_pair,
-    limits,
-    qparams,
-)
+from resnet8.qparams import QParams, fixed_point, fixed_point_pair, limits, qparams
+from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -28,8 +28,9 @@ from resnet8.integer import engine
 from resnet8.integer.extract import SUPPORTED, clean, extract
 from resnet8.integer.program import Program, Weighted
 from resnet8.network import IMAGE_SHAPE
-from resnet8.qparams import Requantization, qparams
+from resnet8.qparams import qparams
 from resnet8.runtimes.ort import Trace, optimized
+from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -29,8 +29,9 @@ from resnet8.integer import engine
 from resnet8.integer.program import Program, Rescale, Sum, Weighted
 from resnet8.integer.vectors import MANIFEST, MAX_IMAGES, Reference, VectorSet, choose_images, export
 from resnet8.network import IMAGE_SHAPE, IR_VERSION, OPSET
-from resnet8.qparams import MULTIPLIERS, ROUNDINGS, Requantization, limits, qparams, round_shift
+from resnet8.qparams import limits, qparams, round_shift
 from resnet8.results import ModelDescription, load
+from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,9 @@ from resnet8.playground.change import FIELDS, Change, apply, tensors
 from resnet8.playground.network import open_network, reference
 from resnet8.playground.quantized import Quantized, predictions
 from resnet8.playground.weights import constant
-from resnet8.qparams import ROUNDINGS, QParams, Requantization, dequantize, limits, quantize
+from resnet8.qparams import QParams, dequantize, limits, quantize
 from resnet8.recipes import RECIPES
+from resnet8.variants import ROUNDINGS, Requantization
 
 if TYPE_CHECKING:
     from resnet8.pipeline import Reproduction

@@ -12,6 +12,7 @@ from builders import noise as noisy
 from quantized import network
 from reals import real_of
 
+from resnet8.batches import batched
 from resnet8.cifar10 import preprocess, read_split
 from resnet8.integer import engine
 from resnet8.playground.activations import (
@@ -24,7 +25,6 @@ from resnet8.playground.activations import (
     sensitivity,
     sqnr,
 )
-from resnet8.playground.batches import batched
 from resnet8.playground.change import Change, apply
 from resnet8.playground.compare import compare, flips
 from resnet8.playground.network import open_network, reference

@@ -19,10 +19,10 @@ from resnet8.evaluation import evaluate_split
 from resnet8.integer import engine
 from resnet8.integer.vpmaddubsw import saturating
 from resnet8.network import IMAGE_SHAPE
-from resnet8.qparams import MULTIPLIERS, Requantization
 from resnet8.recipes import RECIPES
 from resnet8.results import sha256
 from resnet8.runtimes import integer, open_model
+from resnet8.variants import MULTIPLIERS, Requantization
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,9 +19,9 @@ from resnet8.errors import MissingExtraError, ModelError
 from resnet8.evaluation import choose
 from resnet8.integer import engine
 from resnet8.integer.fbgemm import biased
-from resnet8.qparams import Requantization
 from resnet8.runtimes import integer, open_model
 from resnet8.runtimes.pytorch_trace import TorchTrace
+from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
     from pathlib import Path

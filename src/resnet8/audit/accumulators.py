@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8 import environment, results
-from resnet8.evaluation import evaluate_split
+from resnet8.audit.runs import logits, predictions, top1
 from resnet8.integer import engine
 from resnet8.integer.program import Weighted
 from resnet8.results import AccumulatorAudit, AccumulatorRow, WidthRow
-from resnet8.runtimes.integer import IntegerPredictor
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from resnet8.cifar10 import Split
     from resnet8.integer.program import Program
-    from resnet8.results import Evaluation, ModelDescription
+    from resnet8.results import ModelDescription, Score
     from resnet8.workers import Progress
 
 WIDTHS = (16, 18, 20, 24)
@@ -52,25 +51,24 @@ def audit(
     """
     total = len(split) * (1 + len(widths) * len(OVERFLOWS))
     observed = Ranges()
-    exact = _run(model, program, split, observed, lambda done, _: progress(done, total))
+    exact = _top1(program, split, observed, lambda done, _: progress(done, total))
     rows, done = [], len(split)
     for bits in widths:
+        narrow = tuple(name for name, (low, high) in observed.ranges.items() if needed_bits(low, high) > bits)
         for overflow in OVERFLOWS:
-            narrow = tuple(name for name, (low, high) in observed.ranges.items() if needed_bits(low, high) > bits)
-            before = done
-            evaluation = exact  # where every exact sum fits, nothing changes
+            before, overall = done, exact  # where every exact sum fits, nothing changes
             if narrow:
                 sums = Narrow(bits, overflow)
-                evaluation = _run(model, program, split, sums, lambda done, _, b=before: progress(b + done, total))
+                overall = _top1(program, split, sums, lambda done, _, b=before: progress(b + done, total))
             done += len(split)
             progress(done, total)
-            rows.append(WidthRow(bits, overflow, narrow, evaluation.overall))
+            rows.append(WidthRow(bits, overflow, narrow, overall))
     return AccumulatorAudit(
         model=model,
         data=split.source,
         images=len(split),
         layers=tuple(_row(layer, observed) for layer in program.layers if isinstance(layer, Weighted)),
-        exact=exact.overall,
+        exact=exact,
         widths=tuple(rows),
         environment=environment.current(),
         created=results.now(),
@@ -118,11 +116,8 @@ class Narrow:
         return ((sums + self._half) & (2 * self._half - 1)) - self._half
 
 
-def _run(
-    model: ModelDescription, program: Program, split: Split, sums: engine.Accumulate, progress: Progress
-) -> Evaluation:
-    evaluation, _ = evaluate_split(IntegerPredictor(model, program, accumulators=sums), split, progress=progress)
-    return evaluation
+def _top1(program: Program, split: Split, sums: engine.Accumulate, progress: Progress) -> Score:
+    return top1(predictions(program, logits(program, split, accumulators=sums, progress=progress)), split)
 
 
 def _row(layer: Weighted, observed: Ranges) -> AccumulatorRow:

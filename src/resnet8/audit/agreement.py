@@ -68,7 +68,7 @@ def agreement(
     split: Split,
     progress: Progress = no_progress,
 ) -> Agreement:
-    """Compare the engine with ONNX Runtime on ``split``.
+    """Compare the engine with the file's own runtime on ``split``.
 
     Args:
         model: The file.
@@ -113,17 +113,15 @@ def require_explained(result: Agreement) -> None:
 
 @dataclass
 class _Count:
+    causes: dict[str, int]
     codes: int = 0
-    causes: dict[str, int] | None = None
     largest: int = 0
 
 
 def _graph(name: str, trace: Trace, split: Split, progress: Progress) -> GraphAgreement:
     program = trace.program.as_integer()
     vnni = environment.has_vnni(environment.cpu())
-    counts: dict[str, _Count] = {
-        layer.name: _Count(causes=dict.fromkeys(_possible(program), 0)) for layer in program.layers
-    }
+    counts = {layer.name: _Count(dict.fromkeys(_possible(program), 0)) for layer in program.layers}
     first_cause: dict[int, tuple[str, str]] = {}
     engine_predictions, ort_predictions = [], []
     ties = set()
@@ -144,7 +142,6 @@ def _graph(name: str, trace: Trace, split: Split, progress: Progress) -> GraphAg
                 continue
             causes, largest = _causes(layer, ran, codes, found, differing, vnni=vnni)
             count.largest = max(count.largest, largest)
-            assert count.causes is not None  # noqa: S101 - for the type checker
             for (image, *_), cause in zip(differing.tolist(), causes, strict=True):
                 count.causes[cause] += 1
                 first_cause.setdefault(start + image, (layer.name, cause))
@@ -164,11 +161,11 @@ def _graph(name: str, trace: Trace, split: Split, progress: Progress) -> GraphAg
         layers=tuple(
             LayerAgreement(
                 layer=layer.name,
-                operator=operator(layer),
+                operator=layer.operator,
                 kernel=layer.kernel,
                 codes=counts[layer.name].codes,
-                differing=sum((counts[layer.name].causes or {}).values()),
-                causes=counts[layer.name].causes or {},
+                differing=sum(counts[layer.name].causes.values()),
+                causes=counts[layer.name].causes,
                 largest_difference=counts[layer.name].largest,
             )
             for layer in trace.program.layers
@@ -181,11 +178,6 @@ def _possible(program: Program) -> tuple[str, ...]:
     """The causes that are counted: a column more where a file's biases are float."""
     floats = any(isinstance(layer, FloatBias) for layer in program.layers)
     return (*CAUSES[:-1], FLOAT_BIAS, CAUSES[-1]) if floats else CAUSES
-
-
-def operator(layer: AnyLayer) -> str:
-    """The layer's kind, for people."""
-    return layer.operator if isinstance(layer, Weighted) else layer.kind
 
 
 def _causes(

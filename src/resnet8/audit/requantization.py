@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8 import environment, results
-from resnet8.evaluation import evaluate_split
+from resnet8.audit.runs import logits, predictions, top1
+from resnet8.batches import batched
 from resnet8.integer import engine
 from resnet8.integer.program import Weighted
-from resnet8.results import RequantizationRow, RequantizationStudy, from_digits
-from resnet8.runtimes.integer import IntegerPredictor
+from resnet8.results import RequantizationRow, RequantizationStudy
 from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
 from resnet8.workers import no_progress
 
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 
     from resnet8.cifar10 import Split
     from resnet8.integer.program import AnyLayer, Program
-    from resnet8.results import Evaluation, ModelDescription
+    from resnet8.results import ModelDescription
     from resnet8.workers import Progress
 
 ISOLATED_IMAGES = 1_000
 """Images on which each layer is compared alone; top-1 is on all."""
 
 VARIANTS = tuple(Requantization(multiplier, rounding) for multiplier in MULTIPLIERS for rounding in ROUNDINGS)
-
-_BATCH = 50
 
 
 def study(
@@ -52,12 +50,12 @@ def study(
     few = split.first(min(ISOLATED_IMAGES, len(split)))
     total = len(few) + (1 + len(variants)) * len(split)
     alone = _alone(program, few, variants, lambda done, _: progress(done, total))
-    runs: list[tuple[Evaluation, NDArray[Any]]] = []
+    runs: list[NDArray[Any]] = []
     for variant in (Requantization(), *variants):
         before = len(few) + len(runs) * len(split)
-        runs.append(_run(model, program, split, variant, lambda done, _, b=before: progress(b + done, total)))
-    (reference, reference_logits), *others = runs
-    expected = from_digits(reference.predictions)
+        runs.append(logits(program, split, variant, progress=lambda done, _, b=before: progress(b + done, total)))
+    reference, *others = runs
+    expected, *predicted = (predictions(program, one) for one in runs)
     return RequantizationStudy(
         model=model,
         data=split.source,
@@ -70,63 +68,40 @@ def study(
                 codes=codes,
                 changed=changed,
                 largest_difference=largest,
-                changed_logits=int((logits != reference_logits).sum()),
-                changed_predictions=int((from_digits(evaluation.predictions) != expected).sum()),
-                overall=evaluation.overall,
+                changed_logits=int((scores != reference).sum()),
+                changed_predictions=int((classes != expected).sum()),
+                overall=top1(classes, split),
             )
-            for variant, (codes, changed, largest), (evaluation, logits) in zip(variants, alone, others, strict=True)
+            for variant, (codes, changed, largest), scores, classes in zip(
+                variants, alone, others, predicted, strict=True
+            )
         ),
         environment=environment.current(),
         created=results.now(),
     )
 
 
-class _Keeping(IntegerPredictor):
-    """Keeps the logits of every batch, by the batch's first image, whose pixels name it."""
-
-    def __init__(self, model: ModelDescription, program: Program, variant: Requantization) -> None:
-        super().__init__(model, program, variant)
-        self.kept: dict[bytes, NDArray[Any]] = {}
-
-    def logits(self, images: NDArray[Any]) -> NDArray[Any]:
-        codes = super().logits(images)
-        self.kept[images.astype(np.uint8).tobytes()] = codes
-        return codes
-
-
-def _run(
-    model: ModelDescription, program: Program, split: Split, variant: Requantization, progress: Progress
-) -> tuple[Evaluation, NDArray[Any]]:
-    predictor = _Keeping(model, program, variant)
-    evaluation, _ = evaluate_split(predictor, split, _BATCH, progress)
-    starts = range(0, len(split), _BATCH)
-    logits = np.concatenate([predictor.kept[split.images[i : i + _BATCH].tobytes()] for i in starts])
-    return evaluation, logits
-
-
 def _alone(
     program: Program, split: Split, variants: Sequence[Requantization], progress: Progress
 ) -> list[tuple[int, int, int]]:
     """Codes compared, codes that differ, and the largest difference, with every layer fed the reference's codes."""
-    counts = np.zeros((len(variants), 3), np.int64)
-    for start in range(0, len(split), _BATCH):
-        codes = engine.input_codes(program, split.images[start : start + _BATCH])
-        values = {program.input.name: codes}
 
-        def keep(layer: AnyLayer, written: NDArray[Any], values: dict[str, NDArray[Any]] = values) -> None:
-            values[layer.output.name] = written
-
-        engine.run(program, codes, watch=keep)
+    def count(part: slice) -> NDArray[np.int64]:
+        counts = np.zeros((len(variants), 3), np.int64)
+        values = engine.activations(program, engine.input_codes(program, split.images[part]))
         for layer in program.layers:
             sums = _once(layer, values)
             expected = values[layer.output.name].astype(np.int16)
-            for i, variant in enumerate(variants):
+            for row, variant in zip(counts, variants, strict=True):
                 difference = np.abs(engine.step(layer, values, variant, sums) - expected)
-                counts[i, 0] += difference.size
-                counts[i, 1] += np.count_nonzero(difference)
-                counts[i, 2] = max(counts[i, 2], difference.max())
-        progress(min(start + _BATCH, len(split)), len(split))
-    return [(int(one), int(two), int(three)) for one, two, three in counts]
+                row[0] += difference.size
+                row[1] += np.count_nonzero(difference)
+                row[2] = max(row[2], difference.max())
+        return counts
+
+    parts = np.stack(list(batched(count, len(split), progress)))
+    totals, largest = parts[:, :, :2].sum(axis=0), parts[:, :, 2].max(axis=0)
+    return [(int(codes), int(changed), int(most)) for (codes, changed), most in zip(totals, largest, strict=True)]
 
 
 def _once(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> engine.Accumulate:

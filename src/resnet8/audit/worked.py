@@ -37,12 +37,7 @@ def worked(model: ModelDescription, program: Program, split: Split, image: int =
         image: Index of the one that is worked through.
     """
     pixels = split.images[image : image + 1]
-    values = {program.input.name: engine.input_codes(program, pixels)}
-
-    def keep(layer: AnyLayer, written: NDArray[Any]) -> None:
-        values[layer.output.name] = written
-
-    engine.run(program, values[program.input.name], watch=keep)
+    values = engine.activations(program, engine.input_codes(program, pixels))
     shown: dict[str, AnyLayer] = {}
     for layer in program.layers:
         shown.setdefault(_kind(layer), layer)
@@ -71,11 +66,9 @@ def grid(params: QParams) -> GridRange:
 
 
 def _kind(layer: AnyLayer) -> str:
-    if isinstance(layer, Weighted):
-        return layer.operator
     if isinstance(layer, Sum):
         return "bias-add" if isinstance(layer.b, Constant) else "residual-add"
-    return layer.kind
+    return layer.operator
 
 
 def _facts(layer: AnyLayer) -> LayerFacts:

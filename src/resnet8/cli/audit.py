@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -11,10 +11,12 @@ from resnet8.cli.common import DataDir, Demo, Json, progress, show
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from resnet8.cifar10 import Split
+    from resnet8.results import AnyResult
+    from resnet8.workers import Progress
 
+Answer = TypeVar("Answer", bound="AnyResult")
 Model = Annotated[Path, typer.Argument(help="A quantized file: ONNX or TorchScript.")]
 MaxSamples = Annotated[int | None, typer.Option(help="Only the first N images.", metavar="N")]
 
@@ -30,21 +32,15 @@ def agreement(
     model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
 ) -> None:
     """Integer engine against the file's own runtime, layer by layer: every differing code, with its cause."""
-    from resnet8 import results
     from resnet8.audit.agreement import agreement as compare
     from resnet8.audit.agreement import require_explained
-    from resnet8.files import read_bytes
     from resnet8.render import tables, text
-    from resnet8.runtimes.integer import open_content
 
-    content = read_bytes(model)
-    description = open_content(model, content).model
-    split = _images(data_dir, max_samples, demo=demo)
-    traces = _traces(model, content, description.format)
-    with progress() as step:
-        result = compare(description, traces, split, step(f"compare {model.name}"))
-    if json is not None:
-        results.save(result, json)
+    asked = _Asked(model, data_dir, max_samples, demo=demo)
+    traces = _traces(model, asked.content, asked.predictor.model.format)
+    result = asked.answer(
+        lambda told: compare(asked.predictor.model, traces, asked.split, told), f"compare {model.name}", json
+    )
     for graph in result.graphs:
         show(text.table(tables.agreement(graph)))
         show(text.agreement(graph, result.images))
@@ -56,18 +52,15 @@ def requantization(
     model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
 ) -> None:
     """What fixed-point multipliers and other roundings change: codes, logits, top-1."""
-    from resnet8 import results
     from resnet8.audit.requantization import study
-    from resnet8.files import read_bytes
     from resnet8.render import tables, text
-    from resnet8.runtimes.integer import open_content
 
-    predictor = open_content(model, read_bytes(model))
-    split = _images(data_dir, max_samples, demo=demo)
-    with progress() as step:
-        result = study(predictor.model, predictor.program, split, progress=step(f"requantize {model.name}"))
-    if json is not None:
-        results.save(result, json)
+    asked = _Asked(model, data_dir, max_samples, demo=demo)
+    result = asked.answer(
+        lambda told: study(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
+        f"requantize {model.name}",
+        json,
+    )
     show(text.table(tables.requantization(result)))
 
 
@@ -76,18 +69,15 @@ def accumulators(
     model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
 ) -> None:
     """How wide accumulators are and must be, and what narrower ones cost."""
-    from resnet8 import results
     from resnet8.audit.accumulators import audit
-    from resnet8.files import read_bytes
     from resnet8.render import tables, text
-    from resnet8.runtimes.integer import open_content
 
-    predictor = open_content(model, read_bytes(model))
-    split = _images(data_dir, max_samples, demo=demo)
-    with progress() as step:
-        result = audit(predictor.model, predictor.program, split, progress=step(f"audit {model.name}"))
-    if json is not None:
-        results.save(result, json)
+    asked = _Asked(model, data_dir, max_samples, demo=demo)
+    result = asked.answer(
+        lambda told: audit(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
+        f"audit {model.name}",
+        json,
+    )
     show(text.table(tables.accumulators(result)))
     show(text.table(tables.widths(result)))
 
@@ -101,20 +91,16 @@ def worked(
     demo: Demo = False,
 ) -> None:
     """Every layer's parameters, and one output of each kind of layer, step by step."""
-    from resnet8 import results
     from resnet8.audit.worked import worked as work
     from resnet8.errors import DataError
-    from resnet8.files import read_bytes
     from resnet8.render import tables, text
-    from resnet8.runtimes.integer import open_content
 
-    predictor = open_content(model, read_bytes(model))
-    split = _images(data_dir, None, demo=demo)
-    if not 0 <= image < len(split):
-        raise DataError("there is no such image", found=str(image), expected=f"0 to {len(split) - 1}")
-    result = work(predictor.model, predictor.program, split, image)
-    if json is not None:
-        results.save(result, json)
+    asked = _Asked(model, data_dir, None, demo=demo)
+    if not 0 <= image < len(asked.split):
+        raise DataError("there is no such image", found=str(image), expected=f"0 to {len(asked.split) - 1}")
+    result = asked.answer(
+        lambda _: work(asked.predictor.model, asked.predictor.program, asked.split, image), f"work {model.name}", json
+    )
     show(text.table(tables.layers(result)))
     for one in result.examples:
         show(text.steps(one))
@@ -131,8 +117,25 @@ def _traces(model: Path, content: bytes, file_format: str) -> Mapping[str, Any]:
     return {name: Trace(model, content, optimize=name == "optimized") for name in ("optimized", "as in the file")}
 
 
-def _images(data_dir: Path | None, max_samples: int | None, *, demo: bool) -> Split:
-    from resnet8.cifar10 import read_split
-    from resnet8.evaluation import choose
+class _Asked:
+    """What a question is about: the file, open in the engine, and the images."""
 
-    return choose(read_split(resolve(data_dir, demo=demo), "test"), None, max_samples)
+    def __init__(self, model: Path, data_dir: Path | None, max_samples: int | None, *, demo: bool) -> None:
+        from resnet8.cifar10 import read_split
+        from resnet8.evaluation import choose
+        from resnet8.files import read_bytes
+        from resnet8.runtimes.integer import open_content
+
+        self.content = read_bytes(model)
+        self.predictor = open_content(model, self.content)
+        self.split = choose(read_split(resolve(data_dir, demo=demo), "test"), None, max_samples)
+
+    def answer(self, question: Callable[[Progress], Answer], label: str, json: Path | None) -> Answer:
+        """The result of ``question``, which is told whom to report its progress to; written where it was asked for."""
+        from resnet8 import results
+
+        with progress() as step:
+            result = question(step(label))
+        if json is not None:
+            results.save(result, json)
+        return result

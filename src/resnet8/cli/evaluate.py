@@ -10,7 +10,7 @@ import typer
 
 from resnet8.cli.common import DataDir, Demo, Json, progress, show
 from resnet8.cli.common import data_dir as resolve
-from resnet8.variants import Multiplier, Rounding
+from resnet8.variants import Multiplier, Requantization, Rounding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,17 +67,16 @@ def evaluate(
 def _opener(
     runtime: Runtime | None, requantize: Multiplier | None, rounding: Rounding | None, emulate_cpu: EmulatedCpu | None
 ) -> Callable[[Path, bytes], Predictor] | None:
-    from resnet8.runtimes import integer
-    from resnet8.variants import Requantization
-
-    if emulate_cpu is not None:
-        if runtime or requantize or rounding:
-            raise typer.BadParameter("it excludes --runtime, --requantize and --rounding", param_hint="--emulate-cpu")
-        return integer.open_emulated
-    if runtime is None:
+    if emulate_cpu is not None and (runtime or requantize or rounding):
+        raise typer.BadParameter("it excludes --runtime, --requantize and --rounding", param_hint="--emulate-cpu")
+    if emulate_cpu is None and runtime is None:
         if requantize or rounding:
             raise typer.BadParameter("they need --runtime integer", param_hint="--requantize, --rounding")
         return None
+    from resnet8.runtimes import integer  # other runtimes do without
+
+    if emulate_cpu is not None:
+        return integer.open_emulated
     variant = Requantization(requantize or "float32", rounding or "half-even")
     return partial(integer.open_content, requantization=variant)
 

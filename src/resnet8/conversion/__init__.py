@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from resnet8.batches import DEFAULT_BATCH
 from resnet8.cifar10 import random_images, read_split
 from resnet8.conversion import parity
 from resnet8.errors import ConversionError
-from resnet8.evaluation import DEFAULT_BATCH, evaluate_split
+from resnet8.evaluation import evaluate_split
 from resnet8.files import write_bytes
 from resnet8.network import MINIMUM_ACCURACY
 from resnet8.results import Evaluation, Parity, save

@@ -398,7 +398,7 @@ def _layer(source: Source, layer: AnyLayer) -> Layer:
     residual = len(inputs) == 2
     return Layer(
         name=layer.name,
-        kind=layer.kind if weighted is None else weighted.operator,
+        kind=layer.operator,
         residual=residual,
         form="qlinear" if layer.kernel == "integer" else "qdq",
         relu=layer.relu,

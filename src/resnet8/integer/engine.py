@@ -29,7 +29,6 @@ from numpy.lib.stride_tricks import as_strided
 from resnet8.integer.program import Activation, AveragePool, Constant, Product, Sum, Weighted
 from resnet8.qparams import (
     FixedPoint,
-    Requantization,
     dequantize,
     fixed_point,
     fixed_point_pair,
@@ -38,6 +37,7 @@ from resnet8.qparams import (
     round_shift,
     saturate,
 )
+from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.integer.program import AnyLayer, Program
-    from resnet8.qparams import Rounding
+    from resnet8.variants import Rounding
 
 EXACT_FLOAT32 = 2**24
 EXACT_FLOAT64 = 2**53
@@ -142,6 +142,17 @@ def run(
             if last[name] is layer and name != program.logits.name:
                 values.pop(name, None)
     return values[program.logits.name].reshape(len(codes), -1)
+
+
+def activations(program: Program, codes: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The codes of every activation by name, NHWC, of a network run as :func:`run` does, with float32 multipliers."""
+    values = {program.input.name: codes}
+
+    def keep(layer: AnyLayer, written: NDArray[Any]) -> None:
+        values[layer.output.name] = written
+
+    run(program, codes, watch=keep)
+    return values
 
 
 def step(
@@ -279,28 +290,18 @@ def _qlinear_add(layer: Sum, read: Mapping[str, NDArray[Any]]) -> NDArray[np.flo
     # A fused multiply-add rounds once: the product of a code and a float32 is exact in float64.
     zero_b = np.float64(_f32(ratio_b * layer.b.zero_point))
     fixed = _f32(layer.output.zero_point - _f32(ratio_a * layer.a.zero_point + zero_b))
-    if isinstance(layer.b, Constant) or layer.a is layer.b:
-        inner = (b.astype(np.float64) * ratio_b + np.float64(fixed)).astype(_f32)
-        total: NDArray[np.float32] = (a.astype(np.float64) * ratio_a + inner).astype(_f32)
-        return total
-    inner = _table(float(ratio_b), float(fixed), layer.b.params.dtype)[b.astype(np.int16) + _TABLE_ZERO]
-    outer = _products(float(ratio_a), layer.a.params.dtype)[a.astype(np.int16) + _TABLE_ZERO]
-    outer += inner
-    return outer.astype(_f32)
+    total = _table(float(ratio_a), 0.0)[a.astype(np.int16) + _TABLE_ZERO]
+    total += _table(float(ratio_b), float(fixed)).astype(_f32)[b.astype(np.int16) + _TABLE_ZERO]
+    return total.astype(_f32)
 
 
 _TABLE_ZERO = 128
 
 
 @lru_cache(maxsize=256)
-def _table(ratio: float, fixed: float, dtype: str) -> NDArray[np.float32]:  # noqa: ARG001 - of the key
-    codes = np.arange(-_TABLE_ZERO, 256, dtype=np.float64)
-    return (codes * ratio + fixed).astype(_f32)
-
-
-@lru_cache(maxsize=256)
-def _products(ratio: float, dtype: str) -> NDArray[np.float64]:  # noqa: ARG001 - of the key
-    return np.arange(-_TABLE_ZERO, 256, dtype=np.float64) * ratio
+def _table(ratio: float, fixed: float) -> NDArray[np.float64]:
+    """``code * ratio + fixed`` of every code there is, int8 or uint8, from -128 on."""
+    return np.arange(-_TABLE_ZERO, 256, dtype=np.float64) * ratio + fixed
 
 
 def _pooled(layer: AveragePool, read: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

@@ -79,6 +79,11 @@ class Layer:
     parameters: dict[str, str] = field(default_factory=dict)
 
     @property
+    def operator(self) -> str:
+        """The kind, for people: a dense layer has a name of its own."""
+        return self.kind
+
+    @property
     def lowest(self) -> int:
         """The least code it writes."""
         return self.output.zero_point if self.relu else limits(self.output.params.dtype)[0]
@@ -112,7 +117,7 @@ class Weighted(Layer):
     @property
     def operator(self) -> str:
         """``conv`` or ``dense``."""
-        return "dense" if self.dense else "conv"
+        return "dense" if self.dense else self.kind
 
     @property
     def map_shape(self) -> tuple[int, ...]:

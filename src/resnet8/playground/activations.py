@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet8.batches import batched
 from resnet8.integer import engine
-from resnet8.playground.batches import batched
 from resnet8.qparams import dequantize
 from resnet8.results import Score, score
 from resnet8.workers import no_progress

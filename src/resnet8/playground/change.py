@@ -26,7 +26,8 @@ from resnet8.integer.fbgemm import FloatBias
 from resnet8.integer.program import Activation, Constant, Product, Program, Sum, Weighted
 from resnet8.playground.quantized import Quantized
 from resnet8.playground.weights import constant
-from resnet8.qparams import ROUNDINGS, QParams, dequantize, limits, quantize
+from resnet8.qparams import QParams, dequantize, limits, quantize
+from resnet8.variants import ROUNDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from resnet8.integer.program import AnyLayer
     from resnet8.playground.reference import RealNetwork
-    from resnet8.qparams import Rounding
+    from resnet8.variants import Rounding
 
 Field = Literal["scale", "factor", "zero_point", "bits", "rounding"]
 FIELDS: tuple[Field, ...] = get_args(Field)

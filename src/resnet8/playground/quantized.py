@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet8.batches import batched
 from resnet8.integer import engine
-from resnet8.playground.batches import batched
-from resnet8.qparams import Requantization, limits, quantize
+from resnet8.qparams import limits, quantize
+from resnet8.variants import Requantization
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.integer.program import Activation, AnyLayer, Program
-    from resnet8.qparams import Rounding
+    from resnet8.variants import Rounding
     from resnet8.workers import Progress
 
 

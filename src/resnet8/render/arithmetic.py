@@ -11,7 +11,7 @@ _TERMS = 6
 
 
 def grid(one: GridRange) -> str:
-    """``int8 0.0421 z-128``; with ``a … b`` where each channel has its own."""
+    """``int8, s 0.0421, z -128``; with ``a … b`` where each channel has its own."""
     low, high = one.scales
     scale = f"{low:.6g}" if one.channels is None or low == high else f"{low:.3g} … {high:.3g}"
     first, last = one.zero_points

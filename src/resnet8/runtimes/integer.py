@@ -9,9 +9,9 @@ from resnet8.errors import ModelError, missing_extra
 from resnet8.integer import engine
 from resnet8.integer.extract import extract
 from resnet8.integer.vpmaddubsw import saturating
-from resnet8.qparams import Requantization
 from resnet8.runtimes import ort
 from resnet8.runtimes.base import identify
+from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
     from pathlib import Path

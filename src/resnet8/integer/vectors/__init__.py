@@ -23,7 +23,7 @@ from resnet8.integer.vectors.formats import Field
 from resnet8.integer.vectors.golden import NETWORK, golden, network
 from resnet8.integer.vectors.manifest import VectorSet
 from resnet8.integer.vectors.records import Reference, agreement, record, tensor
-from resnet8.qparams import MULTIPLIERS
+from resnet8.variants import MULTIPLIERS
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from resnet8.cifar10 import Split
     from resnet8.integer.program import Program
     from resnet8.integer.vectors.golden import Golden
-    from resnet8.qparams import Requantization
     from resnet8.results import ModelDescription
+    from resnet8.variants import Requantization
     from resnet8.workers import Progress
 
 __all__ = ["MANIFEST", "MAX_IMAGES", "Reference", "VectorSet", "choose_images", "export", "require_integers"]

@@ -13,14 +13,14 @@ import numpy as np
 from resnet8.integer.program import Activation, AveragePool, Constant, Product, Rescale, Sum, Weighted
 from resnet8.integer.vectors.formats import macro
 from resnet8.integer.vectors.golden import CONSTANT, EDGE, NETWORK, operands
-from resnet8.qparams import ROUNDINGS
+from resnet8.variants import ROUNDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from resnet8.integer.program import AnyLayer
     from resnet8.integer.vectors.golden import Golden
-    from resnet8.qparams import Rounding
+    from resnet8.variants import Rounding
 
 NETWORK_INPUT = -1
 _KINDS = {Weighted: "CONV", Product: "MUL", Sum: "ADD", AveragePool: "AVERAGE_POOL", Rescale: "RESCALE"}

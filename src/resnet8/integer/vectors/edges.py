@@ -13,7 +13,8 @@ import numpy as np
 
 from resnet8.integer.program import Activation, AveragePool, Constant, Product, Rescale, Sum, Weighted
 from resnet8.integer.vectors.formats import Field
-from resnet8.qparams import ROUNDINGS, QParams, limits, qparams, round_shift, storage
+from resnet8.qparams import QParams, limits, qparams, round_shift, storage
+from resnet8.variants import ROUNDINGS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.integer.program import AnyLayer, Program
-    from resnet8.qparams import FixedPoint, Requantization
+    from resnet8.qparams import FixedPoint
+    from resnet8.variants import Requantization
 
 NETWORK, CONSTANT, EDGE = "network", "constant", "edge"
 """Sources of what a layer reads, besides the folders of other layers: the images, the model, the edge case itself."""

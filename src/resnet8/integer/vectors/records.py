@@ -51,7 +51,7 @@ def record(one: Golden, name: str, reference: Reference | None = None) -> LayerR
     return LayerRecord(
         folder=one.folder,
         name=name,
-        kind=weighted.operator if weighted else layer.kind,
+        kind=layer.operator,
         inputs=tuple(
             tensor(operand, source) for (_, operand), source in zip(operands(layer), one.sources, strict=True)
         ),

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from resnet8.environment import cpu
-from resnet8.evaluation import DEFAULT_BATCH
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -16,26 +15,35 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DEFAULT_BATCH = 50
+"""Images fed at once: large enough to amortize a call, small enough for the activations to stay in the cache."""
+
 
 def batched(
-    work: Callable[[slice], T], count: int, progress: Progress = no_progress, size: int = DEFAULT_BATCH
+    work: Callable[[slice], T],
+    count: int,
+    progress: Progress = no_progress,
+    size: int = DEFAULT_BATCH,
+    threads: int | None = None,
 ) -> Iterator[T]:
-    """``work`` on slices of ``count`` images, in order, on one thread for each CPU.
+    """``work`` on slices of ``count`` images, in order, on several threads; an interrupt drops what has not begun.
 
     Args:
         work: Called with the slice of each batch; NumPy's large operations let other threads run.
         count: How many images there are.
         progress: Called after each batch with the images done. When it raises, what has not begun is dropped.
         size: Images in a batch.
+        threads: How many; one for each CPU when left out.
     """
+    threads = threads or cpu().logical_cpus
     slices = [slice(start, min(start + size, count)) for start in range(0, count, size)]
-    if len(slices) < 2:
+    if threads == 1 or len(slices) < 2:
         for one in slices:
             result = work(one)
             progress(one.stop, count)
             yield result
         return
-    pool = ThreadPoolExecutor(cpu().logical_cpus)
+    pool = ThreadPoolExecutor(threads)
     try:
         for one, result in zip(slices, pool.map(work, slices), strict=True):
             progress(one.stop, count)
