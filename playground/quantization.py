@@ -10,158 +10,53 @@ __generated_with = "0.25.2"
 app = marimo.App(width="full", app_title="resnet8 playground")
 
 with app.setup:
-    from dataclasses import replace
-    from functools import lru_cache, partial
+    from functools import partial
     from pathlib import Path
 
     import marimo as mo
     import numpy as np
 
-    from resnet8.errors import QuantizationError, Resnet8Error, StorageError
-    from resnet8.files import sha256_file
-    from resnet8.playground import plots, sources
-    from resnet8.playground.activations import capture, capture_real, feature_maps, noise, sensitivity
+    from resnet8.errors import QuantizationError, StorageError
+    from resnet8.playground import page, plots, sources
+    from resnet8.playground.activations import capture, capture_real, noise, sensitivity
     from resnet8.playground.catalogue import evaluations, float_behind, models
     from resnet8.playground.change import FIELDS, Change, apply
-    from resnet8.playground.compare import compare, flips
-    from resnet8.playground.drawing import box_key, drawing
-    from resnet8.playground.images import grey, image, lost, of_class, png, stored_predictions
-    from resnet8.playground.network import open_network, reference
-    from resnet8.playground.quantized import predictions
+    from resnet8.playground.compare import compare
+    from resnet8.playground.drawing import around, box_key, drawing
+    from resnet8.playground.images import image, lost, of_class, stored_predictions
     from resnet8.playground.save import ROUNDING_LOST, equivalent, save
     from resnet8.playground.weights import across, use, weights
-    from resnet8.variants import ROUNDINGS
-    from resnet8.render.graph import mermaid
+    from resnet8.render import words
     from resnet8.render.tables import kilobytes, percent
-
-    class Stopped(Exception):  # noqa: N818 - no error: the button was pressed
-        """A long computation was stopped."""
-
-    @lru_cache(maxsize=8)
-    def opened(path, digest):  # noqa: ARG001 - the digest is part of the key
-        """The model of that path and SHA-256, opened once."""
-        return open_network(Path(path))
-
-    @lru_cache(maxsize=8)
-    def matched(network, float_network):
-        """The float network behind a quantized one."""
-        return reference(network, float_network)
-
-    @lru_cache(maxsize=2)
-    def split_of(folder, fingerprints):
-        """The test images for the models in a folder."""
-        return sources.images_of(Path(folder), fingerprints)
-
-    @lru_cache(maxsize=8)
-    def classes(quantized, split, count):
-        """The classes that a quantized network predicts for the first images."""
-        return predictions(quantized, split.images[:count])
-
-    def load(path):
-        """An open model; nothing is read twice while the file stays as it is."""
-        return opened(str(path), sha256_file(path))
-
-    def attempt(work):
-        """What ``work`` gives and no message, or none and what went wrong."""
-        try:
-            return work(), None
-        except Resnet8Error as error:
-            return None, mo.callout(mo.plain_text(str(error)), kind="danger")
-
-    def end_if_asked(thread):
-        """End a computation whose cell runs again: *Stop* was pressed, or something else was chosen."""
-        if thread.should_exit:
-            raise Stopped
-
-    def in_background(title, total, work, key, keep, said):
-        """Do ``work(progress)`` beside the page, with a bar, and ``keep`` what it gives behind ``key``.
-
-        It ends when the cell that began it runs again. Names of the page are not looked up meanwhile: they change.
-        """
-
-        def run():
-            thread, bar_at = mo.current_thread(), [0]
-            try:
-                with mo.status.progress_bar(total=total, title=title, remove_on_exit=True) as bar:
-
-                    def progress(finished, _total):
-                        end_if_asked(thread)
-                        bar.update(finished - bar_at[0])
-                        bar_at[0] = finished
-
-                    keep((*key, work(progress)))
-            except Stopped:
-                said("stopped")
-            except Resnet8Error as error:
-                said(str(error))
-
-        mo.Thread(target=run, daemon=True).start()
-
-    def compared(quantized, changed, real, part, progress):
-        """Top-1 of both, and the noise of both against the float network where there is one."""
-        count = len(part)
-        found = flips(quantized, changed, part.images, part.labels, progress=progress)
-        if real is None:
-            return found, None, None
-        before = noise(quantized, real, part.images, lambda done, _: progress(2 * count + done, 4 * count))
-        after = noise(changed, real, part.images, lambda done, _: progress(3 * count + done, 4 * count))
-        return found, before, after
-
-    def shape(tensor):
-        """A shape in words."""
-        return " × ".join(map(str, tensor.shape))
-
-    def sketch(drawn, key):
-        """A drawing without its legend, one box marked."""
-        text = mermaid(drawn)
-        start, end = text.index("    subgraph legend"), text.index("    classDef")
-        return mo.mermaid(text[:start] + text[end:] + f"    style {key} stroke:#e8862e,stroke-width:5px\n")
-
-    def picture(pixels, factor, caption, alt):
-        """A picture with a caption."""
-        return mo.image(png(pixels, factor), alt=alt, caption=caption, width=pixels.shape[1] * factor)
-
-    def maps(values, span, caption):
-        """The feature maps of an activation as one picture; ``span`` is black to white."""
-        levels, factor = plots.mosaic(grey(feature_maps(values), span))
-        return picture(levels, factor, caption, caption)
-
-    def plain_table(rows):
-        """A table to read."""
-        return mo.ui.table(
-            rows,
-            selection=None,
-            pagination=len(rows) > 20,
-            show_download=False,
-            show_search=False,
-            show_column_summaries=False,
-            show_data_types=False,
-        )
-
-    memory = {}  # what was chosen last, so that another model opens at the same layer
+    from resnet8.variants import ROUNDINGS
 
 
 @app.cell
 def _():
     get_folder, set_folder = mo.state(str(sources.default_folder()))
-    get_changes, set_changes = mo.state((None, ()))
+    get_layer, set_layer = mo.state(("", 0))  # what was clicked in the drawing, and a count: a click is always news
+    get_changes, set_changes = mo.state((None, (), None))  # of which model, what, and what came of it
     get_said, set_said = mo.state(None)
     get_noise, set_noise = mo.state(None)
     get_sensitivity, set_sensitivity = mo.state(None)
     get_flips, set_flips = mo.state(None)
     get_job, set_job = mo.state("")
+    memory = {}  # what was chosen last: another model opens at the same layer
     return (
         get_changes,
         get_flips,
         get_folder,
         get_job,
+        get_layer,
         get_noise,
         get_said,
         get_sensitivity,
+        memory,
         set_changes,
         set_flips,
         set_folder,
         set_job,
+        set_layer,
         set_noise,
         set_said,
         set_sensitivity,
@@ -191,19 +86,7 @@ def _(get_folder, set_folder):
 def _(demo_button, set_folder):
     _said = None
     if demo_button.value:
-        with mo.status.spinner(title="Making the demo's models, once: a minute or two") as _spinner:
-
-            class _Reporter:
-                def begin(self, stage):
-                    _spinner.update(subtitle=stage)
-
-                def step(self, _text):
-                    return lambda _done, _total: None
-
-                def end(self, stage, seconds, *, up_to_date):
-                    pass
-
-            _folder, _said = attempt(lambda: sources.make_demo(_Reporter()))
+        _folder, _said = page.attempt(sources.open_demo)
         if _said is None:
             set_folder(str(_folder))
     _said
@@ -219,27 +102,27 @@ def _(demo_button, folder_field, refresh_button):
     _none = mo.callout(
         mo.md(
             "**No models here.** `resnet8 reproduce` makes them in the current folder, `resnet8 reproduce --demo` those of "
-            "the demo in `demo/`. *Open the demo* makes them in the cache: once, a minute or two, offline; after that it "
-            "opens at once."
+            "the demo in `demo/`. *Open the demo* shows models of the demo at once, offline."
         ),
         kind="warn",
     )
     mo.stop(not any(one.description is not None for one in entries), mo.vstack([_field, _none]))
     _rows = [
-        {
-            "file": one.path.name,
-            "kind": one.kind or "no model",
-            "size": "" if one.description is None else kilobytes(one.description.size_bytes),
-            "top-1": "" if one.score is None else percent(one.score.accuracy),
-        }
+        (
+            one.path.name,
+            one.kind or one.error,
+            "" if one.description is None else kilobytes(one.description.size_bytes),
+            "" if one.score is None else percent(one.score.accuracy),
+        )
         for one in entries
     ]
-    mo.vstack([_field, mo.accordion({f"The {len(_rows)} files here": plain_table(_rows)})])
+    _table = page.table(("file", "kind", "size", "top-1"), _rows, left=2)
+    mo.vstack([_field, mo.accordion({f"The {len(_rows)} files here": _table})])
     return entries, folder
 
 
 @app.cell
-def _(entries):
+def _(entries, memory):
     _labels = {one.label: one for one in entries}
     _chosen = next((one for one in entries if one.path == memory.get("model")), None)
     _chosen = _chosen or max(entries, key=lambda one: (one.description is not None, one.quantized))
@@ -258,7 +141,7 @@ def _(entries):
 def _(entries, folder, model_field):
     entry = model_field.value
     mo.stop(entry is None)
-    network, _problem = attempt(lambda: load(entry.path))
+    network, _problem = page.attempt(lambda: page.load(entry.path))
     _again = mo.md("Choose another model above, or press *Look again*.")
     mo.stop(_problem is not None, mo.vstack([_problem, _again]))
     float_network = real = None
@@ -268,9 +151,9 @@ def _(entries, folder, model_field):
         if _behind is None:
             _said.append(mo.callout("There is no float model here: nothing to compare with.", kind="warn"))
         else:
-            float_network, _problem = attempt(lambda: load(_behind.path))
+            float_network, _problem = page.attempt(lambda: page.load(_behind.path))
             if _problem is None:
-                real, _problem = attempt(lambda: matched(network, float_network))
+                real, _problem = page.attempt(lambda: page.matched(network, float_network))
             if _problem is not None:
                 float_network = None
                 _said.append(_problem)
@@ -290,9 +173,11 @@ def _(entries, folder, model_field):
 
 
 @app.cell
-def _(network):
+def _(get_layer, memory, network):
     _options = {f"{number} · {one.operator} · {one.name}": one.name for number, one in enumerate(network.layers, 1)}
     _labels = {name: label for label, name in _options.items()}
+    if get_layer() != memory.get("clicked", ("", 0)):  # a click, not another model
+        memory.update(clicked=get_layer(), layer=get_layer()[0])
     layer_field = mo.ui.radio(
         _options,
         value=_labels.get(memory.get("layer"), next(iter(_options))),
@@ -312,7 +197,7 @@ def _(layer_field, network):
 
 @app.cell
 def _(folder, known):
-    split, _problem = attempt(lambda: split_of(str(folder), sources.fingerprints(known)))
+    split, _problem = page.attempt(lambda: page.split_of(folder, sources.fingerprints(known)))
     mo.stop(split is None, _problem)
     image_from = mo.ui.dropdown(
         ["all test images", "one class", "FP32 right, quantized wrong"], value="all test images", label="Images"
@@ -332,7 +217,7 @@ def _(class_field, image_from, known, network, real, split):
         _first = split.images[:500]
         _mine = stored_predictions(known, network.description.sha256, split)
         if _mine is None:
-            _mine = classes(network.quantized, split, len(_first))
+            _mine = page.classes(network.quantized, split, len(_first))
         _theirs = real.run(split.images[: min(len(_mine), len(_first))]).argmax(axis=1)
         _count = len(_theirs)
         candidates = lost(split.labels[:_count], _theirs, _mine[:_count])
@@ -356,7 +241,7 @@ def _(candidates, image_field, split):
     index = int(candidates[min(int(image_field.value or 0), len(candidates) - 1)])
     pixels = image(split, index)
     label = int(split.labels[index])
-    shown_image = picture(pixels[0], 4, f"test image {index}: {split.class_names[label]}", f"test image {index}")
+    shown_image = page.picture(pixels[0], 4, f"test image {index}: {split.class_names[label]}", f"test image {index}")
     return index, label, pixels, shown_image
 
 
@@ -371,23 +256,27 @@ def _(class_field, image_field, image_from, image_said, layer_field, shown_image
 
 
 @app.cell
-def _(layer, network, number):
-    _whole = drawing(network)
-    _near = {box_key(one) for one in range(number - 2, number + 3)}
-    _boxes = tuple(one for one in _whole.boxes if one.key in _near)
-    _keys = {one.key for one in _boxes}
-    _edges = tuple(one for one in _whole.edges if one.source in _keys and one.target in _keys)
-    _part = replace(_whole, boxes=_boxes, edges=_edges, title="")
+def _(layer, network, number, set_layer):
+    def _go(clicked):
+        if clicked:  # 0 is the input
+            set_layer(lambda last: (network.layers[clicked - 1].name, last[1] + 1))
+
+    _drawn = drawing(network)
+    # Elements with names: Marimo forgets those that have none.
+    network_strip = page.strip(_drawn, box_key(number), _go)
+    whole_network = mo.lazy(lambda: page.sketch(_drawn, box_key(number)))
     mo.vstack(
         [
             mo.md(
-                f"## The network\n\nLayer {number + 1} of {len(network.layers)}: **{layer.name}**, with its neighbours; real number = s · (code − z)."
+                f"## The network\n\nLayer {number + 1} of {len(network.layers)}: **{layer.name}**. Click on another, or choose it on the left."
             ),
-            sketch(_part, box_key(number)),
-            mo.accordion({"The whole network": mo.lazy(lambda: sketch(_whole, box_key(number)))}),
+            network_strip,
+            mo.md("With its neighbours; real number = s · (code − z):"),
+            page.sketch(around(_drawn, box_key(number)), box_key(number)),
+            mo.accordion({"The whole network": whole_network}),
         ]
     )
-    return
+    return network_strip, whole_network
 
 
 @app.cell
@@ -396,18 +285,20 @@ def _(layer):
         params = tensor.params
         one = params is not None and not params.per_channel
         ends = tensor.limits
-        return {
-            "role": role,
-            "shape": shape(tensor),
-            "type": tensor.dtype,
-            "scale": f"{float(params.scale):.9g}" if one else ("–" if params is None else "per channel"),
-            "zero point": str(int(params.zero_point)) if one else ("–" if params is None else "per channel"),
-            "codes": "–" if ends is None else f"{ends[0]} to {ends[1]}",
-            "real range": "–"
-            if not one
-            else " to ".join(f"{(end - int(params.zero_point)) * float(params.scale):.4g}" for end in ends),
-            "name in the file": tensor.name,
-        }
+        several = "–" if params is None else "per channel"
+        real = [f"{(end - int(params.zero_point)) * float(params.scale):.4g}" for end in ends] if one else ["–"]
+        return (
+            role,
+            tensor.name,
+            words.shape(tensor.shape),
+            tensor.dtype,
+            f"{float(params.scale):.9g}" if one else several,
+            int(params.zero_point) if one else several,
+            "–" if ends is None else f"{ends[0]} to {ends[1]}",
+            " to ".join(real),
+        )
+
+    _headings = ("tensor", "name in the file", "shape", "type", "scale", "zero point", "codes", "real range")
 
     _tensors = [(f"input {at}" if layer.residual else "input", one) for at, one in enumerate(layer.inputs, 1)]
     _tensors += [("weights", layer.weights)] if layer.weights is not None else []
@@ -424,20 +315,20 @@ def _(layer):
     _nodes = "\n".join(f"- `{name}`" for name in layer.nodes)
     _views = [
         mo.md(f"## Layer {layer.name}\n\n" + " · ".join(_facts)),
-        plain_table([_row(*one) for one in _tensors]),
+        page.table(_headings, [_row(*one) for one in _tensors], left=4),
         mo.accordion({"Where the parameters are in the graph": mo.md(f"Parameters\n\n{_places}\n\nNodes\n\n{_nodes}")}),
     ]
     _per_channel = layer.weights is not None and layer.weights.params is not None and layer.weights.params.per_channel
     if _per_channel:
         _params = layer.weights.params
         _rows = [
-            {"channel": at, "scale": f"{one:.9g}", "zero point": int(zero)}
+            (at, f"{one:.9g}", int(zero))
             for at, (one, zero) in enumerate(zip(_params.scale.tolist(), _params.zero_point.tolist(), strict=True))
         ]
         _views += [
             mo.md("### Scales of the output channels"),
             plots.channels(_params),
-            mo.accordion({"As a table": plain_table(_rows)}),
+            mo.accordion({"As a table": page.table(("channel", "scale", "zero point"), _rows)}),
         ]
     mo.vstack(_views)
     return
@@ -472,11 +363,12 @@ def _(layer, network, real):
 
 
 @app.cell
-def _(entries, entry):
+def _(entries, entry, float_network):
     _names = {one.path.name: one for one in entries if one.description is not None}
+    _shown = {entry.path.name, *(() if float_network is None else (Path(float_network.description.path).name,))}
     others_field = mo.ui.multiselect(
         _names,
-        value=[name for name, one in _names.items() if one.path == entry.path or not one.quantized][:3],
+        value=[name for name in _names if name in _shown],
         label="Models",
         max_selections=8,
     )
@@ -487,7 +379,7 @@ def _(entries, entry):
 def _(layer, others_field):
     _networks, _said = {}, []
     for _entry in others_field.value:
-        _open, _problem = attempt(lambda one=_entry: load(one.path))
+        _open, _problem = page.attempt(lambda one=_entry: page.load(one.path))
         if _problem is None:
             _networks[_entry.path.name] = _open
         else:
@@ -532,7 +424,7 @@ def _(index, label, network, pixels, real, split):
             mo.md(f"## The image\n\nTest image {index} is a **{split.class_names[label]}**. {_said}"),
             mo.hstack(
                 [
-                    picture(pixels[0], 9, f"test image {index}", f"test image {index}"),
+                    page.picture(pixels[0], 9, f"test image {index}", f"test image {index}"),
                     plots.probabilities(_models, split.class_names, label),
                 ],
                 justify="start",
@@ -559,8 +451,8 @@ def _(flow, layer, reals):
             ),
             mo.hstack(
                 [
-                    maps(flow.real(_name), _span, "quantized"),
-                    *([] if _float is None else [maps(_float, _span, "FP32")]),
+                    page.maps(flow.real(_name), _span, "quantized"),
+                    *([] if _float is None else [page.maps(_float, _span, "FP32")]),
                     plots.in_steps(_float, {plots.QUANTIZED: _codes}, layer.output.params, layer.output.limits),
                 ],
                 justify="start",
@@ -568,10 +460,15 @@ def _(flow, layer, reals):
             ),
         ]
     elif _float is not None:
-        _charts = [maps(_float, None, "FP32"), plots.values({plots.FLOAT: _float}, "activation")]
+        _charts = [page.maps(_float, None, "FP32"), plots.values({plots.FLOAT: _float}, "activation")]
         _views = [mo.hstack(_charts, justify="start", wrap=True)]
     mo.vstack(
-        [mo.md(f"## What flows\n\nThe output of **{layer.name}**, {shape(layer.output)}, for this image."), *_views]
+        [
+            mo.md(
+                f"## What flows\n\nThe output of **{layer.name}**, {words.shape(layer.output.shape)}, for this image."
+            ),
+            *_views,
+        ]
     )
     return
 
@@ -622,26 +519,13 @@ def _(
 ):
     stop_button  # pressing it runs this cell, which ends the thread
     _part = split.first(int(sample_field.value or 1))
+    _key = (network.key, len(_part))
     if noise_button.value:
-        set_job("")
-        in_background(
-            "SQNR",
-            len(_part),
-            partial(noise, quantized, real, _part.images),
-            (network.key, len(_part)),
-            set_noise,
-            set_job,
-        )
+        _work = partial(noise, quantized, real, _part.images)
+        page.in_background("SQNR", len(_part), _work, key=_key, keep=set_noise, said=set_job)
     if sensitivity_button.value:
-        set_job("")
-        in_background(
-            "Each layer alone",
-            len(_part),
-            partial(sensitivity, quantized, real, _part.images, _part.labels),
-            (network.key, len(_part)),
-            set_sensitivity,
-            set_job,
-        )
+        _work = partial(sensitivity, quantized, real, _part.images, _part.labels)
+        page.in_background("Each layer alone", len(_part), _work, key=_key, keep=set_sensitivity, said=set_job)
     return
 
 
@@ -745,78 +629,76 @@ def _(
         before = get_changes()[1] if get_changes()[0] == network.key else ()
         same = (change.tensor, change.field, change.channel)
         wanted = (*(one for one in before if (one.tensor, one.field, one.channel) != same), change)
-        apply(quantized, wanted, real)
-        return wanted
+        return network.key, wanted, apply(quantized, wanted, real)
 
     if run_change.value:
-        _changes, _problem = attempt(_wanted)
+        _found, _problem = page.attempt(_wanted)
         set_said(_problem)
         if _problem is None:
-            set_changes((network.key, _changes))
+            set_changes(_found)
     elif reset_button.value:
         set_said(None)
-        set_changes((network.key, ()))
+        set_changes((network.key, (), None))
     return
 
 
 @app.cell
-def _(get_changes, get_said, network, quantized, real):
-    changes = get_changes()[1] if get_changes()[0] == network.key else ()
-    changed = apply(quantized, changes, real) if changes else None
-    _rows = [
-        {
-            "tensor": one.tensor,
-            "what": one.field,
-            "value": str(one.value),
-            "channel": "all" if one.channel is None else one.channel,
-        }
-        for one in changes
-    ]
-    _view = plain_table(_rows) if _rows else mo.md("*Nothing is changed yet.*")
+def _(get_changes, get_said, network):
+    changes, changed = get_changes()[1:] if get_changes()[0] == network.key else ((), None)
+    _rows = [(one.tensor, one.field, one.value, "all" if one.channel is None else one.channel) for one in changes]
+    _headings = ("tensor", "what", "value", "channel")
+    _view = page.table(_headings, _rows, left=2) if _rows else mo.md("*Nothing is changed yet.*")
     mo.vstack([*([get_said()] if get_said() is not None else []), _view])
     return changed, changes
 
 
 @app.cell
-def _(changed, label, layer, pixels, quantized, real, split):
+def _(changed, flow, layer, pixels, split):
     mo.stop(changed is None)
-    _found = compare(quantized, changed, pixels, real)
-    _before, _after = _found.original, _found.changed
-    _models = {} if real is None else {plots.FLOAT: _before.reference_probabilities[0]}
+    compared = compare(flow, changed, pixels)
+    _row = next(one for one in compared.layers if one.activation == layer.output.name)
+    _was, _is = (split.class_names[int(one.probabilities[0].argmax())] for one in (compared.original, compared.changed))
+    mo.md(
+        f"### This image, original and changed\n\nPredicted: **{_was}** → **{_is}**. In the output of {layer.name}, "
+        f"{percent(_row.moved)} of the values are others."
+    )
+    return (compared,)
+
+
+@app.cell
+def _(compared, label, layer, split):
+    _before, _after = compared.original, compared.changed
+    _models = {} if _before.reference_probabilities is None else {plots.FLOAT: _before.reference_probabilities[0]}
     _models |= {plots.QUANTIZED: _before.probabilities[0], plots.CHANGED: _after.probabilities[0]}
     _name = layer.output.name
-    _activation = changed.program.activations[_name]
-    _same = _activation.params.same_as(quantized.program.activations[_name].params)
+    _activation = _after.quantized.program.activations[_name]
+    _same = _activation.params.same_as(layer.output.params)
     _codes = ({plots.QUANTIZED: _before.codes[_name]} if _same else {}) | {plots.CHANGED: _after.codes[_name]}
-    _float = _before.reference.get(_name)
-    _span = (float(_before.real(_name).min()), float(_before.real(_name).max()))
-    _row = next(one for one in _found.layers if one.activation == _name)
-    _was, _is = (split.class_names[int(one.probabilities[0].argmax())] for one in (_before, _after))
+    _was, _is = _before.real(_name), _after.real(_name)
+    _span = (float(_was.min()), float(_was.max()))
     mo.vstack(
         [
-            mo.md(
-                f"### This image, original and changed\n\nPredicted: **{_was}** → **{_is}**. In the output of {layer.name}, "
-                f"{percent(_row.moved)} of the values are others."
-            ),
             mo.hstack(
                 [
                     plots.probabilities(_models, split.class_names, label),
-                    plots.in_steps(_float, _codes, _activation.params, changed.limits(_name)),
+                    plots.in_steps(
+                        _before.reference.get(_name), _codes, _activation.params, _after.quantized.limits(_name)
+                    ),
                 ],
                 justify="start",
                 wrap=True,
             ),
             mo.hstack(
                 [
-                    maps(_before.real(_name), _span, "original"),
-                    maps(_after.real(_name), _span, "changed"),
-                    maps(np.abs(_after.real(_name) - _before.real(_name)), None, "absolute difference"),
+                    page.maps(_was, _span, "original"),
+                    page.maps(_is, _span, "changed"),
+                    page.maps(np.abs(_is - _was), None, "absolute difference"),
                 ],
                 justify="start",
                 wrap=True,
             ),
             mo.md("SQNR against the float model, for this image"),
-            plots.differences(_found.layers),
+            plots.differences(compared.layers),
         ]
     )
     return
@@ -843,15 +725,10 @@ def _(changed, changes, count_field, flips_button, network, quantized, real, set
     _part = split.first(int(count_field.value or 1))
 
     if flips_button.value:
-        set_job("")
-        in_background(
-            "Original and changed",
-            (2 if real is None else 4) * len(_part),
-            partial(compared, quantized, changed, real, _part),
-            (network.key, changes, _part),
-            set_flips,
-            set_job,
-        )
+        _work = partial(page.compared, quantized, changed, real, _part)
+        _steps = page.comparisons(real) * len(_part)
+        _key = (network.key, changes, _part)
+        page.in_background("Original and changed", _steps, _work, key=_key, keep=set_flips, said=set_job)
     return
 
 
@@ -868,7 +745,7 @@ def _(changes, get_flips, network):
         ),
         mo.hstack(
             [
-                picture(
+                page.picture(
                     _part.images[one.image],
                     3,
                     f"{one.image} {_names[one.label]}: {_names[one.before]} → {_names[one.after]}",
@@ -910,7 +787,7 @@ def _(changes, float_network, network, save_button, save_field):
                 raise StorageError("the name is not usable", found=save_field.value, expected="a name ending in .onnx")
             return save(path, network, changes, float_network)
 
-        _record, _problem = attempt(_save)
+        _record, _problem = page.attempt(_save)
         if _problem is not None:
             _said = _problem
         else:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 Case = tuple[Any, ...]
 
+INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);from resnet8.__main__ import main; main()"
+)
+"""The program. A shell's background job ignores SIGINT, and its children with it: this takes it back."""
+
 
 class Shell:
     """A folder to run commands in, with the demo in the cache and nothing else."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from shell import INTERRUPTIBLE
 
 from resnet8.cifar10 import FOLDER, perf_indices, read_split
 from resnet8.network import PARAMETERS
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
     from resnet8.assets import Assets
 
 FRAMEWORKS = {"tensorflow", "keras", "torch", "onnx2torch", "onnxruntime", "onnx", "numpy", "scipy", "tf2onnx"}
-
-# A shell's background job ignores SIGINT, and its children with it: take it back.
-PROGRAM = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);from resnet8.__main__ import main; main()"
-)
 
 
 def imported(shell: Shell, *arguments: object) -> set[str]:
@@ -433,7 +429,7 @@ class Running:
 
     def __init__(self, shell: Shell) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "reproduce", "--demo", "--output-dir", "out"],
+            [sys.executable, "-c", INTERRUPTIBLE, "reproduce", "--demo", "--output-dir", "out"],
             cwd=shell.folder,
             env=shell.environment,
             stdout=subprocess.PIPE,

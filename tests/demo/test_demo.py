@@ -6,20 +6,28 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from resnet8 import demo
 from resnet8.calibration import DEFAULT_PER_CLASS, calibrate
 from resnet8.cifar10 import FOLDER, KNOWN_FINGERPRINTS, SPLIT_FILES, read_split
 from resnet8.errors import DataError, MissingExtraError, StorageError
 from resnet8.network import CLASSES, PARAMETERS
+from resnet8.results import Evaluation, Quantization, load
+
+if TYPE_CHECKING:
+    from resnet8.pipeline import Reproduction
 
 TRAIN_FINGERPRINT = "eca79967f771d6c3daf2f4ad6d83dc70c08d77b3ce2b90aaa24653b0def15241"
 TEST_FINGERPRINT = "a3483518c64097084b59cd13e0269de5d3c2d363135b7b3bd3b68f95ec37194c"
@@ -304,3 +312,64 @@ def test_model_is_a_resnet8_that_reads_the_digits(made: Path) -> None:
     ]
     # Good enough to be worth quantizing, with something left to get wrong.
     assert 0.92 < facts["accuracy"] < 0.995
+
+
+# --- the models that it brings along ---
+
+
+def test_the_models_are_those_of_the_pipeline(tmp_path: Path, reproduced: Reproduction) -> None:
+    folder = demo.materialize_models(tmp_path / "run")
+    assert files_in(folder) == sorted([*demo.RUN_FILES, demo.README])
+    for path in sorted((folder / "models").glob("*.onnx")):
+        brought, made = (onnx.load(one) for one in (path, reproduced.output_dir / "models" / path.name))
+        assert [one.op_type for one in brought.graph.node] == [one.op_type for one in made.graph.node]
+        # Sums of the calibration are rounded in another order on another CPU.
+        theirs = {one.name: numpy_helper.to_array(one) for one in made.graph.initializer}
+        assert len(theirs) == len(brought.graph.initializer)
+        for one in brought.graph.initializer:
+            mine = numpy_helper.to_array(one)
+            if mine.dtype.kind == "f":
+                np.testing.assert_allclose(mine, theirs[one.name], rtol=1e-4, atol=1e-6)
+            elif mine.dtype == np.int32:
+                np.testing.assert_allclose(mine, theirs[one.name], rtol=1e-3, atol=2)
+            else:
+                assert np.abs(mine.astype(int) - theirs[one.name].astype(int)).max(initial=0) <= 1
+
+
+def test_each_model_has_its_record_and_its_evaluation(tmp_path: Path) -> None:
+    folder = demo.materialize_models(tmp_path / "run")
+    measured = {load(Evaluation, path).model_sha256 for path in (folder / "results").glob("*.json")}
+    assert measured == {sha256(path.read_bytes()).hexdigest() for path in (folder / "models").glob("*.onnx")}
+    source = sha256((folder / "models" / "resnet8.onnx").read_bytes()).hexdigest()
+    records = [load(Quantization, path) for path in (folder / "models").glob("*.onnx.json")]
+    assert {one.source_sha256 for one in records} == {source}
+    assert {one.model_sha256 for one in records} < measured
+
+
+def test_damaged_and_missing_models_are_repaired_and_others_left_alone(tmp_path: Path) -> None:
+    folder = demo.materialize_models(tmp_path / "run")
+    before = digests(folder)
+    (folder / "models" / "resnet8.onnx").write_bytes(b"damaged")
+    shutil.rmtree(folder / "results")
+    (folder / "models" / "mine.onnx").write_bytes(b"mine")
+    demo.materialize_models(folder)
+    assert digests(folder) == before | {"models/mine.onnx": sha256(b"mine").hexdigest()}
+
+
+def test_models_of_others_are_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "resnet8.onnx").write_bytes(b"the real one")
+    with pytest.raises(StorageError, match=r"is not a demo folder.*another models/resnet8\.onnx"):
+        demo.materialize_models(tmp_path)
+    assert files_in(tmp_path) == ["models/resnet8.onnx"]
+
+
+def test_what_the_package_brings_along_stays_small() -> None:
+    package = Path(demo.__file__).parent
+    assert sum(path.stat().st_size for path in package.rglob("*") if path.suffix in {".h5", ".onnx"}) < 1_500_000
+
+
+def test_nothing_brought_along_names_a_place_of_the_machine_that_made_it(tmp_path: Path) -> None:
+    folder = demo.materialize_models(tmp_path / "run")
+    for path in (*folder.rglob("*.json"), *folder.rglob("*.onnx")):
+        assert not re.search(rb"/(tmp|home|root|work|Users)/", path.read_bytes()), path

@@ -219,7 +219,7 @@ def test_sensitivity_of_no_images_is_nothing() -> None:
 
 
 def test_nothing_differs_from_itself() -> None:
-    found = compare(QUANTIZED, apply(QUANTIZED, []), IMAGES[:1], REAL)
+    found = compare(capture(QUANTIZED, REAL, IMAGES[:1]), apply(QUANTIZED, []), IMAGES[:1])
     for one in found.layers:
         assert (one.moved, one.change) == (0, math.inf)
         assert one.original == one.changed
@@ -229,15 +229,15 @@ def test_nothing_differs_from_itself() -> None:
 
 def test_a_comparison_shows_what_moved_and_how_far() -> None:
     changed = apply(QUANTIZED, [Change("shifted", "factor", 4)])
-    found = {one.activation: one for one in compare(QUANTIZED, changed, IMAGES[:2], REAL).layers}
+    before, after = capture(QUANTIZED, REAL, IMAGES[:2]), capture(changed, None, IMAGES[:2])
+    found = {one.activation: one for one in compare(before, changed, IMAGES[:2]).layers}
     assert [found[name].moved for name in ("image", "first", "scaled")] == [0, 0, 0]
     assert found["shifted"].moved > 0.5
-    before, after = capture(QUANTIZED, REAL, IMAGES[:2]), capture(changed, None, IMAGES[:2])
     for name, one in found.items():
         assert one.change == sqnr(before.real(name), after.real(name))
         assert one.original == sqnr(before.reference[name], before.real(name))
         assert one.changed == sqnr(before.reference[name], after.real(name))
-    without = compare(QUANTIZED, changed, IMAGES[:2]).layers
+    without = compare(capture(QUANTIZED, None, IMAGES[:2]), changed, IMAGES[:2]).layers
     assert {(one.original, one.changed) for one in without} == {(None, None)}
 
 

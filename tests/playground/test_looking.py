@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from quantized import float_network, network, to_onnx
 
 from resnet8.errors import ModelError, StorageError
-from resnet8.playground.drawing import box_key, drawing
+from resnet8.playground.drawing import around, box_key, drawing, places, way
 from resnet8.playground.network import open_network, reference
 from resnet8.playground.weights import across, code_counts, histogram, use, weights
 from resnet8.qparams import dequantize
@@ -175,3 +175,36 @@ def test_the_drawing_has_a_box_for_each_layer(name: str, reproduced: Reproductio
     assert mermaid(drawn).startswith("---")
     titles = [box.title for box in drawn.boxes]
     assert "conv 3×3, stride 2" in titles or "conv 3×3, stride 2, ReLU" in titles
+
+
+def test_a_drawing_from_left_to_right(reproduced: Reproduction) -> None:
+    network = open_network(reproduced.output_dir / "models" / "resnet8_ort-portable.onnx")
+    drawn = drawing(network)
+    at = places(drawn)
+    # Three blocks; the second and the third have a convolution beside their two. In the order of computation:
+    beside = [at[box_key(number)] for number in range(-1, 14)]
+    assert [column for column, _ in beside] == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 12]
+    assert [lane for _, lane in beside].count(1) == 2
+    assert {place for place in beside if place[1] == 1} == {(5, 1), (8, 1)}
+    assert len(set(at.values())) == len(at)
+    for edge in drawn.edges:
+        between = set(way(at[edge.source], at[edge.target])[1:-1])
+        assert not between & set(at.values())  # no edge goes through a box
+
+
+def test_the_way_of_an_edge() -> None:
+    assert way((1, 0), (2, 1)) == [(1, 0), (2, 1)]
+    assert way((1, 0), (4, 0)) == [(1, 0), (1.5, 1), (3.5, 1), (4, 0)]
+    assert way((2, 2), (4, 0)) == [(2, 2), (2.5, 2), (3.5, 2), (4, 0)]
+
+
+def test_the_neighbours_of_a_box(reproduced: Reproduction) -> None:
+    network = open_network(reproduced.output_dir / "models" / "resnet8_int8.onnx")
+    number, layer = next((at, one) for at, one in enumerate(network.layers) if one.residual)
+    part = around(drawing(network), box_key(number))
+    assert part.title == ""
+    assert len(part.edges) == 4
+    names = [box.lines[0] for box in part.boxes]
+    writers = {one.output.name: one.name for one in network.layers}
+    readers = [one.name for one in network.layers if layer.output.name in (other.name for other in one.inputs)]
+    assert set(names) == {layer.name, *readers, *(writers[one.name] for one in layer.inputs)}

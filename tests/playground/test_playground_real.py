@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from resnet8.cifar10 import preprocess, read_split
-from resnet8.playground.activations import noise, sensitivity
+from resnet8.playground.activations import capture, noise, sensitivity
 from resnet8.playground.change import Change, apply
 from resnet8.playground.compare import compare, flips
 from resnet8.playground.network import open_network, reference
@@ -45,7 +45,7 @@ def test_look_inside_change_compare_and_save(
     name = next(one.output.name for one in opened.layers if one.residual)
     changes = [Change(name, "bits", 3)]
     changed = apply(quantized, changes, behind)
-    found = compare(quantized, changed, split.images[:1], behind)
+    found = compare(capture(quantized, behind, split.images[:1]), changed, split.images[:1])
     difference = next(one for one in found.layers if one.activation == name)
     assert difference.original is not None
     assert difference.changed is not None

@@ -12,6 +12,7 @@ from resnet8 import results
 from resnet8.playground.activations import Alone, Noise, Sensitivity
 from resnet8.playground.compare import Difference
 from resnet8.qparams import QParams, qparams
+from resnet8.render.graph import Box, Drawing, Edge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,15 @@ def test_codes_and_clipped_floats_are_counted_on_the_grid() -> None:
         ("quantized", 10, 0.0, 2),
         ("quantized", 255, 122.5, 1),
     ]
+
+
+def test_a_series_for_each_kind_of_numbers_shares_its_axes() -> None:
+    grid = qparams(0.5, 10, "uint8")
+    chart = drawn(plots.in_steps(np.array([500.0]), {"quantized": np.array([255], np.uint8)}, grid, (0, 255)))
+    bars = [one["layer"][0]["encoding"] for one in chart["vconcat"]]
+    assert [one["x"]["scale"]["domain"] for one in bars] == [[-0.5, 319.5], [-0.5, 319.5]]
+    assert [one["y"]["scale"]["domain"] for one in bars] == [[0, 1], [0, 1]]
+    assert chart["resolve"]["scale"]["x"] == "shared"
 
 
 def test_channels_with_scales_of_their_own_are_counted_in_steps() -> None:
@@ -117,3 +127,22 @@ def test_feature_maps_make_one_picture() -> None:
     ]
     assert factor == 10
     assert plots.mosaic(np.zeros((1, 64, 64), np.uint8), side=10)[1] == 1
+
+
+def test_the_strip_has_a_square_for_each_layer_and_marks_one() -> None:
+    boxes = (Box("n0", "input", "input", ("image",)), Box("n1", "conv", "conv 3×3", ("first", "4×4×2 int8")))
+    boxes += (Box("n2", "residual", "+", ("sum", "4×4×2 int8")),)
+    edges = (Edge("n0", "n1"), Edge("n0", "n2"), Edge("n1", "n2"))
+    chart = plots.strip(Drawing("", boxes, edges), "n1")
+    squares = [row for row in rows(chart) if "number" in row and "title" in row][:3]
+    assert [(row["layer"], row["number"], row["column"], row["lane"]) for row in squares] == [
+        (0, "in", 0, 0),
+        (1, "1", 1, 0),
+        (2, "2", 2, 0),
+    ]
+    assert [row["chosen"] for row in squares] == [False, True, False]
+    corners = [row for row in rows(chart) if row.get("edge") == 1]
+    assert [(row["column"], row["lane"]) for row in corners] == [(0, 0), (0.5, 1), (1.5, 1), (2, 0)]
+    specification = drawn(chart)
+    assert [one["name"] for one in specification["params"]] == [plots.CLICKED]
+    assert specification["params"][0]["select"]["fields"] == ["layer"]

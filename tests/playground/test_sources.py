@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from resnet8 import assets, demo
-from resnet8.cifar10 import read_split
-from resnet8.errors import DataError
+from resnet8.cifar10 import preprocess, read_split
+from resnet8.errors import DataError, MissingExtraError
 from resnet8.playground import sources
-from resnet8.playground.catalogue import evaluations
+from resnet8.playground.catalogue import evaluations, models
+from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,34 +32,35 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_the_first_folder(tmp_path: Path, reproduced: Reproduction, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = tmp_path / "here"
-    assert sources.default_folder() == here
-    assert not sources.has_demo()
-    shutil.copytree(reproduced.output_dir / "results", sources.demo_folder() / "results")
-    assert sources.has_demo()
-    assert sources.default_folder() == sources.demo_folder()
-    (here / "models").mkdir()
-    assert sources.default_folder() == here
+def test_the_first_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sources.default_folder() == tmp_path / "here"
     monkeypatch.setenv(sources.FOLDER_VARIABLE, str(tmp_path / "named"))
     assert sources.default_folder() == tmp_path / "named"
 
 
-def test_a_demo_that_is_there_is_not_made_again(reproduced: Reproduction, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(reproduced.output_dir / "results", sources.demo_folder() / "results")
+def test_the_demo_opens_with_its_models_images_and_accuracies() -> None:
+    folder = sources.open_demo()
+    entries = models(folder)
+    assert [one.path.name for one in entries] == [
+        "resnet8.onnx",
+        "resnet8_int8.onnx",
+        "resnet8_ort-recommended.onnx",
+        "resnet8_uint8.onnx",
+    ]
+    split = sources.images_of(folder, sources.fingerprints(evaluations(folder / "models")))
+    assert len(split) == 597
+    for one in entries:
+        assert one.score is not None
+        assert one.score.total == len(split)
+        found = open_model(one.path).probabilities(preprocess(split.images)).argmax(axis=1)
+        # CPUs without VNNI saturate, and the results are of one with it.
+        assert abs(int((found == split.labels).sum()) - one.score.correct) <= 6
 
-    def unexpected(*_: object, **__: object) -> None:
-        raise AssertionError
 
-    monkeypatch.setattr(sources.pipeline, "reproduce", unexpected)
-    assert sources.make_demo() == sources.demo_folder()
-
-
-def test_a_demo_that_is_missing_is_made_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    monkeypatch.setattr(sources.pipeline, "reproduce", lambda folder, **how: made.append((folder, how["assets"].demo)))
-    assert sources.make_demo() == sources.demo_folder()
-    assert made == [(sources.demo_folder(), True)]
+def test_the_demo_needs_scikit_learn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(MissingExtraError, match="demo"):
+        sources.open_demo()
 
 
 def test_images_are_those_of_the_evaluations(

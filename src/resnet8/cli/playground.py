@@ -7,29 +7,19 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from resnet8.cli.common import progress
 from resnet8.errors import StorageError, missing_extra
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from resnet8.workers import Progress
 
 
 def playground(
     folder: Annotated[
         Path | None,
-        typer.Argument(
-            help="The folder with models/ and results/.  [default: $RESNET8_PLAYGROUND, else here, else the demo]"
-        ),
+        typer.Argument(help="The folder with models/ and results/.  [default: $RESNET8_PLAYGROUND, else here]"),
     ] = None,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="The embedded demo; its models are made once, in the cache.")
-    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Open the embedded demo: at once, offline.")] = False,
     edit: Annotated[bool, typer.Option("--edit", help="Open the notebook to be edited, with its code.")] = False,
     port: Annotated[int | None, typer.Option(help="Of the server.  [default: a free one]", min=1, max=65535)] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Open no browser; the address is printed.")] = False,
@@ -40,9 +30,10 @@ def playground(
             raise missing_extra(package, "playground")
     from resnet8.playground import sources
 
+    if demo and folder is not None:
+        raise typer.BadParameter("it excludes a folder", param_hint="--demo")
     if demo:
-        with progress() as step:
-            folder = sources.make_demo(_Stages(step))
+        folder = sources.open_demo()
     elif folder is not None and not folder.is_dir():
         raise StorageError(
             f"there is no folder {folder}",
@@ -83,16 +74,3 @@ def notebook() -> Path:
         expected="one of them",
         remedy="install the package again",
     )
-
-
-class _Stages:
-    """A progress bar for each stage of the demo."""
-
-    def __init__(self, step: Callable[[str], Progress]) -> None:
-        self.step = step
-
-    def begin(self, stage: str) -> None:
-        self.step(stage)
-
-    def end(self, stage: str, seconds: float, *, up_to_date: bool) -> None:
-        pass

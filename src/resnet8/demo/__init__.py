@@ -31,7 +31,7 @@ from resnet8.files import read_bytes, sha256_file, write_bytes
 from resnet8.network import CLASSES, IMAGE_SHAPE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -60,7 +60,19 @@ SHA256 = {
 }
 """Digest of each file: what is intact, and whether scikit-learn still brings the same digits."""
 
+RUN_FILES = (
+    "models/resnet8.onnx",
+    *(
+        f"models/resnet8_{name}.onnx{record}"
+        for name in ("int8", "uint8", "ort-recommended")
+        for record in ("", ".json")
+    ),
+    *(f"results/{name}.json" for name in ("fp32-onnx", "published-int8", "published-uint8", "ort-recommended")),
+)
+"""What :func:`materialize_models` brings along, by path in its folder."""
+
 _PACKAGED_MODEL = "resnet8_digits.h5"
+_PACKAGED_RUN = "run"
 
 _INK = 16  # the digits' darkest pixel
 # Chosen so that the network gets a few images wrong and some nearly so. In levels of a pixel, per channel:
@@ -73,6 +85,12 @@ _README_TEXT = """\
 This folder was made by resnet8. It has the form of the folder with the MLPerf Tiny model and CIFAR-10, but
 it is a demo: handwritten digits, enlarged and coloured, and a ResNet8 trained on them. Accuracies measured
 here say nothing about CIFAR-10. It may be deleted at any time.
+"""
+
+_RUN_README_TEXT = """\
+This folder was made by resnet8. It holds some of the models that «resnet8 reproduce --demo» makes, and their
+evaluations: a ResNet8 that reads handwritten digits. Accuracies measured here say nothing about CIFAR-10.
+It may be deleted at any time.
 """
 
 
@@ -96,24 +114,33 @@ def materialize(folder: Path) -> Path:
         MissingExtraError: when something is missing and scikit-learn is not installed.
         DataError: when scikit-learn brings other digits than those that the demo was made from.
     """
-    model = _packaged_model()
-    try:
-        if _spoilt(folder, model):
-            _refuse_foreign(folder, model)
-            contents = {**_data_files(), MODEL: model, README: _README_TEXT.encode()}
-            if not folder.exists():
-                _create(folder, contents)
-            # What is still not right was damaged before. After a new build, whoever's, that is nothing.
-            for name in _spoilt(folder, model):
-                write_bytes(folder / name, contents[name])
-    except OSError as error:
-        raise StorageError(
-            f"cannot make the demo in {folder}",
-            found=error.strerror or str(error),
-            expected="a folder, or a place for one, that can be written",
-            remedy="choose another place, or make room, and run again",
-        ) from error
-    return folder
+    own = {MODEL: _packaged(_PACKAGED_MODEL), README: _README_TEXT.encode()}
+    digests = {f"{FOLDER}/{name}": digest for name, digest in SHA256.items()}
+    digests |= {name: sha256(content).hexdigest() for name, content in own.items()}
+    return _complete(folder, digests, lambda: {**_data_files(), **own})
+
+
+def materialize_models(folder: Path) -> Path:
+    """Make ``folder`` hold models of the demo's network and what was measured of them; repair it where it is damaged.
+
+    They are what ``resnet8 reproduce --demo`` makes, brought along (``tools/demo_models``): ``models/resnet8.onnx``,
+    those of the recipes published-int8, published-uint8 and ort-recommended, each with its record, and their
+    evaluations in ``results/``. Other files in the folder are left alone. It appears as :func:`materialize`'s does.
+
+    Args:
+        folder: Where; its parents are made.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        StorageError: when it cannot be written or read, or holds other models under these names (left alone).
+    """
+    contents = {name: _packaged(f"{_PACKAGED_RUN}/{name}") for name in RUN_FILES}
+    contents[README] = _RUN_README_TEXT.encode()
+    return _complete(
+        folder, {name: sha256(content).hexdigest() for name, content in contents.items()}, lambda: contents
+    )
 
 
 def batches() -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
@@ -295,25 +322,47 @@ def _global(module: str, name: str) -> bytes:
     return pickle.GLOBAL + f"{module}\n{name}\n".encode()
 
 
-def _packaged_model() -> bytes:
-    """The trained network, a Keras ``.h5`` file."""
-    with resources.as_file(resources.files(__name__) / _PACKAGED_MODEL) as path:
+def _packaged(name: str) -> bytes:
+    """A file that the package brings along."""
+    with resources.as_file(resources.files(__name__) / name) as path:
         return read_bytes(path)
 
 
-def _spoilt(folder: Path, model: bytes) -> list[str]:
+def _complete(folder: Path, digests: Mapping[str, str], contents: Callable[[], Mapping[str, bytes]]) -> Path:
+    """Make ``folder`` hold files with these SHA-256 digests, by path in it; ``contents`` is asked when one is missing.
+
+    Raises:
+        StorageError: when it cannot be written, or is not ours.
+    """
+    try:
+        if _spoilt(folder, digests):
+            _refuse_foreign(folder, digests)
+            made = contents()
+            if not folder.exists():
+                _create(folder, made)
+            # What is still not right was damaged before. After a new build, whoever's, that is nothing.
+            for name in _spoilt(folder, digests):
+                write_bytes(folder / name, made[name])
+    except OSError as error:
+        raise StorageError(
+            f"cannot make the demo in {folder}",
+            found=error.strerror or str(error),
+            expected="a folder, or a place for one, that can be written",
+            remedy="choose another place, or make room, and run again",
+        ) from error
+    return folder
+
+
+def _spoilt(folder: Path, digests: Mapping[str, str]) -> list[str]:
     """Paths in ``folder`` of the files that are missing or not what they should be."""
-    expected = {f"{FOLDER}/{name}": digest for name, digest in SHA256.items()}
-    expected[MODEL] = sha256(model).hexdigest()
-    expected[README] = sha256(_README_TEXT.encode()).hexdigest()
     return [
         name
-        for name, digest in expected.items()
+        for name, digest in digests.items()
         if not (folder / name).is_file() or sha256_file(folder / name) != digest
     ]
 
 
-def _refuse_foreign(folder: Path, model: bytes) -> None:
+def _refuse_foreign(folder: Path, digests: Mapping[str, str]) -> None:
     """Refuse a folder with another model or other data, such as the real ones: a repair would overwrite them.
 
     Raises:
@@ -321,7 +370,7 @@ def _refuse_foreign(folder: Path, model: bytes) -> None:
     """
     if (folder / README).exists():
         return
-    for name in _spoilt(folder, model):
+    for name in _spoilt(folder, digests):
         if (folder / name).exists():
             raise StorageError(
                 f"{folder} is not a demo folder",
@@ -331,7 +380,7 @@ def _refuse_foreign(folder: Path, model: bytes) -> None:
             )
 
 
-def _create(folder: Path, contents: dict[str, bytes]) -> None:
+def _create(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write all into a new folder beside ``folder`` and give it that name; if another was faster, drop it."""
     part = folder.absolute().with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     try:

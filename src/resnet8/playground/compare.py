@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.playground.quantized import Quantized
-    from resnet8.playground.reference import RealNetwork
     from resnet8.workers import Progress
 
 
@@ -81,23 +80,22 @@ class Flips:
     images: tuple[Flip, ...]
 
 
-def compare(
-    original: Quantized, changed: Quantized, images: NDArray[Any], reference: RealNetwork | None = None
-) -> Comparison:
-    """Both networks on a few ``images``, (N, 32, 32, 3), pixels 0 to 255; every activation is kept.
+def compare(original: Capture, changed: Quantized, images: NDArray[Any]) -> Comparison:
+    """Two networks on a few ``images``, (N, 32, 32, 3), pixels 0 to 255; every activation is kept.
 
     Args:
-        original: A network.
-        changed: What :func:`resnet8.playground.change.apply` made of it.
+        original: What :func:`resnet8.playground.activations.capture` found in one on these images; where it holds the
+            float network's values, both are compared with them.
+        changed: What :func:`resnet8.playground.change.apply` made of that network.
         images: The images.
-        reference: The float network behind it.
     """
-    before, after = capture(original, reference, images), capture(changed, None, images)
-    writers = {layer.output.name: layer.name for layer in original.program.layers}
+    after = capture(changed, None, images)
+    program = original.quantized.program
+    writers = {layer.output.name: layer.name for layer in program.layers}
     layers = []
-    for name in original.program.activations:
-        one, other = before.real(name), after.real(name)
-        real = before.reference.get(name)
+    for name in program.activations:
+        one, other = original.real(name), after.real(name)
+        real = original.reference.get(name)
         layers.append(
             Difference(
                 layer=writers.get(name, INPUT),
@@ -108,7 +106,7 @@ def compare(
                 changed=None if real is None else sqnr(real, other),
             )
         )
-    return Comparison(before, after, tuple(layers))
+    return Comparison(original, after, tuple(layers))
 
 
 def flips(

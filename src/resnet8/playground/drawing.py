@@ -1,7 +1,8 @@
-"""Any open model as a :class:`resnet8.render.graph.Drawing`, one box for each layer of its list."""
+"""Any open model as a :class:`resnet8.render.graph.Drawing`, one box for each layer of its list; and where boxes go."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,43 @@ def drawing(network: Network) -> Drawing:
     title = f"{PurePath(description.path).name}: {description.dtype}, {kilobytes(description.size_bytes)}"
     note = words.GRID if network.quantized is not None else ""
     return Drawing(title, tuple(boxes), tuple(edges), note)
+
+
+def around(drawn: Drawing, key: str) -> Drawing:
+    """The box with that key and those that it has an edge with; without a title."""
+    edges = tuple(one for one in drawn.edges if key in (one.source, one.target))
+    keys = {key, *(one.source for one in edges), *(one.target for one in edges)}
+    return replace(drawn, title="", boxes=tuple(one for one in drawn.boxes if one.key in keys), edges=edges)
+
+
+def places(drawn: Drawing) -> dict[str, tuple[int, int]]:
+    """Column and lane of each box by its key, for a drawing from left to right.
+
+    The column is the longest way from the input. Lane 0 has the boxes on a longest way through the network, the lanes
+    beside it, 1 and on, those of shorter branches.
+    """
+    columns = dict.fromkeys((one.key for one in drawn.boxes), 0)
+    rest = dict(columns)
+    for edge in drawn.edges:  # those into a box come before those out of it
+        columns[edge.target] = max(columns[edge.target], columns[edge.source] + 1)
+    for edge in reversed(drawn.edges):
+        rest[edge.source] = max(rest[edge.source], rest[edge.target] + 1)
+    longest = max(columns.values(), default=0)
+    found: dict[str, tuple[int, int]] = {}
+    for key, column in columns.items():
+        lane = 0 if column + rest[key] == longest else 1
+        while (column, lane) in found.values():
+            lane += 1
+        found[key] = (column, lane)
+    return found
+
+
+def way(source: tuple[int, int], target: tuple[int, int]) -> list[tuple[float, float]]:
+    """The corners of an edge: straight to the next column, else in a lane beside the boxes between."""
+    if target[0] - source[0] <= 1:
+        return [source, target]
+    lane = max(source[1], target[1], 1)
+    return [source, (source[0] + 0.5, lane), (target[0] - 0.5, lane), target]
 
 
 def _box(key: str, layer: LayerView) -> Box:

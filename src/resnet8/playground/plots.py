@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import numpy as np
 
+from resnet8.playground.drawing import places, way
 from resnet8.playground.weights import code_counts, histogram
+from resnet8.render.graph import KIND_COLOURS, KIND_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from resnet8.playground.activations import Noise, Sensitivity
     from resnet8.playground.compare import Difference
     from resnet8.qparams import QParams
+    from resnet8.render.graph import Drawing
 
 COLOURS = ("#e8862e", "#4c8fd6", "#d64f6c", "#3ea58c", "#9a77cf", "#b39b2d", "#7d8894", "#c46bb0")
 """Middle tones: the float model's, the quantized model's, the changed model's, and others."""
@@ -28,7 +31,7 @@ COLOURS = ("#e8862e", "#4c8fd6", "#d64f6c", "#3ea58c", "#9a77cf", "#b39b2d", "#7
 FLOAT, QUANTIZED, DEQUANTIZED, CHANGED = "FP32", "quantized", "dequantized", "changed"
 """What a series is; it has the same colour in every chart."""
 
-WIDTH, LAYERS_WIDTH, HEIGHT = 360, 620, 220
+WIDTH, LAYERS_WIDTH, HEIGHT = 250, 600, 220
 GAP = 128
 """Grey level between the pictures of a mosaic."""
 
@@ -61,42 +64,32 @@ def _finite(value: float | None) -> float | None:
 def in_steps(
     reals: NDArray[Any] | None, codes: Mapping[str, NDArray[Any]], params: QParams, limits: tuple[int, int]
 ) -> Chart:
-    """A histogram on the quantization grid, one bin for each code: real numbers in steps of the scale, and codes.
+    """Histograms on the quantization grid, one bin for each code: float values in steps of the scale, below them codes.
 
     Args:
         reals: Float values, channels last; none where they are not known.
-        codes: Codes on this grid by the name in the legend.
+        codes: Codes on this grid, by what they are.
         params: The grid.
         limits: The least and the greatest code; what the float values have beyond them is clipped.
     """
     low, high = limits
     series = {name: (low, code_counts(one, limits)) for name, one in codes.items()}
+    ends = limits
     if reals is not None:
         steps = np.rint(reals.astype(np.float64) / params.scale + params.zero_point)
         steps = np.clip(steps, low - _BEYOND, high + _BEYOND).astype(np.int64)
         ends = min(int(steps.min()), low), max(int(steps.max()), high)
         series = {FLOAT: (ends[0], code_counts(steps, ends)), **series}
-    rows: Rows = [
-        {"series": name, "code": code, "left": code - 0.5, "right": code + 0.5, "count": count}
-        | ({} if params.per_channel else {"real": (code - int(params.zero_point)) * float(params.scale)})
-        for name, (first, counts) in series.items()
-        for code, count in enumerate(counts.tolist(), first)
-        if count
-    ]
+    most = max(int(counts.max()) for _, counts in series.values())
+    ticks = [0, *(10**power for power in range(8) if 10**power <= most)]
+    x = alt.X(
+        "left:Q",
+        bin="binned",
+        title="code (steps of the scale + zero point)",
+        scale=alt.Scale(nice=False, domain=[ends[0] - 0.5, ends[1] + 0.5]),
+    )
     shown = [alt.Tooltip("series:N", title="what"), alt.Tooltip("code:Q")]
     shown += [] if params.per_channel else [alt.Tooltip("real:Q", title="real value", format=".5g")]
-    x = alt.X("left:Q", bin="binned", title="code (steps of the scale + zero point)", scale=alt.Scale(nice=False))
-    bars = (
-        alt.Chart(_data(rows))
-        .mark_bar(opacity=0.55, orient="vertical", binSpacing=0)
-        .encode(
-            x=x,
-            x2="right:Q",
-            y=alt.Y("count:Q", title="elements (log scale)", stack=None, scale=alt.Scale(type="symlog")),
-            color=_colour(list(series)),
-            tooltip=[*shown, alt.Tooltip("count:Q", title="elements")],
-        )
-    )
     ends_of_grid: Rows = [
         {"at": low - 0.5, "what": f"least code {low}"},
         {"at": high + 0.5, "what": f"greatest code {high}"},
@@ -106,7 +99,36 @@ def in_steps(
         .mark_rule(strokeDash=[4, 3], color=COLOURS[6])
         .encode(x="at:Q", tooltip=["what:N"])
     )
-    return alt.layer(bars, rules).properties(width=WIDTH, height=HEIGHT)
+    charts = []
+    for name, (first, counts) in series.items():
+        rows: Rows = [
+            {"series": name, "code": code, "left": code - 0.5, "right": code + 0.5, "count": count}
+            | ({} if params.per_channel else {"real": (code - int(params.zero_point)) * float(params.scale)})
+            for code, count in enumerate(counts.tolist(), first)
+            if count
+        ]
+        bars = (
+            alt.Chart(_data(rows))
+            .mark_bar(orient="vertical", binSpacing=0)
+            .encode(
+                x=x,
+                x2="right:Q",
+                y=alt.Y(
+                    "count:Q",
+                    title="elements",
+                    stack=None,
+                    scale=alt.Scale(type="symlog", domain=[0, most]),
+                    axis=alt.Axis(values=ticks, labelExpr="format(datum.value, '~s')"),
+                ),
+                color=_colour(list(series)),
+                tooltip=[*shown, alt.Tooltip("count:Q", title="elements")],
+            )
+        )
+        charts.append(alt.layer(bars, rules).properties(width=WIDTH, height=HEIGHT / len(series)))
+    for chart in charts[:-1]:
+        chart.layer[0].encoding.x = x.copy()
+        chart.layer[0].encoding.x.title = ""
+    return alt.vconcat(*charts, spacing=6).resolve_scale(x="shared", color="shared")
 
 
 def channels(params: QParams) -> Chart:
@@ -123,7 +145,7 @@ def channels(params: QParams) -> Chart:
         y=alt.Y("scale:Q", title="scale (real units per step)"), tooltip=tips
     )
     zeros = base.mark_point(color=COLOURS[0], filled=True).encode(
-        y=alt.Y("zero_point:Q", title="zero point (code)"), tooltip=tips
+        y=alt.Y("zero_point:Q", title="zero point (code)", axis=alt.Axis(format="d", tickMinStep=1)), tooltip=tips
     )
     return alt.vconcat(
         scales.properties(width=LAYERS_WIDTH, height=130), zeros.properties(width=LAYERS_WIDTH, height=70)
@@ -189,11 +211,75 @@ def probabilities(models: Mapping[str, NDArray[np.floating[Any]]], class_names: 
             color=_colour(list(models)),
             tooltip=["series:N", "class:N", alt.Tooltip("probability:Q", format=".3f")],
         )
-        .properties(width=WIDTH, height=300)
+        .properties(width=WIDTH - 30, height=240)
     )
 
 
 # Layers
+
+CLICKED = "clicked"
+"""Name of the selection in :func:`strip`; the number of the layer is its field ``layer``."""
+
+_COLUMN, _LANE, _BOX = 25, 34, 21  # pixels
+
+
+def strip(drawn: Drawing, chosen: str) -> Chart:
+    """A network from left to right, its layers numbered; a click selects one (:data:`CLICKED`).
+
+    Args:
+        drawn: The network; its first box is the input, the layers follow.
+        chosen: Key of the box that is marked.
+    """
+    at = places(drawn)
+    kinds = list(dict.fromkeys(box.kind for box in drawn.boxes))
+    boxes: Rows = [
+        {"column": at[box.key][0], "lane": at[box.key][1], "kind": KIND_NAMES[box.kind], "title": box.title}
+        | {"layer": number, "number": str(number) if number else "in", "chosen": box.key == chosen}
+        | {"name": box.lines[0], "writes": box.lines[-1]}
+        for number, box in enumerate(drawn.boxes)
+    ]
+    corners: Rows = [
+        {"edge": number, "corner": corner, "column": column, "lane": lane}
+        for number, edge in enumerate(drawn.edges)
+        for corner, (column, lane) in enumerate(way(at[edge.source], at[edge.target]))
+    ]
+    last = max(column for column, _ in at.values())
+    lanes = max(lane for _, lane in at.values())
+    x = alt.X("column:Q", axis=None, scale=alt.Scale(domain=[-0.5, last + 0.5], nice=False))
+    y = alt.Y("lane:Q", axis=None, scale=alt.Scale(domain=[lanes + 0.5, -0.5], nice=False))
+    edges = (
+        alt.Chart(_data(corners))
+        .mark_line(color=COLOURS[6], strokeWidth=1.5)
+        .encode(x=x, y=y, detail="edge:N", order="corner:Q")
+    )
+    clicked = alt.selection_point(name=CLICKED, fields=["layer"], empty=False)
+    marked = alt.value
+    squares = (
+        alt.Chart(_data(boxes))
+        .mark_square(size=_BOX**2, opacity=1, cursor="pointer")
+        .encode(
+            x=x,
+            y=y,
+            fill=alt.Fill(
+                "kind:N",
+                title="",
+                scale=alt.Scale(
+                    domain=[KIND_NAMES[kind] for kind in kinds], range=[KIND_COLOURS[kind][0] for kind in kinds]
+                ),
+                legend=alt.Legend(orient="top", symbolType="square", symbolStrokeWidth=0, columns=0),
+            ),
+            stroke=alt.condition("datum.chosen", marked(COLOURS[0]), marked(COLOURS[6])),
+            strokeWidth=alt.condition("datum.chosen", marked(4), marked(1)),
+            tooltip=[alt.Tooltip("number:N", title="layer"), "title:N", "name:N", "writes:N"],
+        )
+        .add_params(clicked)
+    )
+    numbers = (
+        alt.Chart(_data(boxes))
+        .mark_text(fontSize=10, color="#1f2328", cursor="pointer")
+        .encode(x=x, y=y, text="number:N")
+    )
+    return alt.layer(edges, squares, numbers).properties(width=_COLUMN * (last + 1), height=_LANE * (lanes + 1))
 
 
 def _layer_axis(rows: Rows) -> alt.X:

@@ -7,58 +7,36 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet8 import pipeline
 from resnet8.assets import ENVIRONMENT_VARIABLE as ASSETS_VARIABLE
 from resnet8.assets import cache_dir, fetch
 from resnet8.cifar10 import find, read_split
-from resnet8.documents import COMPARISON
+from resnet8.demo import materialize_models
 from resnet8.errors import DataError, Resnet8Error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from resnet8.cifar10 import Split
-    from resnet8.pipeline import Reporter
     from resnet8.results import Evaluation
 
 FOLDER_VARIABLE = "RESNET8_PLAYGROUND"
 """Names the folder that the playground opens first."""
 
 
-def demo_folder() -> Path:
-    """Where the models of the demo are, once :func:`make_demo` made them: a folder in the cache."""
-    return cache_dir() / "demo-models"
-
-
-def has_demo() -> bool:
-    """Whether the models of the demo are there."""
-    return (demo_folder() / COMPARISON).is_file()
-
-
-def make_demo(reporter: Reporter | None = None) -> Path:
-    """The folder with the models of the demo, converted and quantized where that was not done before.
-
-    It is the pipeline of ``resnet8 reproduce --demo``: a minute or two, offline; later calls take no time.
+def open_demo() -> Path:
+    """The folder with the embedded demo's models, in the cache; with its images, nothing is downloaded or converted.
 
     Raises:
-        MissingExtraError: when it has to be made and a framework for it is not installed.
-        Resnet8Error: when a stage fails.
+        MissingExtraError: when scikit-learn, which brings the images along, is not installed.
+        StorageError: when the cache cannot be written.
     """
-    folder = demo_folder()
-    if not has_demo():
-        pipeline.reproduce(folder, assets=fetch(demo=True), reporter=reporter)
-    return folder
+    fetch(demo=True)
+    return materialize_models(cache_dir() / "demo-models")
 
 
 def default_folder() -> Path:
-    """What is opened first: the folder in ``RESNET8_PLAYGROUND``; else the current one with models; else the demo.
-
-    Where none of them has models, it is the current folder.
-    """
-    if named := os.environ.get(FOLDER_VARIABLE):
-        return Path(named)
-    here = Path.cwd()
-    return demo_folder() if not (here / "models").is_dir() and has_demo() else here
+    """What is opened first: the folder that ``RESNET8_PLAYGROUND`` names, else the current one."""
+    return Path(os.environ.get(FOLDER_VARIABLE) or Path.cwd())
 
 
 def fingerprints(known: tuple[Evaluation, ...]) -> frozenset[str]:

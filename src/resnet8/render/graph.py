@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 Kind = Literal["input", "conv", "dense", "mul", "add", "residual", "pool", "rescale", "softmax", "other"]
 
-_NAMES: dict[Kind, str] = {
+KIND_NAMES: dict[Kind, str] = {
     "input": "input",
     "conv": "convolution",
     "dense": "dense layer",
@@ -25,7 +25,7 @@ _NAMES: dict[Kind, str] = {
 
 # Fill and border. Pale fills with dark text read alike on a white and on a dark page; all else is the grey that stands
 # out against either by more than 4 : 1 (WCAG 2.1, contrast ratio), for the pictures' background is transparent.
-_COLOURS: dict[Kind, tuple[str, str]] = {
+KIND_COLOURS: dict[Kind, tuple[str, str]] = {
     "input": ("#e6eaef", "#57606a"),
     "conv": ("#cfe2ff", "#1f6feb"),
     "dense": ("#dcd2ff", "#6639ba"),
@@ -88,7 +88,7 @@ class Drawing:
     def legend(self) -> tuple[tuple[Kind, str], ...]:
         """Each kind that occurs, and in words what and how often."""
         counts = Counter(box.kind for box in self.boxes)
-        return tuple((kind, f"{_NAMES[kind]} ({counts[kind]})") for kind in get_args(Kind) if counts[kind])
+        return tuple((kind, f"{KIND_NAMES[kind]} ({counts[kind]})") for kind in get_args(Kind) if counts[kind])
 
 
 def mermaid(drawing: Drawing) -> str:
@@ -105,7 +105,7 @@ def mermaid(drawing: Drawing) -> str:
     lines += [f'        legend_{kind}["{_entities(words)}"]:::{kind}' for kind, words in drawing.legend]
     lines.append("    end")
     for kind, _ in drawing.legend:
-        fill, border = _COLOURS[kind]
+        fill, border = KIND_COLOURS[kind]
         lines.append(f"    classDef {kind} fill:{fill},stroke:{border},color:{_TEXT}")
     return "\n".join(lines) + "\n"
 
@@ -122,7 +122,7 @@ def dot(drawing: Drawing) -> str:
     ]
     trunk = _trunk(drawing)
     for box in drawing.boxes:
-        fill, border = _COLOURS[box.kind]
+        fill, border = KIND_COLOURS[box.kind]
         label = "<br/>".join((f"<b>{_xml(box.title)}</b>", *map(_xml, box.lines)))
         join = ', shape="ellipse", style="filled", penwidth=2, margin="0.02,0.02"' if box.kind == "residual" else ""
         group = ', group="trunk"' if box.key in trunk else ""
@@ -137,7 +137,7 @@ def dot(drawing: Drawing) -> str:
 def _head(drawing: Drawing) -> str:
     """Title and legend, above the picture: a box of its own would push the network's apart."""
     cells = [
-        f'<td bgcolor="{_COLOURS[kind][0]}" color="{_COLOURS[kind][1]}" border="1">'
+        f'<td bgcolor="{KIND_COLOURS[kind][0]}" color="{KIND_COLOURS[kind][1]}" border="1">'
         f'<font color="{_TEXT}" point-size="10">{_xml(words)}</font></td>'
         for kind, words in drawing.legend
     ]

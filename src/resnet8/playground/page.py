@@ -1,0 +1,204 @@
+"""What the cells of the notebook share: Marimo's elements around values of this package, caches, and long work."""
+
+from __future__ import annotations
+
+import html
+import re
+import sys
+import traceback
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import marimo as mo
+
+from resnet8.errors import Resnet8Error
+from resnet8.files import sha256_file
+from resnet8.playground import plots
+from resnet8.playground.activations import Noise, feature_maps, noise
+from resnet8.playground.compare import Flips, flips
+from resnet8.playground.images import grey, png
+from resnet8.playground.network import Network, open_network, reference
+from resnet8.playground.quantized import predictions
+from resnet8.playground.sources import images_of
+from resnet8.render.graph import mermaid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from resnet8.cifar10 import Split
+    from resnet8.playground.quantized import Quantized
+    from resnet8.playground.reference import RealNetwork
+    from resnet8.render.graph import Drawing
+    from resnet8.workers import Progress
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):  # noqa: N818 - no error: the button was pressed
+    """A long computation was stopped."""
+
+
+# What is kept: nothing is read or computed twice while a file stays as it is
+
+
+@lru_cache(maxsize=8)
+def _opened(path: str, digest: str) -> Network:  # noqa: ARG001 - the digest is part of the key
+    return open_network(Path(path))
+
+
+def load(path: Path) -> Network:
+    """The model in a file, opened once for each content (:func:`resnet8.playground.network.open_network`).
+
+    Raises:
+        Resnet8Error: when it cannot be opened.
+    """
+    return _opened(str(path), sha256_file(path))
+
+
+@lru_cache(maxsize=8)
+def matched(network: Network, float_network: Network) -> RealNetwork:
+    """The float network behind a quantized one (:func:`resnet8.playground.network.reference`)."""
+    return reference(network, float_network)
+
+
+@lru_cache(maxsize=2)
+def split_of(folder: Path, wanted: frozenset[str]) -> Split:
+    """The test images for the models in a folder (:func:`resnet8.playground.sources.images_of`)."""
+    return images_of(folder, wanted)
+
+
+@lru_cache(maxsize=8)
+def classes(quantized: Quantized, split: Split, count: int) -> NDArray[np.int64]:
+    """The classes that a quantized network predicts for the first images, int64 (count,)."""
+    return predictions(quantized, split.images[:count])
+
+
+# Work
+
+
+def attempt(work: Callable[[], T]) -> tuple[T | None, Any]:
+    """What ``work`` gives and no message, or none and what went wrong, to be shown."""
+    try:
+        return work(), None
+    except Resnet8Error as error:
+        return None, mo.callout(mo.plain_text(str(error)), kind="danger")
+
+
+def in_background(
+    title: str,
+    total: int,
+    work: Callable[[Progress], object],
+    *,
+    key: tuple[object, ...],
+    keep: Callable[[tuple[object, ...]], object],
+    said: Callable[[str], object],
+) -> None:
+    """Do ``work(progress)`` beside the page, with a bar; it ends when the cell that began it runs again.
+
+    Names of the page must not be looked up in the callables: they change meanwhile.
+
+    Args:
+        title: Of the bar.
+        total: Of the bar's steps.
+        work: What is done; its progress raises when it is to end.
+        key: What it is done for.
+        keep: Called with the key and, behind it, what ``work`` gave.
+        said: Called with why there is nothing; first with nothing.
+    """
+    said("")
+
+    def run() -> None:
+        thread, shown = mo.current_thread(), 0
+        try:
+            with mo.status.progress_bar(total=total, title=title, remove_on_exit=True) as bar:
+
+                def progress(done: int, total: int) -> None:  # noqa: ARG001 - the bar knows it
+                    nonlocal shown
+                    if thread.should_exit:  # *Stop* was pressed, or something else was chosen
+                        raise Stopped  # noqa: TRY301 - called by the work
+                    bar.update(done - shown)
+                    shown = done
+
+                keep((*key, work(progress)))
+        except Stopped:
+            said("stopped")
+        except Resnet8Error as error:
+            said(str(error))
+        except Exception as error:  # noqa: BLE001 - the page must say that nothing will come
+            traceback.print_exc(file=sys.stderr)
+            said(f"{title} failed: {type(error).__name__}: {error}")
+
+    mo.Thread(target=run, daemon=True).start()
+
+
+def compared(
+    quantized: Quantized, changed: Quantized, real: RealNetwork | None, part: Split, progress: Progress
+) -> tuple[Flips, tuple[Noise, ...] | None, tuple[Noise, ...] | None]:
+    """Top-1 of two networks on ``part``; and the noise of both, where there is a float network.
+
+    The progress is of ``comparisons(real) * len(part)`` steps.
+    """
+    count = len(part)
+    found = flips(quantized, changed, part.images, part.labels, progress=progress)
+    if real is None:
+        return found, None, None
+    before = noise(quantized, real, part.images, lambda done, _: progress(2 * count + done, 4 * count))
+    after = noise(changed, real, part.images, lambda done, _: progress(3 * count + done, 4 * count))
+    return found, tuple(before), tuple(after)
+
+
+def comparisons(real: RealNetwork | None) -> int:
+    """How often :func:`compared` goes through the images."""
+    return 2 if real is None else 4
+
+
+# What is shown
+
+
+def sketch(drawn: Drawing, key: str) -> Any:
+    """A drawing without its legend, the box with that key marked."""
+    text = mermaid(drawn)
+    start, end = text.index("    subgraph legend"), text.index("    classDef")
+    return mo.mermaid(text[:start] + text[end:] + f"    style {key} stroke:{plots.COLOURS[0]},stroke-width:5px\n")
+
+
+def strip(drawn: Drawing, key: str, clicked: Callable[[int], object]) -> Any:
+    """The network from left to right; ``clicked`` is called with the number of a layer, from 1, 0 for the input."""
+
+    def changed(_: object) -> None:
+        for number in element.selections.get(plots.CLICKED, {}).get("layer", ())[:1]:
+            clicked(int(number))
+
+    element = mo.ui.altair_chart(
+        plots.strip(drawn, key), chart_selection=False, legend_selection=False, on_change=changed
+    )
+    return element
+
+
+def picture(pixels: NDArray[np.uint8], factor: int, caption: str, alt: str = "") -> Any:
+    """Pixels, (H, W) or (H, W, 3), each ``factor`` wide, with a caption."""
+    return mo.image(png(pixels, factor), alt=alt or caption, caption=caption, width=pixels.shape[1] * factor)
+
+
+def maps(values: NDArray[Any], span: tuple[float, float] | None, caption: str) -> Any:
+    """The feature maps of an activation as one picture; ``span`` is black to white."""
+    levels, factor = plots.mosaic(grey(feature_maps(values), span))
+    return picture(levels, factor, caption)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> Any:
+    """A table to read; the first ``left`` columns hold words, the others numbers. Long names break behind / and _."""
+
+    def row(tag: str, cells: Sequence[object]) -> str:
+        texts = (re.sub("([/_])", r"\1<wbr>", html.escape(str(one))) for one in cells)
+        sides = ("left" if number < left else "right" for number in range(len(cells)))
+        return "".join(
+            f'<{tag} style="text-align: {side}">{text}</{tag}>' for side, text in zip(sides, texts, strict=True)
+        )
+
+    body = "".join(f"<tr>{row('td', one)}</tr>" for one in rows)
+    return mo.md(f"<table><thead><tr>{row('th', headings)}</tr></thead><tbody>{body}</tbody></table>")

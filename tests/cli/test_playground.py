@@ -1,0 +1,144 @@
+"""``resnet8 playground`` up to where Marimo takes over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from shell import INTERRUPTIBLE
+from typer.testing import CliRunner
+
+from resnet8.cli import app
+from resnet8.cli import playground as module
+from resnet8.playground import sources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shell import Shell
+
+pytest.importorskip("marimo")
+
+
+class _Server:
+    """Stands in for Marimo's server: ends at once, and remembers how it was started."""
+
+    started: list[tuple[list[str], dict[str, str]]]
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        self.started.append((command, env))
+
+    def wait(self) -> int:
+        return 0
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[list[str], dict[str, str]]]:
+    _Server.started = []
+    monkeypatch.setattr(subprocess, "Popen", _Server)
+    monkeypatch.setenv("RESNET8_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(sources.FOLDER_VARIABLE, raising=False)
+    return _Server.started
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["playground", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), ["run"]),
+        (("--edit",), ["edit"]),
+        (("--port", 8123, "--headless"), ["run", "--port", "8123", "--headless"]),
+    ],
+)
+def test_options_become_those_of_marimo(
+    started: list[tuple[list[str], dict[str, str]]], options: tuple[object, ...], expected: list[str]
+) -> None:
+    assert run(*options).exit_code == 0
+    ((command, environment),) = started
+    assert command == [sys.executable, "-m", "marimo", expected[0], str(module.notebook()), *expected[1:]]
+    assert sources.FOLDER_VARIABLE not in environment
+
+
+def test_the_folder_is_handed_on(started: list[tuple[list[str], dict[str, str]]], tmp_path: Path) -> None:
+    assert run(tmp_path).exit_code == 0
+    assert started[0][1][sources.FOLDER_VARIABLE] == str(tmp_path)
+
+
+def test_the_demo_is_there_before_the_server(started: list[tuple[list[str], dict[str, str]]], tmp_path: Path) -> None:
+    assert run("--demo").exit_code == 0
+    folder = tmp_path / "cache" / "demo-models"
+    assert started[0][1][sources.FOLDER_VARIABLE] == str(folder)
+    assert (folder / "models" / "resnet8_int8.onnx").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere",), "there is no folder nowhere: found it does not exist, expected a folder with models/"),
+        (("file",), "there is no folder file: found it is a file"),
+        (("--port", "0"), "'--port': Input should be greater than or equal to 1"),
+        (("folder", "--demo"), "--demo: it excludes a folder"),
+    ],
+)
+def test_bad_input_is_one_message(shell: Shell, arguments: tuple[str, ...], message: str) -> None:
+    (shell.folder / "file").write_text("")
+    (shell.folder / "folder").mkdir(exist_ok=True)
+    done = shell.run("playground", *arguments)
+    assert done.returncode != 0
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+
+
+def test_without_marimo_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
+    hidden = "import sys, importlib.util as u; old = u.find_spec; "
+    hidden += "u.find_spec = lambda name, *rest: None if name == 'marimo' else old(name, *rest); "
+    hidden += "from resnet8.__main__ import main; sys.argv = ['resnet8', 'playground']; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", hidden], cwd=shell.folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode != 0
+    assert "resnet8[playground]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_server_too(shell: Shell, how: signal.Signals) -> None:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE, "playground", "--headless", "--port", str(port)],
+        cwd=shell.folder,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        for _ in range(150):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        else:
+            pytest.fail("the server does not answer")
+        os.kill(process.pid, how)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert "Traceback" not in output
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)

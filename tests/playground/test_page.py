@@ -1,0 +1,153 @@
+"""What the notebook's cells share, outside of a browser."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("marimo")
+pytest.importorskip("altair")
+
+import marimo
+
+from resnet8.cifar10 import read_split
+from resnet8.errors import ModelError, StorageError
+from resnet8.playground import page
+from resnet8.playground.change import Change, apply
+from resnet8.playground.drawing import box_key, drawing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from resnet8.assets import Assets
+    from resnet8.pipeline import Reproduction
+    from resnet8.workers import Progress
+
+
+def test_a_file_is_opened_once_for_each_content(reproduced: Reproduction, tmp_path: Path) -> None:
+    models = reproduced.output_dir / "models"
+    path = tmp_path / "model.onnx"
+    shutil.copy(models / "resnet8_int8.onnx", path)
+    first = page.load(path)
+    assert page.load(path) is first
+    shutil.copy(models / "resnet8_uint8.onnx", path)
+    assert page.load(path).description.weights == "uint8"
+    path.unlink()
+    with pytest.raises(StorageError, match="does not exist"):
+        page.load(path)
+
+
+def test_an_error_is_shown_and_text_in_it_is_no_markup() -> None:
+    def fail() -> None:
+        raise ModelError("<b>broken</b> is no model", found="nothing")
+
+    assert page.attempt(lambda: 3) == (3, None)
+    value, shown = page.attempt(fail)
+    assert value is None
+    assert "is no model" in shown.text
+    assert "<b>broken</b>" not in shown.text
+
+
+def test_tables_escape_and_align() -> None:
+    shown = page.table(("name", "size"), [("a_b/<i>", 3)]).text
+    assert "a_<wbr>b/<wbr>&lt;i&gt;" in shown
+    assert "<i>" not in shown
+    assert shown.count("text-align: left") == shown.count("text-align: right") == 2
+
+
+def test_a_sketch_marks_its_box_and_has_no_legend(reproduced: Reproduction) -> None:
+    drawn = drawing(page.load(reproduced.output_dir / "models" / "resnet8_int8.onnx"))
+    shown = page.sketch(drawn, box_key(3)).text
+    assert "style n4 stroke:" in shown
+    assert "legend" not in shown
+
+
+def test_both_networks_are_compared_in_as_many_steps_as_said(reproduced: Reproduction, demo_assets: Assets) -> None:
+    models = reproduced.output_dir / "models"
+    network = page.load(models / "resnet8_int8.onnx")
+    real = page.matched(network, page.load(models / "resnet8.onnx"))
+    part = read_split(demo_assets.data_dir, "test").first(60)
+    quantized = network.require_quantized()
+    changed = apply(quantized, [Change(network.layers[0].output.name, "bits", 3)], real)
+    for float_network in (real, None):
+        steps: list[tuple[int, int]] = []
+        found, before, after = page.compared(
+            quantized, changed, float_network, part, lambda *done, kept=steps: kept.append(done)
+        )
+        total = page.comparisons(float_network) * len(part)
+        assert {one for _, one in steps} <= {total, 2 * len(part)}
+        assert steps[-1] == (total, total)
+        assert found.changed.correct < found.original.correct
+        if float_network is None:
+            assert (before, after) == (None, None)
+        else:
+            assert before is not None
+            assert after is not None
+            assert after[-1].accumulated < before[-1].accumulated
+
+
+class _Thread(threading.Thread):
+    """Marimo's thread, without a notebook."""
+
+    should_exit = False
+
+
+def told(monkeypatch: pytest.MonkeyPatch, work: Callable[[Progress], object], *, stop: bool = False) -> list[Any]:
+    """What is kept and said, in order."""
+    seen: list[Any] = []
+    done = threading.Event()
+
+    def run(target: Callable[[], None], daemon: bool) -> _Thread:
+        def whole() -> None:
+            target()
+            done.set()
+
+        thread = _Thread(target=whole, daemon=daemon)
+        thread.should_exit = stop
+        return thread
+
+    monkeypatch.setattr(marimo, "Thread", run)
+    monkeypatch.setattr(marimo, "current_thread", threading.current_thread)
+    page.in_background("Work", 4, work, key=("model", 7), keep=seen.append, said=seen.append)
+    assert done.wait(30)
+    return seen
+
+
+def test_work_beside_the_page_is_kept_with_what_it_was_done_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(progress: Progress) -> int:
+        progress(1, 4)
+        progress(4, 4)
+        return 42
+
+    assert told(monkeypatch, work) == ["", ("model", 7, 42)]
+
+
+def test_work_that_is_to_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told(monkeypatch, lambda progress: progress(1, 4), stop=True) == ["", "stopped"]
+
+
+def test_work_that_fails_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(_: Progress) -> None:
+        raise ModelError("it is broken", found="nothing", expected="something")
+
+    def crash(_: Progress) -> None:
+        np.zeros(2) @ np.zeros(3)
+
+    assert told(monkeypatch, refuse) == ["", "it is broken: found nothing, expected something"]
+    _, said = told(monkeypatch, crash)
+    assert said.startswith("Work failed: ValueError: ")
+    assert "Traceback" in capsys.readouterr().err  # for the server's log
+
+
+def test_a_click_names_its_layer(reproduced: Reproduction) -> None:
+    drawn = drawing(page.load(reproduced.output_dir / "models" / "resnet8_int8.onnx"))
+    clicked: list[int] = []
+    strip = page.strip(drawn, box_key(0), clicked.append)
+    for selection in ({"clicked": {"layer": [4], "vlPoint": {"or": [{"layer": 4}]}}}, {}, {"clicked": {}}):
+        strip._update(selection)
+    assert clicked == [4]
