@@ -23,7 +23,7 @@ with app.setup:
     from resnet8.playground.change import FIELDS, Change, apply
     from resnet8.playground.compare import compare
     from resnet8.playground.drawing import around, box_key, drawing
-    from resnet8.playground.images import image, lost, of_class, stored_predictions
+    from resnet8.playground.images import image, of_class
     from resnet8.playground.save import ROUNDING_LOST, equivalent, save
     from resnet8.playground.weights import across, use, weights
     from resnet8.render import words
@@ -31,7 +31,7 @@ with app.setup:
     from resnet8.variants import ROUNDINGS
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _():
     get_folder, set_folder = mo.state(str(sources.default_folder()))
     get_layer, set_layer = mo.state(("", 0))  # what was clicked in the drawing, and a count: a click is always news
@@ -74,7 +74,7 @@ def _():
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(get_folder, set_folder):
     folder_field = mo.ui.text(value=get_folder(), label="Folder with models", full_width=True, on_change=set_folder)
     refresh_button = mo.ui.run_button(label="Look again")
@@ -82,7 +82,7 @@ def _(get_folder, set_folder):
     return demo_button, folder_field, refresh_button
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(demo_button, set_folder):
     _said = None
     if demo_button.value:
@@ -93,7 +93,7 @@ def _(demo_button, set_folder):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(demo_button, folder_field, refresh_button):
     refresh_button  # pressing it runs this cell
     folder = Path(folder_field.value)
@@ -121,7 +121,7 @@ def _(demo_button, folder_field, refresh_button):
     return entries, folder
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(entries, memory):
     _labels = {one.label: one for one in entries}
     _chosen = next((one for one in entries if one.path == memory.get("model")), None)
@@ -137,7 +137,7 @@ def _(entries, memory):
     return (model_field,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(entries, folder, model_field):
     entry = model_field.value
     mo.stop(entry is None)
@@ -172,7 +172,7 @@ def _(entries, folder, model_field):
     return entry, float_network, known, network, real
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(get_layer, memory, network):
     _options = {f"{number} · {one.operator} · {one.name}": one.name for number, one in enumerate(network.layers, 1)}
     _labels = {name: label for label, name in _options.items()}
@@ -187,7 +187,7 @@ def _(get_layer, memory, network):
     return (layer_field,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(layer_field, network):
     mo.stop(layer_field.value is None)
     layer = network.layer(layer_field.value)
@@ -195,7 +195,7 @@ def _(layer_field, network):
     return layer, number
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(folder, known):
     split, _problem = page.attempt(lambda: page.split_of(folder, sources.fingerprints(known)))
     mo.stop(split is None, _problem)
@@ -208,35 +208,25 @@ def _(folder, known):
     return class_field, image_from, split
 
 
-@app.cell
-def _(class_field, image_from, known, network, real, split):
-    _problem = None
+@app.cell(hide_code=True)
+def _(class_field, float_network, image_from, known, network, real, split):
+    image_said, candidates = None, np.arange(len(split))
     if image_from.value == "one class":
         candidates = of_class(split, class_field.value or 0)
-    elif image_from.value == "FP32 right, quantized wrong" and real is not None:
-        _first = split.images[:500]
-        _mine = stored_predictions(known, network.description.sha256, split)
-        if _mine is None:
-            _mine = page.classes(network.quantized, split, len(_first))
-        _theirs = real.run(split.images[: min(len(_mine), len(_first))]).argmax(axis=1)
-        _count = len(_theirs)
-        candidates = lost(split.labels[:_count], _theirs, _mine[:_count])
-        _problem = mo.md(f"among the first {_count} images") if len(candidates) else None
-        if not len(candidates):
-            _problem = mo.callout(f"None among the first {_count} images.", kind="warn")
-            candidates = np.arange(len(split))
-    else:
-        candidates = np.arange(len(split))
-        if image_from.value == "FP32 right, quantized wrong":
-            _problem = mo.callout("This needs a quantized model and its float model.", kind="warn")
+    elif image_from.value == "FP32 right, quantized wrong":
+        if real is None:
+            image_said = mo.callout("This needs a quantized model and its float model.", kind="warn")
+        else:
+            _found, _where = page.lost_images(known, network, float_network, real, split)
+            image_said = mo.md(f"{len(_found)} {_where}") if len(_found) else mo.callout(f"None {_where}.", kind="warn")
+            candidates = _found if len(_found) else candidates
     image_field = mo.ui.number(
         0, len(candidates) - 1, step=1, value=0, label=f"Number (0 to {len(candidates) - 1})", debounce=True
     )
-    image_said = _problem
     return candidates, image_field, image_said
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(candidates, image_field, split):
     index = int(candidates[min(int(image_field.value or 0), len(candidates) - 1)])
     pixels = image(split, index)
@@ -245,7 +235,7 @@ def _(candidates, image_field, split):
     return index, label, pixels, shown_image
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(class_field, image_field, image_from, image_said, layer_field, shown_image):
     _choice = [image_from, *([class_field] if image_from.value == "one class" else []), image_field]
     mo.sidebar(
@@ -255,7 +245,7 @@ def _(class_field, image_field, image_from, image_said, layer_field, shown_image
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(layer, network, number, set_layer):
     def _go(clicked):
         if clicked:  # 0 is the input
@@ -279,7 +269,7 @@ def _(layer, network, number, set_layer):
     return network_strip, whole_network
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(layer):
     def _row(role, tensor):
         params = tensor.params
@@ -334,7 +324,7 @@ def _(layer):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(layer, network, real):
     _found = weights(network, layer.name, real)
     mo.stop(_found is None, mo.md("### Weights\n\nThis layer has none."))
@@ -362,7 +352,7 @@ def _(layer, network, real):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(entries, entry, float_network):
     _names = {one.path.name: one for one in entries if one.description is not None}
     _shown = {entry.path.name, *(() if float_network is None else (Path(float_network.description.path).name,))}
@@ -375,7 +365,7 @@ def _(entries, entry, float_network):
     return (others_field,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(layer, others_field):
     _networks, _said = {}, []
     for _entry in others_field.value:
@@ -403,7 +393,7 @@ def _(layer, others_field):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(index, label, network, pixels, real, split):
     if network.quantized is None:
         flow = None
@@ -436,7 +426,7 @@ def _(index, label, network, pixels, real, split):
     return flow, reals
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(flow, layer, reals):
     _name = layer.output.name
     _views, _float = [], reals.get(_name)
@@ -473,7 +463,7 @@ def _(flow, layer, reals):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(network):
     mo.stop(
         network.quantized is None,
@@ -487,7 +477,7 @@ def _(network):
     return noise_button, quantized, sample_field, sensitivity_button, stop_button
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(noise_button, real, sample_field, sensitivity_button, stop_button):
     mo.stop(real is None, mo.callout("Noise is measured against the float model, and there is none here.", kind="warn"))
     mo.vstack(
@@ -503,7 +493,7 @@ def _(noise_button, real, sample_field, sensitivity_button, stop_button):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(
     network,
     noise_button,
@@ -529,7 +519,7 @@ def _(
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(get_job, get_noise, get_sensitivity, network):
     _views = [mo.callout(get_job(), kind="warn")] if get_job() else []
     if get_noise() is not None and get_noise()[0] == network.key:
@@ -542,8 +532,8 @@ def _(get_job, get_noise, get_sensitivity, network):
     return
 
 
-@app.cell
-def _(layer):
+@app.cell(hide_code=True)
+def _(entry, layer):
     mo.stop(layer.output.params is None)
     _tensors = {f"output: {layer.output.name}": (layer.output, "output")}
     if layer.weights is not None:
@@ -551,7 +541,7 @@ def _(layer):
     for _one in layer.inputs:
         _tensors[f"input: {_one.name}"] = (_one, "input")
     tensor_field = mo.ui.dropdown(
-        _tensors, value=next(iter(_tensors)), label=f"Tensor of {layer.name}", full_width=True
+        _tensors, value=next(iter(_tensors)), label=f"Tensor of {layer.name} ({entry.path.name})", full_width=True
     )
     field_field = mo.ui.dropdown(list(FIELDS), value="scale", label="What")
     run_change = mo.ui.run_button(label="Run", kind="success")
@@ -559,17 +549,21 @@ def _(layer):
     return field_field, reset_button, run_change, tensor_field
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(field_field, tensor_field):
-    _tensor, _ = tensor_field.value
-    _params = _tensor.params
     channel_field = None
-    if _params.per_channel and field_field.value in ("scale", "factor", "zero_point"):
+    if tensor_field.value[0].params.per_channel and field_field.value in ("scale", "factor", "zero_point"):
         channel_field = mo.ui.text(value="", placeholder="all", label="Channel")
-    _first = {
-        "scale": f"{float(np.ravel(_params.scale)[0]):.9g}",
-        "zero_point": str(int(np.ravel(_params.zero_point)[0])),
-    }
+    return (channel_field,)
+
+
+@app.cell(hide_code=True)
+def _(channel_field, field_field, tensor_field):
+    _params = tensor_field.value[0].params
+    _scales, _zero_points = np.ravel(_params.scale), np.ravel(_params.zero_point)
+    _text = "" if channel_field is None else channel_field.value.strip()
+    _channel = int(_text) if _text.isdecimal() and int(_text) < _scales.size else 0
+    _now = {"scale": f"{float(_scales[_channel]):.9g}", "zero_point": str(int(_zero_points[_channel]))}
     if field_field.value == "rounding":
         value_field = mo.ui.dropdown(list(ROUNDINGS), value="half-away", label="Value")
     elif field_field.value == "bits":
@@ -578,11 +572,11 @@ def _(field_field, tensor_field):
         _steps = [0.125, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 8.0]
         value_field = mo.ui.slider(steps=_steps, value=2.0, label="Value", show_value=True, debounce=True)
     else:
-        value_field = mo.ui.text(value=_first[field_field.value], label="Value")
-    return channel_field, value_field
+        value_field = mo.ui.text(value=_now[field_field.value], label="Value")
+    return (value_field,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(channel_field, field_field, reset_button, run_change, tensor_field, value_field):
     _fields = [
         field_field,
@@ -604,7 +598,7 @@ def _(channel_field, field_field, reset_button, run_change, tensor_field, value_
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(
     channel_field,
     field_field,
@@ -642,7 +636,7 @@ def _(
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(get_changes, get_said, network):
     changes, changed = get_changes()[1:] if get_changes()[0] == network.key else ((), None)
     _rows = [(one.tensor, one.field, one.value, "all" if one.channel is None else one.channel) for one in changes]
@@ -652,7 +646,7 @@ def _(get_changes, get_said, network):
     return changed, changes
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(changed, flow, layer, pixels, split):
     mo.stop(changed is None)
     compared = compare(flow, changed, pixels)
@@ -665,7 +659,7 @@ def _(changed, flow, layer, pixels, split):
     return (compared,)
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(compared, label, layer, split):
     _before, _after = compared.original, compared.changed
     _models = {} if _before.reference_probabilities is None else {plots.FLOAT: _before.reference_probabilities[0]}
@@ -704,7 +698,7 @@ def _(compared, label, layer, split):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(changed):
     mo.stop(changed is None)
     count_field = mo.ui.number(1, 10_000, step=1, value=200, label="Images", debounce=True)
@@ -719,7 +713,7 @@ def _(changed):
     return count_field, flips_button, stop_flips
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(changed, changes, count_field, flips_button, network, quantized, real, set_flips, set_job, split, stop_flips):
     stop_flips  # pressing it runs this cell, which ends the thread
     _part = split.first(int(count_field.value or 1))
@@ -732,7 +726,7 @@ def _(changed, changes, count_field, flips_button, network, quantized, real, set
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(changes, get_flips, network):
     mo.stop(get_flips() is None or get_flips()[:2] != (network.key, changes))
     _part, (_found, _before, _after) = get_flips()[2:]
@@ -766,7 +760,7 @@ def _(changes, get_flips, network):
     return
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(changed, entry):
     mo.stop(changed is None)
     save_field = mo.ui.text(
@@ -776,7 +770,7 @@ def _(changed, entry):
     return save_button, save_field
 
 
-@app.cell
+@app.cell(hide_code=True)
 def _(changes, float_network, network, save_button, save_field):
     _said = mo.md("An ONNX file and, beside it, a JSON of what was changed; nothing is overwritten.")
     if save_button.value:

@@ -19,6 +19,7 @@ from resnet8.results import (
     Comparison,
     Evaluation,
     Parity,
+    PlaygroundUse,
     Quantization,
     RequantizationStudy,
     Result,
@@ -29,6 +30,7 @@ ANALYSIS = Path("docs/QUANTIZATION_ANALYSIS.md")
 COMPARISON = Path("results/comparison.json")
 PARITY = Path("results/parity.json")
 ARITHMETIC = Path("results/arithmetic")
+PLAYGROUND = Path("results/playground")
 
 _BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin -->\n).*?(<!-- (?P=name):end -->)", re.DOTALL)
 
@@ -58,6 +60,8 @@ def stale(root: Path) -> dict[Path, str]:
     evaluations = [results.load(Evaluation, root / "results" / row.file) for row in comparison.rows]
     measured = {row.name: one for row, one in zip(comparison.rows, evaluations, strict=True)}
     known = {"comparison": markdown.comparison(comparison)} | _arithmetic(root, measured)
+    if used := [results.load(PlaygroundUse, path) for path in sorted((root / PLAYGROUND).glob("*.json"))]:
+        known["playground"] = blocks.playground(used)
     wanted = {root / ANALYSIS: markdown.analysis(comparison, results.load(Parity, root / PARITY), evaluations)}
     for path in sorted([root / "README.md", *(root / "docs").rglob("*.md")]):
         if path.is_file() and path not in wanted:

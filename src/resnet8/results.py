@@ -11,6 +11,7 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -642,6 +643,42 @@ class WorkedArithmetic:
     __pydantic_config__ = STRICT
 
 
+@dataclass(frozen=True)
+class PlaygroundUse:
+    """How long the playground's page takes to answer in a browser, from the click to the text, and its memory.
+
+    Attributes:
+        model: Which one was looked into.
+        images: Over how many the noise and the top-1 were computed.
+        opening_seconds: From the request of the page until all of it is there, in a fresh server.
+        layer_seconds: Until another layer is shown, of each time.
+        change_seconds: From *Run* until the page says what one image is now, of each changed scale.
+        sqnr_seconds: The SQNR of every layer.
+        alone_seconds: Each layer alone.
+        compared_seconds: Top-1 of original and changed model.
+        resident_mb: Server and kernel after each ten changes of layer and scale, MB of 1,000,000 bytes.
+        load: Average of the processes that wanted to run in the minute before.
+        browser: Its version.
+    """
+
+    model: ModelDescription
+    images: int
+    opening_seconds: float
+    layer_seconds: tuple[float, ...]
+    change_seconds: tuple[float, ...]
+    sqnr_seconds: float
+    alone_seconds: float
+    compared_seconds: float
+    resident_mb: tuple[int, ...]
+    load: float
+    browser: str
+    environment: Environment
+    created: str
+    kind: Literal["playground"] = "playground"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = STRICT
+
+
 class AnyResult(Protocol):
     """A frozen dataclass that says what it is, and in which version of its schema."""
 
@@ -679,7 +716,7 @@ def from_digits(text: str) -> NDArray[np.int64]:
 
 def to_json(result: AnyResult) -> str:
     """The result as indented JSON; lists of plain numbers or words stay on one line."""
-    return _layout(TypeAdapter(type(result)).dump_python(result, mode="json")) + "\n"
+    return _layout(_adapter(type(result)).dump_python(result, mode="json")) + "\n"
 
 
 def from_json(kind: type[Result], text: str | bytes, source: str) -> Result:
@@ -694,7 +731,7 @@ def from_json(kind: type[Result], text: str | bytes, source: str) -> Result:
         remedy="write it again with this version of resnet8",
     )
     try:
-        result = TypeAdapter(kind).validate_json(text)
+        result: Result = _adapter(kind).validate_json(text)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
         # A file of another kind or version lacks fields too: that is not what is wrong with it.
@@ -706,6 +743,11 @@ def from_json(kind: type[Result], text: str | bytes, source: str) -> Result:
         refused.found = f"no {' and no '.join(sorted(missing))}"
         raise refused
     return result
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)  # 15 ms each
 
 
 def save(result: AnyResult, path: Path) -> None:

@@ -1,7 +1,7 @@
 """A person's path through the playground, in a real headless Chromium.
 
 Screenshots of the main views go to the folder that ``RESNET8_SCREENSHOTS`` names. With ``RESNET8_SCREENSHOTS_OF``, a
-folder with the models and data of a real run, the path is walked there instead of in the demo.
+folder with the models and data of a real run, the paths that only look are walked there instead of in the demo.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import browser
+import numpy as np
 import onnx
 import pytest
 
+from resnet8.cifar10 import preprocess, read_split
+from resnet8.integer.program import Weighted
+from resnet8.playground.network import open_network
 from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
@@ -35,108 +33,47 @@ sync_api = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("marimo")
 pytest.importorskip("altair")
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (on Debian: apt-get install chromium)"),
+    pytest.mark.skipif(
+        browser.CHROMIUM is None, reason="no Chromium is installed (on Debian: apt-get install chromium)"
+    ),
 ]
 
-WAIT = 40_000
-"""Milliseconds after which a step is given up."""
+
+@pytest.fixture(scope="module")
+def environment(demo_assets: Assets) -> dict[str, str]:
+    cache = str(demo_assets.keras_model.parent.parent)
+    return os.environ | {"RESNET8_ASSETS": str(demo_assets.keras_model.parent), "RESNET8_CACHE": cache}
 
 
-class Playground:
-    """The server, on a folder."""
-
-    def __init__(self, folder: Path, log: Path, environment: dict[str, str]) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.folder, self.log, self.url = folder, log, f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "resnet8", "playground", str(folder), "--headless", "--port", str(port)]
-        with log.open("w") as output:
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=output, start_new_session=True
-            )
-        for _ in range(300):
-            if self.answers():
-                return
-            assert self.process.poll() is None, log.read_text()
-            time.sleep(0.2)
-        self.close()
-        raise AssertionError(log.read_text())
-
-    def answers(self) -> bool:
-        try:
-            urllib.request.urlopen(f"{self.url}/health", timeout=5).close()  # noqa: S310 - our own server
-        except OSError:
-            return False
-        return True
-
-    def close(self) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)  # its own session: the command and marimo
-        self.process.wait(60)
-
-    def resident_mb(self) -> float:
-        """Memory of the server and its kernel, MB of 1,000,000 bytes."""
-        pages = 0
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = status.read_text().rpartition(")")[2].split()
-                if int(fields[3]) == self.process.pid:  # the session
-                    pages += int((status.parent / "statm").read_text().split()[1])
-            except OSError:  # it ended meanwhile
-                continue
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-@pytest.fixture
-def served(tmp_path: Path, reproduced: Reproduction, demo_assets: Assets) -> Iterator[Playground]:
-    environment = os.environ | {"RESNET8_ASSETS": str(demo_assets.keras_model.parent)}
-    folder = tmp_path / "run"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, reproduced: Reproduction) -> Path:
+    """A run of the demo, to be read only."""
+    copied = tmp_path_factory.mktemp("run")
     for name in ("models", "results"):
-        shutil.copytree(reproduced.output_dir / name, folder / name)
-    server = Playground(folder, tmp_path / "server.log", environment)
-    try:
-        yield server
-    finally:
-        server.close()
+        shutil.copytree(reproduced.output_dir / name, copied / name)
+    return copied
 
 
-@pytest.fixture
-def real_or_demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Playground]:
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, folder: Path, environment: dict[str, str]
+) -> Iterator[browser.Server]:
+    work = tmp_path_factory.mktemp("server")
     named = os.environ.get("RESNET8_SCREENSHOTS_OF")
-    if not named:
-        yield request.getfixturevalue("served")
-        return
-    server = Playground(Path(named).resolve(), tmp_path / "server.log", dict(os.environ))
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-@contextmanager
-def opened(served: Playground, scheme: str = "light") -> Iterator[Any]:
-    """The page, loaded; an error in a cell fails the test."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        try:
-            page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
-            page.set_default_timeout(WAIT)
-            page.goto(served.url)
-            page.get_by_text("Nothing is changed yet").wait_for()
-            yield page
-            assert page.get_by_text("Traceback").count() == 0
-            assert page.get_by_text(re.compile("An ancestor raised|This cell raised")).count() == 0
-        finally:
-            browser.close()
+    if named:
+        environment = dict(os.environ)
+        environment["RESNET8_ASSETS"] = environment.get("TEST_RESNET8_ASSETS", "")
+    server = browser.Server([Path(named).resolve() if named else folder], work / "log", environment, work)
+    yield server
+    server.close()
 
 
 def shoot(page: Any, name: str, heading: str | None = None) -> None:
     """A screenshot from a heading on, where screenshots are wanted."""
-    folder = os.environ.get("RESNET8_SCREENSHOTS")
-    if not folder:
+    wanted = os.environ.get("RESNET8_SCREENSHOTS")
+    if not wanted:
         return
     page.wait_for_timeout(2500)  # charts fade in
     if heading is None:
@@ -144,50 +81,36 @@ def shoot(page: Any, name: str, heading: str | None = None) -> None:
     else:
         page.get_by_role("heading", name=heading).first.evaluate("one => one.scrollIntoView()")
     page.wait_for_timeout(500)
-    path = Path(folder) / f"playground-{name}.png"
+    path = Path(wanted) / f"playground-{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=path)
 
 
-def say(line: str) -> None:
-    """A measurement, seen with ``pytest -s``; nothing is asserted of it."""
-    sys.stdout.write(f"\n{line}\n")
+def changed_to(page: Any) -> tuple[str, str]:
+    """The predicted classes that the page names, of the original and of the changed model."""
+    before, after = re.findall(r"Predicted: (\w+) → (\w+)\.", browser.predicted(page))[0]
+    return before, after
 
 
-def choose(page: Any, holding: str, option: str | re.Pattern[str]) -> None:
-    """Choose in the list that offers ``holding``."""
-    field = page.locator("select:visible").filter(has=page.locator("option", has_text=holding)).first
-    field.wait_for()  # the page may be drawing it
-    labels = field.locator("option").all_inner_texts()
-    field.select_option(label=next(one for one in labels if re.search(option, one)))
+def save(page: Any, path: Path) -> dict[str, Any]:
+    """Save the changed model; the record beside it."""
+    field = page.get_by_label("Save as").first
+    field.fill(str(path))
+    field.press("Enter")
+    page.wait_for_timeout(500)
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text(f"Saved: {path}").wait_for()
+    onnx.checker.check_model(onnx.load(path))
+    return json.loads(path.with_name(f"{path.name}.json").read_text())  # type: ignore[no-any-return]
 
 
-def layer(page: Any, name: str) -> None:
-    """Choose a layer, and wait until the page shows it."""
-    page.get_by_text(re.compile(rf"^\d+ · [a-z-]+ · {re.escape(name)}$")).locator("visible=true").first.click()
-    page.get_by_role("heading", name=f"Layer {name}").wait_for()
-    page.get_by_text(f"Tensor of {name}", exact=True).wait_for()
-
-
-def value(page: Any) -> Any:
-    """The field with the new value."""
-    return page.get_by_label("Value", exact=True).first
-
-
-def predicted(page: Any) -> str:
-    """What the page says of the image, original and changed."""
-    line = page.get_by_text(re.compile("^Predicted:")).first
-    line.wait_for()
-    return str(line.inner_text())
-
-
-def test_look_change_and_save(real_or_demo: Playground, tmp_path: Path) -> None:
-    with opened(real_or_demo) as page:
-        choose(page, "resnet8_int8.onnx", r"^resnet8_int8\.onnx")
-        layer(page, "conv2d_1_2/BiasAdd")
+def test_look_change_and_save(served: browser.Server, tmp_path: Path) -> None:
+    with browser.opened(served) as page:
+        browser.model(page, "resnet8_int8.onnx")
+        browser.layer(page, "conv2d_1_2/BiasAdd")
         shoot(page, "network")
         shoot(page, "layer", "Layer conv2d_1_2/BiasAdd")
-        scale = float(value(page).input_value())
+        scale = float(browser.value(page).input_value())
         assert 0 < scale < 100
         assert page.get_by_text(f"{scale:.9g}").count() > 0  # the table says the same
 
@@ -199,112 +122,236 @@ def test_look_change_and_save(real_or_demo: Playground, tmp_path: Path) -> None:
 
         for divisor in (16, 64, 256, 1024):
             wanted = f"{scale / divisor:.9g}"
-            value(page).fill(wanted)
-            value(page).press("Enter")
-            started = time.perf_counter()
-            page.get_by_role("button", name="Run", exact=True).click()
-            page.get_by_role("cell", name=wanted).or_(page.get_by_text(wanted, exact=True)).first.wait_for()
-            said = predicted(page)
-            say(f"scale / {divisor}: {time.perf_counter() - started:.2f} s; {said}")
-            page.wait_for_timeout(1000)
-            before, after = re.findall(r"Predicted: (\w+) → (\w+)\.", predicted(page))[0]
+            browser.run(page, wanted)
+            before, after = changed_to(page)
             if before != after:
                 break
+            browser.reset(page)
         assert before != after
-        share = re.search(r"([\d.]+) % of the values", said)
+        share = re.search(r"([\d.]+) % of the values", browser.predicted(page))
         assert share is not None
         assert float(share[1]) > 0
         shoot(page, "change", "Change it")
         shoot(page, "compared", "This image, original and changed")
 
-        page.get_by_role("button", name="Compare top-1 and SQNR").click()
+        browser.until(page, "Compare top-1 and SQNR", re.compile("^Top-1 over 200 images"))
         top = page.get_by_text(re.compile("^Top-1 over 200 images")).first
-        top.wait_for()
         before, after = re.findall(r": (\d+) \(.*→ (\d+) \(", top.inner_text())[0]
         assert int(after) < int(before)
         shoot(page, "flips", "Many images, original and changed")
 
-        path = tmp_path / "changed.onnx"
-        field = page.get_by_label("Save as").first
-        field.fill(str(path))
-        field.press("Enter")
-        page.get_by_role("button", name="Save", exact=True).click()
-        page.get_by_text(f"Saved: {path}").wait_for()
-        onnx.checker.check_model(onnx.load(path))
-        assert open_model(path).model.quantized
-        record = json.loads((tmp_path / "changed.onnx.json").read_text())
+        record = save(page, tmp_path / "changed.onnx")
         assert [one["field"] for one in record["changes"]] == ["scale"]
+        assert open_model(tmp_path / "changed.onnx").model.quantized
+        browser.reset(page)
 
-        page.get_by_role("button", name="Reset").click()
-        page.get_by_text("Nothing is changed yet").wait_for()
 
-
-def test_noise_of_all_layers(real_or_demo: Playground) -> None:
-    with opened(real_or_demo, "dark") as page:
-        choose(page, "resnet8_uint8.onnx", r"^resnet8_uint8\.onnx")
-        page.locator("strong", has_text="resnet8_uint8.onnx").wait_for()
+def test_noise_of_all_layers(served: browser.Server) -> None:
+    with browser.opened(served, "dark") as page:
+        browser.model(page, "resnet8_uint8.onnx")
         shoot(page, "dark")
         shoot(page, "flow-dark", "What flows")
-        for button, done in (
-            ("SQNR of every layer", "SQNR over 200 images"),
-            ("Each layer alone", "Each layer alone over 200 images"),
-        ):
-            started = time.perf_counter()
-            page.get_by_role("button", name=button).click()
-            page.get_by_text(done).wait_for()
-            say(f"{button}, 200 images: {time.perf_counter() - started:.1f} s")
+        browser.until(page, "SQNR of every layer", "SQNR over 200 images")
+        browser.until(page, "Each layer alone", "Each layer alone over 200 images")
         shoot(page, "noise-dark", "Noise of all layers")
         page.get_by_role("button", name="Each layer alone").click()
         page.get_by_role("button", name="Stop").first.click()
         page.get_by_text("stopped", exact=True).wait_for()
 
 
-def test_bad_input_is_a_message_and_the_session_goes_on(served: Playground) -> None:
-    with opened(served) as page:
-        choose(page, "resnet8_int8.onnx", r"^resnet8_int8\.onnx")
-        layer(page, "conv2d_1_2/BiasAdd")
-        run = page.get_by_role("button", name="Run", exact=True)
-        for wrong, message in (("0", "scale"), ("-1", "scale"), ("much", "is no number"), ("nan", "scale")):
-            value(page).fill(wrong)
-            value(page).press("Enter")
-            run.click()
-            page.get_by_text(
-                re.compile(f"{message}.*: found {re.escape(repr(wrong) if wrong == 'much' else '')}")
-            ).wait_for()
-        choose(page, "zero_point", "^zero_point$")
-        page.wait_for_timeout(1000)
-        value(page).fill("300")
-        value(page).press("Enter")
-        run.click()
-        page.get_by_text(re.compile("zero point is out of range: found 300")).wait_for()
-        value(page).fill("3")
-        value(page).press("Enter")
-        run.click()
-        predicted(page)
-
-        (served.folder / "models" / "resnet8_uint8.onnx").unlink()
-        choose(page, "resnet8_uint8.onnx", r"^resnet8_uint8\.onnx")
-        page.get_by_text(re.compile("does not exist")).wait_for()
-        choose(page, "resnet8_int8.onnx", r"^resnet8_int8\.onnx")
-        page.get_by_role("heading", name="Layer conv2d_1_2/BiasAdd").wait_for()
+def test_a_click_on_the_drawing_chooses_a_layer(served: browser.Server) -> None:
+    with browser.opened(served) as page:
+        browser.model(page, "resnet8_int8.onnx")
+        names = browser.layers(page)
+        for number in (7, 1, 7):
+            page.wait_for_timeout(1000)
+            drawing = page.locator("marimo-vega canvas").first
+            width = drawing.bounding_box()["width"]
+            columns = 1 + 29 - 2  # the input; two convolutions are beside others
+            drawing.click(position={"x": 5 + (width - 10) / columns * (number + 0.5), "y": 45})
+            browser.shown(page, names[number - 1])
+            chosen = page.get_by_role("radio", checked=True).locator("visible=true").first
+            assert chosen.evaluate("one => one.parentElement.innerText").split(" · ")[2].strip() == names[number - 1]
+        browser.layer(page, names[2])  # the list goes on from there
 
 
-def test_memory_is_stable_over_fifty_changes(real_or_demo: Playground) -> None:
-    with opened(real_or_demo) as page:
-        choose(page, "resnet8_int8.onnx", r"^resnet8_int8\.onnx")
-        lines = page.get_by_text(re.compile(r"^\d+ · [a-z-]+ · ")).locator("visible=true").all_inner_texts()
-        names = [line.split(" · ")[2] for line in lines]
-        measured = []
-        for step in range(50):
-            layer(page, names[(step * 5) % len(names)])
-            field = value(page)
-            field.fill(f"{float(field.input_value()) * (1.5 + step / 100):.6g}")
+def test_images_of_a_class_and_those_that_are_lost(served: browser.Server, demo_assets: Assets) -> None:
+    split = read_split(demo_assets.data_dir, "test")
+    with browser.opened(served) as page:
+        browser.model(page, "resnet8_uint8.onnx")
+        browser.choose(page, "one class", "^one class$")
+        browser.choose(page, "seven", "^seven$")
+        first = int(np.flatnonzero(split.labels == 7)[0])
+        page.get_by_text(re.compile(f"^Test image {first} is a seven")).wait_for()
+        browser.choose(page, "one class", "^FP32 right")
+        page.get_by_text(re.compile(r"^\d+ among all 597 images, as evaluated")).first.wait_for()
+        said = page.get_by_text(re.compile(r"^Test image \d+ is a")).first
+        page.wait_for_timeout(1500)
+        label, real, quantized = re.findall(r"is a (\w+)\. FP32: (\w+) .*quantized: (\w+) ", said.inner_text())[0]
+        assert label == real != quantized
+
+
+def test_every_kind_of_change_of_channels_bits_and_rounding(
+    served: browser.Server, folder: Path, demo_assets: Assets, tmp_path: Path
+) -> None:
+    before = open_network(folder / "models/resnet8_ort-recommended.onnx").require_quantized().program.layers[0]
+    assert isinstance(before, Weighted)
+    with browser.opened(served) as page:
+        browser.model(page, "resnet8_ort-recommended.onnx")
+        page.get_by_role("heading", name="Scales of the output channels").wait_for()
+
+        browser.choose(page, "weights: ", "^weights: ")
+        channel = page.get_by_label("Channel", exact=True).first
+        channel.fill("3")
+        channel.press("Enter")
+        sync_api.expect(browser.value(page)).to_have_value(f"{before.weight_params.scale[3]:.9g}")
+        browser.run(page, f"{before.weight_params.scale[3] * 8:.9g}")
+
+        browser.choose(page, "zero_point", "^bits$")
+        slider = page.get_by_role("slider").first
+        slider.wait_for()
+        slider.focus()
+        slider.press("ArrowLeft")  # from 4 to 3
+        page.wait_for_timeout(500)
+        browser.choose(page, "output: ", "^output: ")
+        browser.choose(page, "zero_point", "^rounding$")
+        browser.choose(page, "half-away", "^truncate$")
+        page.wait_for_timeout(500)
+        browser.run(page)
+        browser.choose(page, "zero_point", "^factor$")
+        page.get_by_role("slider").first.wait_for()
+        browser.run(page)
+        rows = page.locator("table").filter(has_text="channel").filter(has_text="factor").locator("tbody tr")
+        rows.nth(2).wait_for()
+        assert [row.split("\t")[1] for row in rows.all_inner_texts()] == ["scale", "rounding", "factor"]
+        record = save(page, tmp_path / "changed.onnx")
+        page.get_by_text("Not in the file").wait_for()
+        assert [(one["field"], one["channel"]) for one in record["changes"]] == [
+            ("scale", 3),
+            ("rounding", None),
+            ("factor", None),
+        ]
+        page.wait_for_timeout(1500)  # the page draws what was saved
+        page.get_by_text("The same in Python").click()
+        page.get_by_text("apply(").locator("visible=true").first.wait_for()
+    split = read_split(demo_assets.data_dir, "test").first(50)
+    after = open_network(tmp_path / "changed.onnx").require_quantized().program.layers[0]
+    assert isinstance(after, Weighted)
+    ratios = after.weight_params.scale / before.weight_params.scale
+    np.testing.assert_allclose(ratios, np.where(np.arange(16) == 3, 8, 1), rtol=1e-6)
+    assert open_model(tmp_path / "changed.onnx").probabilities(preprocess(split.images)).shape == (50, 10)
+
+
+def test_a_torchscript_model_is_looked_into_changed_and_saved_as_onnx(served: browser.Server, tmp_path: Path) -> None:
+    with browser.opened(served) as page:
+        browser.choose(page, "resnet8.onnx", r"^resnet8\.pt ")
+        page.get_by_text("This is a float model").wait_for()
+        browser.model(page, "resnet8_int8.pt")
+        names = browser.layers(page)
+        browser.layer(page, names[-1])
+        browser.choose(page, "zero_point", "^factor$")
+        browser.run(page)
+        record = save(page, tmp_path / "from_torch.onnx")
+        assert [one["field"] for one in record["changes"]] == ["factor"]
+        assert open_model(tmp_path / "from_torch.onnx").model.quantized
+
+
+def test_bad_input_is_a_message_and_the_session_goes_on(
+    folder: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    (run / "models" / "broken.onnx").write_text("no model")
+    server = browser.Server([run], tmp_path / "log", environment, tmp_path)
+    try:
+        with browser.opened(server) as page:
+            browser.choose(page, "resnet8.onnx", r"^broken\.onnx")
+            page.get_by_text(re.compile("is no model file")).locator("visible=true").first.wait_for()
+            browser.model(page, "resnet8_int8.onnx")
+            browser.layer(page, "conv2d_1_2/BiasAdd")
+            press = page.get_by_role("button", name="Run", exact=True)
+            for wrong, message in (("0", "scale"), ("-1", "scale"), ("much", "is no number"), ("nan", "scale")):
+                browser.value(page).fill(wrong)
+                browser.value(page).press("Enter")
+                page.wait_for_timeout(300)
+                press.click()
+                found = re.escape(repr(wrong)) if wrong == "much" else ""
+                page.get_by_text(re.compile(f"{message}.*: found {found}")).wait_for()
+            browser.choose(page, "zero_point", "^zero_point$")
+            page.wait_for_timeout(1000)
+            browser.value(page).fill("300")
+            browser.value(page).press("Enter")
+            page.wait_for_timeout(300)
+            press.click()
+            page.get_by_text(re.compile("zero point is out of range: found 300")).wait_for()
+            browser.run(page, "3")
+
+            taken = tmp_path / "taken.onnx"
+            taken.write_text("mine")
+            field = page.get_by_label("Save as").first
+            field.fill(str(taken))
             field.press("Enter")
-            page.get_by_role("button", name="Run", exact=True).click()
-            predicted(page)
-            page.get_by_role("button", name="Reset").click()
+            page.wait_for_timeout(500)
+            page.get_by_role("button", name="Save", exact=True).click()
+            page.get_by_text(re.compile("already|exists")).first.wait_for()
+            assert taken.read_text() == "mine"
+
+            (run / "models" / "resnet8_uint8.onnx").unlink()
+            browser.choose(page, "resnet8.onnx", r"^resnet8_uint8\.onnx")
+            page.get_by_text(re.compile("does not exist")).wait_for()
+            browser.model(page, "resnet8_int8.onnx")
+            browser.shown(page, "conv2d_1_2/BiasAdd")
+
+            place = page.get_by_label("Folder with models").first
+            place.fill(str(tmp_path / "nowhere"))
+            place.press("Enter")
+            page.get_by_text("No models here").wait_for()
+            place = page.get_by_label("Folder with models").first
+            place.fill(str(run))
+            place.press("Enter")
+            page.get_by_role("heading", name="Change it").wait_for()
+    finally:
+        server.close()
+
+
+def test_the_demo_opens_from_an_empty_folder(environment: dict[str, str], tmp_path: Path) -> None:
+    environment = environment | {"RESNET8_ASSETS": ""}
+    (tmp_path / "empty").mkdir()
+    server = browser.Server([], tmp_path / "log", environment, tmp_path / "empty")
+    try:
+        with browser.opened(server, ready="No models here") as page:
+            page.get_by_role("button", name="Open the demo").click()
             page.get_by_text("Nothing is changed yet").wait_for()
-            if step % 10 == 9:
-                measured.append(round(served_mb := real_or_demo.resident_mb()))
-        say(f"server and kernel after 10, 20, 30, 40, 50 changes: {measured} MB")
-        assert served_mb < measured[0] * 1.25
+            page.get_by_text(re.compile("^Test image 0 is a")).wait_for()
+            browser.model(page, "resnet8_uint8.onnx")
+    finally:
+        server.close()
+
+
+def test_the_notebook_opens_to_be_edited(environment: dict[str, str], tmp_path: Path) -> None:
+    server = browser.Server(["--demo", "--edit"], tmp_path / "log", environment, tmp_path)
+    try:
+        with browser.opened(server) as page:
+            page.get_by_role("heading", name="Layer conv2d_1/BiasAdd").first.wait_for()
+            page.get_by_text("from resnet8.playground import page").first.wait_for()  # the code is there
+            browser.run(page, "0.01")
+    finally:
+        server.close()
+
+
+def test_memory_is_stable_over_many_changes(folder: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    server = browser.Server([folder], tmp_path / "log", environment, tmp_path)
+    try:
+        with browser.opened(server) as page:
+            browser.model(page, "resnet8_int8.onnx")
+            names = browser.layers(page)
+            measured = []
+            for step in range(20):  # benchmarks/measure_playground.py: fifty
+                browser.layer(page, names[(step * 5) % len(names)])
+                browser.run(page, f"{float(browser.value(page).input_value()) * (1.5 + step / 100):.6g}")
+                browser.reset(page)
+                if step % 5 == 4:
+                    measured.append(server.resident_mb())
+            assert measured[-1] < measured[0] * 1.1
+    finally:
+        server.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +15,16 @@ pytest.importorskip("altair")
 
 import marimo
 
-from resnet8.cifar10 import read_split
+from resnet8.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError, StorageError
 from resnet8.playground import page
+from resnet8.playground.catalogue import evaluations
 from resnet8.playground.change import Change, apply
 from resnet8.playground.drawing import box_key, drawing
+from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from resnet8.assets import Assets
     from resnet8.pipeline import Reproduction
@@ -40,6 +42,26 @@ def test_a_file_is_opened_once_for_each_content(reproduced: Reproduction, tmp_pa
     path.unlink()
     with pytest.raises(StorageError, match="does not exist"):
         page.load(path)
+
+
+def test_lost_images_come_from_the_evaluations_or_are_computed(reproduced: Reproduction, demo_assets: Assets) -> None:
+    network, behind = (
+        page.load(reproduced.output_dir / "models" / name) for name in ("resnet8_uint8.onnx", "resnet8.onnx")
+    )
+    real = page.matched(network, behind)
+    split = read_split(demo_assets.data_dir, "test")
+    known = evaluations(reproduced.output_dir)
+    found, where = page.lost_images(known, network, behind, real, split)
+    assert where == "among all 597 images, as evaluated"
+    computed, first = page.lost_images((), network, behind, real, split)
+    assert first == "among the first 500 images"
+    assert computed.tolist() == found[found < 500].tolist()
+    theirs, mine = (
+        open_model(Path(one.description.path)).probabilities(preprocess(split.images)).argmax(axis=1)
+        for one in (behind, network)
+    )
+    assert found.tolist() == np.flatnonzero((theirs == split.labels) & (mine != split.labels)).tolist()
+    assert len(found)
 
 
 def test_an_error_is_shown_and_text_in_it_is_no_markup() -> None:

@@ -17,9 +17,9 @@ from resnet8.files import sha256_file
 from resnet8.playground import plots
 from resnet8.playground.activations import Noise, feature_maps, noise
 from resnet8.playground.compare import Flips, flips
-from resnet8.playground.images import grey, png
+from resnet8.playground.images import grey, lost, png, stored_predictions
 from resnet8.playground.network import Network, open_network, reference
-from resnet8.playground.quantized import predictions
+from resnet8.playground.quantized import Quantized, predictions
 from resnet8.playground.sources import images_of
 from resnet8.render.graph import mermaid
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.playground.quantized import Quantized
     from resnet8.playground.reference import RealNetwork
     from resnet8.render.graph import Drawing
+    from resnet8.results import Evaluation
     from resnet8.workers import Progress
 
 T = TypeVar("T")
@@ -72,9 +72,31 @@ def split_of(folder: Path, wanted: frozenset[str]) -> Split:
 
 
 @lru_cache(maxsize=8)
-def classes(quantized: Quantized, split: Split, count: int) -> NDArray[np.int64]:
-    """The classes that a quantized network predicts for the first images, int64 (count,)."""
-    return predictions(quantized, split.images[:count])
+def _classes(network: Quantized | RealNetwork, split: Split) -> NDArray[np.int64]:
+    if isinstance(network, Quantized):
+        return predictions(network, split.images)
+    found: NDArray[np.int64] = network.run(split.images).argmax(axis=1)
+    return found
+
+
+def lost_images(
+    known: tuple[Evaluation, ...], network: Network, float_network: Network, real: RealNetwork, split: Split
+) -> tuple[NDArray[np.int64], str]:
+    """The images that the float model gets right and the quantized one wrong, int64 (n,), and among which of them.
+
+    By the evaluations of both files on all images, where there are such; else both are run on the first images.
+    """
+    mine, theirs = (stored_predictions(known, one.description.sha256, split) for one in (network, float_network))
+    if mine is not None and theirs is not None:
+        return lost(split.labels, theirs, mine), f"among all {len(split):,} images, as evaluated"
+    part = _first(split)
+    found = lost(part.labels, _classes(real, part), _classes(network.require_quantized(), part))
+    return found, f"among the first {len(part)} images"
+
+
+@lru_cache(maxsize=2)
+def _first(split: Split) -> Split:
+    return split.first(500)
 
 
 # Work

@@ -14,7 +14,7 @@ from resnet8.render.markdown import table
 from resnet8.render.tables import Table, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from resnet8.results import (
         AccumulatorAudit,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Evaluation,
         GraphAgreement,
         LayerFacts,
+        PlaygroundUse,
         RequantizationStudy,
         WorkedArithmetic,
         WorkedExample,
@@ -285,6 +286,39 @@ def qemu(genuine: Mapping[str, Evaluation], emulated: Mapping[str, Evaluation]) 
         rows=tuple(rows),
     )
     return _joined([table(content)])
+
+
+def playground(results: Sequence[PlaygroundUse]) -> str:
+    """``playground``: how long the page takes, how much memory; one column for each model."""
+
+    def spread(seconds: Sequence[float]) -> str:
+        return f"{np.median(seconds):.2f} (at most {max(seconds):.2f})"
+
+    measured = {
+        "open the page, in a fresh server (s)": [f"{one.opening_seconds:.1f}" for one in results],
+        "show another layer (s)": [spread(one.layer_seconds) for one in results],
+        "change a scale and see what becomes of one image (s)": [spread(one.change_seconds) for one in results],
+        "SQNR of every layer (s)": [f"{one.sqnr_seconds:.1f}" for one in results],
+        "top-1 with each layer alone quantized (s)": [f"{one.alone_seconds:.1f}" for one in results],
+        "top-1 and SQNR, original and changed (s)": [f"{one.compared_seconds:.1f}" for one in results],
+        "memory of server and kernel after 10, 20, 30, 40, 50 changes (MB)": [
+            ", ".join(map(str, one.resident_mb)) for one in results
+        ],
+    }
+    content = Table(
+        title="",
+        headings=("measured", *(f"`{_file(one.model.path)}`" for one in results)),
+        rows=tuple((what, *cells) for what, cells in measured.items()),
+    )
+    first = results[0]
+    note = (
+        f"Median and largest of {len(first.change_seconds)} changes and as many layers, from the click until the text is "
+        f"there; SQNR and top-1 over {first.images} images. {first.browser}, "
+        + ", ".join(f"{name} {version}" for name, version in first.environment.libraries.items())
+        + f"; {first.environment.cpu.logical_cpus} CPUs ({first.environment.cpu.model}), shared by server and browser; "
+        f"load before: {', '.join(f'{one.load:.1f}' for one in results)}."
+    )
+    return _joined([table(content), note])
 
 
 def _conditions(result: Agreement | RequantizationStudy | AccumulatorAudit) -> str:
