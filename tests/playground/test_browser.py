@@ -108,7 +108,7 @@ def test_look_change_and_save(served: browser.Server, tmp_path: Path) -> None:
     with browser.opened(served) as page:
         browser.model(page, "resnet8_int8.onnx")
         browser.layer(page, "conv2d_1_2/BiasAdd")
-        shoot(page, "network")
+        shoot(page, "network", "The network")
         shoot(page, "layer", "Layer conv2d_1_2/BiasAdd")
         scale = float(browser.value(page).input_value())
         assert 0 < scale < 100

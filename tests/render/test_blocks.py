@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import builders
 import pytest
 import quantized
@@ -11,7 +13,15 @@ from resnet8.audit.requantization import study
 from resnet8.audit.worked import worked
 from resnet8.cifar10 import Split, read_split
 from resnet8.render import blocks
-from resnet8.results import Agreement, GraphAgreement, LayerAgreement, PredictionDifference
+from resnet8.results import (
+    Agreement,
+    GraphAgreement,
+    LayerAgreement,
+    PlaygroundUse,
+    PredictionDifference,
+    from_json,
+    to_json,
+)
 
 MODEL = builders.model("models/q.onnx", "uint8", "int8")
 CAUSES = {"tie": 2, "float rounding": 1, "saturation": 0, "other": 0}
@@ -117,3 +127,34 @@ def test_qemu_compares_the_images_that_both_have() -> None:
     everything = builders.evaluation("0123456789", "0123456780", backend="emulated-avx2")
     genuine = builders.evaluation("01234", "01235")
     assert "| m | 5 | 4 | 5 | 1 |" in blocks.qemu({"m": genuine}, {"m": everything})
+
+
+def test_the_playground_has_a_column_for_each_model() -> None:
+    first = PlaygroundUse(
+        model=MODEL,
+        images=200,
+        opening_seconds=7.94,
+        layer_seconds=(0.5, 0.7, 2.0),
+        change_seconds=(0.2, 0.4, 0.3),
+        sqnr_seconds=1.44,
+        alone_seconds=2.5,
+        compared_seconds=3.86,
+        resident_mb=(425, 426),
+        load=0.15,
+        browser="Chromium 1.2",
+        environment=builders.ENVIRONMENT,
+        created="2026-01-02T03:04:05+00:00",
+    )
+    assert from_json(PlaygroundUse, to_json(first), "memory") == first
+    second = replace(first, model=builders.model("models/r.onnx", "uint8", "uint8"), change_seconds=(0.9,), load=1.25)
+    text = blocks.playground([first, second])
+    assert "| measured | `q.onnx` | `r.onnx` |" in text
+    assert (
+        "| change a scale and see what becomes of one image (s) | 0.30 (at most 0.40) | 0.90 (at most 0.90) |" in text
+    )
+    assert "| show another layer (s) | 0.70 (at most 2.00) | 0.70 (at most 2.00) |" in text
+    assert "| SQNR of every layer (s) | 1.4 | 1.4 |" in text
+    assert "(MB) | 425, 426 | 425, 426 |" in text
+    assert "3 changes" in text
+    assert "Chromium 1.2" in text
+    assert "load before: 0.1, 1.2." in text
