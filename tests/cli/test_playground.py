@@ -82,6 +82,27 @@ def test_the_demo_is_there_before_the_server(started: list[tuple[list[str], dict
     assert (folder / "models" / "resnet8_int8.onnx").is_file()
 
 
+def test_an_installed_notebook_is_edited_as_a_copy(
+    started: list[tuple[list[str], dict[str, str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages" / module.INSTALLED
+    installed.parent.mkdir()
+    installed.write_text("installed")
+    monkeypatch.setattr(module, "notebook", lambda: installed)
+    monkeypatch.chdir(tmp_path)
+    assert run("--edit").exit_code == 0
+    assert (tmp_path / "quantization.py").read_text() == "installed"
+    (tmp_path / "quantization.py").write_text("mine")
+    assert run("--edit").exit_code == 0
+    assert (tmp_path / "quantization.py").read_text() == "mine"
+    assert run().exit_code == 0
+    assert [command[3:] for command, _ in started] == [
+        ["edit", "quantization.py"],
+        ["edit", "quantization.py"],
+        ["run", str(installed)],
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -12,6 +12,10 @@ from typing import Annotated
 import typer
 
 from resnet8.errors import StorageError, missing_extra
+from resnet8.files import read_bytes, write_bytes
+
+INSTALLED = "notebook.py"
+"""The notebook's name in the installed package."""
 
 
 def playground(
@@ -20,7 +24,13 @@ def playground(
         typer.Argument(help="The folder with models/ and results/.  [default: $RESNET8_PLAYGROUND, else here]"),
     ] = None,
     demo: Annotated[bool, typer.Option("--demo", help="Open the embedded demo: at once, offline.")] = False,
-    edit: Annotated[bool, typer.Option("--edit", help="Open the notebook to be edited, with its code.")] = False,
+    edit: Annotated[
+        bool,
+        typer.Option(
+            "--edit",
+            help="Open the notebook to be edited, with its code; where the package is installed, a copy of it here.",
+        ),
+    ] = False,
     port: Annotated[int | None, typer.Option(help="Of the server.  [default: a free one]", min=1, max=65535)] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Open no browser; the address is printed.")] = False,
 ) -> None:
@@ -44,7 +54,8 @@ def playground(
     environment = dict(os.environ)
     if folder is not None:
         environment[sources.FOLDER_VARIABLE] = str(folder.absolute())
-    command = [sys.executable, "-m", "marimo", "edit" if edit else "run", str(notebook())]
+    page = _editable(notebook()) if edit else notebook()
+    command = [sys.executable, "-m", "marimo", "edit" if edit else "run", str(page)]
     command += [] if port is None else ["--port", str(port)]
     command += ["--headless"] if headless else []
     server = subprocess.Popen(command, env=environment)  # noqa: S603 - marimo, with arguments of our own
@@ -57,6 +68,16 @@ def playground(
     raise typer.Exit(code)
 
 
+def _editable(page: Path) -> Path:
+    """The notebook to be edited: the checkout's own; of an installed package a copy in the current folder."""
+    if page.name != INSTALLED:
+        return page
+    copy = Path("quantization.py")
+    if not copy.exists():
+        write_bytes(copy, read_bytes(page))
+    return copy
+
+
 def notebook() -> Path:
     """The notebook: in the checkout, or in the installed package.
 
@@ -64,7 +85,7 @@ def notebook() -> Path:
         StorageError: when it is in neither.
     """
     package = Path(__file__).resolve().parent.parent
-    places = (package.parent.parent / "playground" / "quantization.py", package / "playground" / "notebook.py")
+    places = (package.parent.parent / "playground" / "quantization.py", package / "playground" / INSTALLED)
     for place in places:
         if place.is_file():
             return place
