@@ -16,11 +16,10 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
-    from resnet8.errors import QuantizationError, StorageError
     from resnet8.playground import page, plots, sources
     from resnet8.playground.activations import capture, capture_real, noise, sensitivity
-    from resnet8.playground.catalogue import evaluations, float_behind, models
-    from resnet8.playground.change import FIELDS, Change, apply
+    from resnet8.playground.catalogue import evaluations, first, float_behind, models
+    from resnet8.playground.change import BITS, FIELDS, added, apply, entered
     from resnet8.playground.compare import compare
     from resnet8.playground.drawing import around, box_key, drawing
     from resnet8.playground.images import image, of_class
@@ -40,11 +39,13 @@ def _():
     get_noise, set_noise = mo.state(None)
     get_sensitivity, set_sensitivity = mo.state(None)
     get_flips, set_flips = mo.state(None)
-    get_job, set_job = mo.state("")
+    get_job, set_job = mo.state("")  # why there is no noise, no flips
+    get_flips_job, set_flips_job = mo.state("")
     memory = {}  # what was chosen last: another model opens at the same layer
     return (
         get_changes,
         get_flips,
+        get_flips_job,
         get_folder,
         get_job,
         get_layer,
@@ -54,6 +55,7 @@ def _():
         memory,
         set_changes,
         set_flips,
+        set_flips_job,
         set_folder,
         set_job,
         set_layer,
@@ -97,7 +99,7 @@ def _(demo_button, set_folder):
 def _(demo_button, folder_field, refresh_button):
     refresh_button  # pressing it runs this cell
     folder = Path(folder_field.value)
-    entries = models(folder)
+    entries, known = models(folder), evaluations(folder)
     _field = mo.vstack([folder_field, mo.hstack([refresh_button, demo_button], justify="start")])
     _none = mo.callout(
         mo.md(
@@ -106,7 +108,6 @@ def _(demo_button, folder_field, refresh_button):
         ),
         kind="warn",
     )
-    mo.stop(not any(one.description is not None for one in entries), mo.vstack([_field, _none]))
     _rows = [
         (
             one.path.name,
@@ -117,15 +118,18 @@ def _(demo_button, folder_field, refresh_button):
         for one in entries
     ]
     _table = page.table(("file", "kind", "size", "top-1"), _rows, left=2)
+    mo.stop(
+        not any(one.description is not None for one in entries),
+        mo.vstack([_field, _none, *([_table] if entries else [])]),
+    )
     mo.vstack([_field, mo.accordion({f"The {len(_rows)} files here": _table})])
-    return entries, folder
+    return entries, folder, known
 
 
 @app.cell(hide_code=True)
 def _(entries, memory):
     _labels = {one.label: one for one in entries}
-    _chosen = next((one for one in entries if one.path == memory.get("model")), None)
-    _chosen = _chosen or max(entries, key=lambda one: (one.description is not None, one.quantized))
+    _chosen = next((one for one in entries if one.path == memory.get("model")), first(entries))
     model_field = mo.ui.dropdown(
         _labels,
         value=_chosen.label,
@@ -138,7 +142,7 @@ def _(entries, memory):
 
 
 @app.cell(hide_code=True)
-def _(entries, folder, model_field):
+def _(entries, model_field):
     entry = model_field.value
     mo.stop(entry is None)
     network, _problem = page.attempt(lambda: page.load(entry.path))
@@ -157,7 +161,6 @@ def _(entries, folder, model_field):
             if _problem is not None:
                 float_network = None
                 _said.append(_problem)
-    known = evaluations(folder / "models" if (folder / "models").is_dir() else folder)
     _facts = [
         f"**{entry.path.name}**",
         entry.kind,
@@ -169,7 +172,7 @@ def _(entries, folder, model_field):
     if float_network is not None:
         _facts.append(f"compared with {Path(float_network.description.path).name}")
     mo.vstack([mo.md(" · ".join(_facts)), *_said])
-    return entry, float_network, known, network, real
+    return entry, float_network, network, real
 
 
 @app.cell(hide_code=True)
@@ -197,7 +200,7 @@ def _(layer_field, network):
 
 @app.cell(hide_code=True)
 def _(folder, known):
-    split, _problem = page.attempt(lambda: page.split_of(folder, sources.fingerprints(known)))
+    split, _problem = page.attempt(lambda: sources.images_of(folder, sources.fingerprints(known)))
     mo.stop(split is None, _problem)
     image_from = mo.ui.dropdown(
         ["all test images", "one class", "FP32 right, quantized wrong"], value="all test images", label="Images"
@@ -209,7 +212,7 @@ def _(folder, known):
 
 
 @app.cell(hide_code=True)
-def _(class_field, float_network, image_from, known, network, real, split):
+def _(class_field, float_network, image_from, known, memory, network, real, split):
     image_said, candidates = None, np.arange(len(split))
     if image_from.value == "one class":
         candidates = of_class(split, class_field.value or 0)
@@ -221,7 +224,13 @@ def _(class_field, float_network, image_from, known, network, real, split):
             image_said = mo.md(f"{len(_found)} {_where}") if len(_found) else mo.callout(f"None {_where}.", kind="warn")
             candidates = _found if len(_found) else candidates
     image_field = mo.ui.number(
-        0, len(candidates) - 1, step=1, value=0, label=f"Number (0 to {len(candidates) - 1})", debounce=True
+        0,
+        len(candidates) - 1,
+        step=1,
+        value=min(memory.get(image_from.value, 0), len(candidates) - 1),
+        label=f"Number (0 to {len(candidates) - 1})",
+        debounce=True,
+        on_change=lambda number, among=image_from.value: memory.update({among: int(number or 0)}),
     )
     return candidates, image_field, image_said
 
@@ -261,7 +270,7 @@ def _(layer, network, number, set_layer):
                 f"## The network\n\nLayer {number + 1} of {len(network.layers)}: **{layer.name}**. Click on another, or choose it on the left."
             ),
             network_strip,
-            mo.md("With its neighbours; real number = s · (code − z):"),
+            mo.md(f"With its neighbours; {words.GRID}:"),
             page.sketch(around(_drawn, box_key(number)), box_key(number)),
             mo.accordion({"The whole network": whole_network}),
         ]
@@ -494,27 +503,21 @@ def _(noise_button, real, sample_field, sensitivity_button, stop_button):
 
 
 @app.cell(hide_code=True)
-def _(
-    network,
-    noise_button,
-    quantized,
-    real,
-    sample_field,
-    sensitivity_button,
-    set_job,
-    set_noise,
-    set_sensitivity,
-    split,
-    stop_button,
-):
+def _(network, noise_button, quantized, real, sample_field, set_job, set_noise, split, stop_button):
     stop_button  # pressing it runs this cell, which ends the thread
-    _part = split.first(int(sample_field.value or 1))
-    _key = (network.key, len(_part))
     if noise_button.value:
-        _work = partial(noise, quantized, real, _part.images)
+        _part = split.first(int(sample_field.value or 1))
+        _key, _work = (network.key, len(_part)), partial(noise, quantized, real, _part.images)
         page.in_background("SQNR", len(_part), _work, key=_key, keep=set_noise, said=set_job)
+    return
+
+
+@app.cell(hide_code=True)
+def _(network, quantized, real, sample_field, sensitivity_button, set_job, set_sensitivity, split, stop_button):
+    stop_button  # as above; a cell of its own: the other button does not end it
     if sensitivity_button.value:
-        _work = partial(sensitivity, quantized, real, _part.images, _part.labels)
+        _part = split.first(int(sample_field.value or 1))
+        _key, _work = (network.key, len(_part)), partial(sensitivity, quantized, real, _part.images, _part.labels)
         page.in_background("Each layer alone", len(_part), _work, key=_key, keep=set_sensitivity, said=set_job)
     return
 
@@ -567,7 +570,7 @@ def _(channel_field, field_field, tensor_field):
     if field_field.value == "rounding":
         value_field = mo.ui.dropdown(list(ROUNDINGS), value="half-away", label="Value")
     elif field_field.value == "bits":
-        value_field = mo.ui.slider(2, 8, step=1, value=4, label="Value", show_value=True, debounce=True)
+        value_field = mo.ui.slider(BITS[0], BITS[-1], step=1, value=4, label="Value", show_value=True, debounce=True)
     elif field_field.value == "factor":
         _steps = [0.125, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 8.0]
         value_field = mo.ui.slider(steps=_steps, value=2.0, label="Value", show_value=True, debounce=True)
@@ -614,15 +617,9 @@ def _(
     value_field,
 ):
     def _wanted():
-        channel = (channel_field.value or "").strip() if channel_field is not None else ""
-        if channel and not channel.isdecimal():
-            raise QuantizationError("the channel is no number", found=channel, expected="a channel, or nothing for all")
-        change = Change(
-            tensor_field.value[0].name, field_field.value, value_field.value, int(channel) if channel else None
-        )
-        before = get_changes()[1] if get_changes()[0] == network.key else ()
-        same = (change.tensor, change.field, change.channel)
-        wanted = (*(one for one in before if (one.tensor, one.field, one.channel) != same), change)
+        channel = "" if channel_field is None else channel_field.value
+        change = entered(tensor_field.value[0].name, field_field.value, value_field.value, channel)
+        wanted = added(get_changes()[1] if get_changes()[0] == network.key else (), change)
         return network.key, wanted, apply(quantized, wanted, real)
 
     if run_change.value:
@@ -714,7 +711,9 @@ def _(changed):
 
 
 @app.cell(hide_code=True)
-def _(changed, changes, count_field, flips_button, network, quantized, real, set_flips, set_job, split, stop_flips):
+def _(
+    changed, changes, count_field, flips_button, network, quantized, real, set_flips, set_flips_job, split, stop_flips
+):
     stop_flips  # pressing it runs this cell, which ends the thread
     _part = split.first(int(count_field.value or 1))
 
@@ -722,7 +721,13 @@ def _(changed, changes, count_field, flips_button, network, quantized, real, set
         _work = partial(page.compared, quantized, changed, real, _part)
         _steps = page.comparisons(real) * len(_part)
         _key = (network.key, changes, _part)
-        page.in_background("Original and changed", _steps, _work, key=_key, keep=set_flips, said=set_job)
+        page.in_background("Original and changed", _steps, _work, key=_key, keep=set_flips, said=set_flips_job)
+    return
+
+
+@app.cell(hide_code=True)
+def _(get_flips_job):
+    mo.callout(get_flips_job(), kind="warn") if get_flips_job() else None
     return
 
 
@@ -776,10 +781,7 @@ def _(changes, float_network, network, save_button, save_field):
     if save_button.value:
 
         def _save():
-            path = Path(save_field.value)
-            if path.suffix != ".onnx":
-                raise StorageError("the name is not usable", found=save_field.value, expected="a name ending in .onnx")
-            return save(path, network, changes, float_network)
+            return save(Path(save_field.value), network, changes, float_network)
 
         _record, _problem = page.attempt(_save)
         if _problem is not None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resnet8.integer.program import Weighted
-from resnet8.playground.matching import operator
 from resnet8.playground.reference import RealLayer, RealNetwork
 from resnet8.playground.weights import constant
 from resnet8.qparams import dequantize
@@ -27,7 +26,7 @@ def real_of(program: Program) -> RealNetwork:
         layers.append(
             RealLayer(
                 name=layer.name,
-                operator=operator(layer),
+                operator=layer.operator,
                 inputs=layer.inputs,
                 output=layer.output.name,
                 shape=layer.output.shape,

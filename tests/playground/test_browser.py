@@ -270,13 +270,17 @@ def test_bad_input_is_a_message_and_the_session_goes_on(
             browser.model(page, "resnet8_int8.onnx")
             browser.layer(page, "conv2d_1_2/BiasAdd")
             press = page.get_by_role("button", name="Run", exact=True)
-            for wrong, message in (("0", "scale"), ("-1", "scale"), ("much", "is no number"), ("nan", "scale")):
+            for wrong, said in (
+                ("0", "found 0.0"),
+                ("-1", "found -1.0"),
+                ("much", "found 'much'"),
+                ("nan", "found nan"),
+            ):
                 browser.value(page).fill(wrong)
                 browser.value(page).press("Enter")
                 page.wait_for_timeout(300)
                 press.click()
-                found = re.escape(repr(wrong)) if wrong == "much" else ""
-                page.get_by_text(re.compile(f"{message}.*: found {found}")).wait_for()
+                page.get_by_text(said).first.wait_for()
             browser.choose(page, "zero_point", "^zero_point$")
             page.wait_for_timeout(1000)
             browser.value(page).fill("300")

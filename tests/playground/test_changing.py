@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from reals import real_of
 from resnet8.errors import QuantizationError
 from resnet8.integer import engine
 from resnet8.integer.program import Product, Sum, Weighted
-from resnet8.playground.change import FIELDS, Change, apply, tensors
+from resnet8.playground.change import Change, added, apply, entered
 from resnet8.playground.network import open_network, reference
 from resnet8.playground.quantized import Quantized, predictions
 from resnet8.playground.weights import constant
@@ -48,7 +49,10 @@ def grids(quantized: Quantized) -> dict[str, QParams]:
 
 
 def test_every_activation_and_parameter_can_be_changed() -> None:
-    assert tensors(network()) == (*ACTIVATIONS, *PARAMETERS)
+    assert set(grids(made())) == {*ACTIVATIONS, *PARAMETERS}
+    for name in (*ACTIVATIONS, *PARAMETERS):
+        changed = grids(made(Change(name, "factor", 2)))
+        assert [one for one, grid in grids(made()).items() if not grid.same_as(changed[one])] == [name]
 
 
 def test_no_change_changes_nothing() -> None:
@@ -340,5 +344,42 @@ def test_a_zero_point_must_be_one_of_the_fewer_codes() -> None:
         made(Change("first", "bits", 4), Change("first", "zero_point", 20))
 
 
-def test_the_fields_are_those_of_the_type() -> None:
-    assert FIELDS == ("scale", "factor", "zero_point", "bits", "rounding")
+# --- what was entered ---
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "channel", "expected"),
+    [
+        ("scale", " 0.05 ", "", Change("t", "scale", 0.05)),
+        ("factor", 2.0, " 3 ", Change("t", "factor", 2.0, 3)),
+        ("zero_point", "-7", "0", Change("t", "zero_point", -7, 0)),
+        ("bits", 4, "", Change("t", "bits", 4)),
+        ("rounding", "truncate", "", Change("t", "rounding", "truncate")),
+    ],
+)
+def test_texts_become_numbers(field: Any, text: object, channel: str, expected: Change) -> None:
+    change = entered("t", field, text, channel)
+    assert change == expected
+    assert type(change.value) is type(expected.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "channel", "message"),
+    [
+        ("scale", "much", "", "t: the scale is no number: found 'much', expected a number; write it like"),
+        ("scale", "", "", "t: the scale is no number: found ''"),
+        ("bits", "4.5", "", "t: the bits is no whole number: found 4.5"),
+        ("zero_point", "nan", "", "t: the zero_point is no whole number: found nan"),
+        ("scale", "1", "-1", "the channel is no number: found -1, expected the number of an output channel, from 0"),
+        ("scale", "1", "²", "the channel is no number"),
+    ],
+)
+def test_what_is_no_number_is_refused(field: Any, text: object, channel: str, message: str) -> None:
+    with pytest.raises(QuantizationError, match=re.escape(message)):
+        entered("t", field, text, channel)
+
+
+def test_a_change_replaces_the_earlier_one_of_its_kind() -> None:
+    first, other = Change("t", "scale", 1.0), Change("t", "scale", 1.0, 3)
+    assert added((first, other), Change("t", "scale", 2.0)) == (other, Change("t", "scale", 2.0))
+    assert added((), first) == (first,)

@@ -12,7 +12,6 @@ from builders import noise as noisy
 from quantized import network
 from reals import real_of
 
-from resnet8.batches import batched
 from resnet8.cifar10 import preprocess, read_split
 from resnet8.integer import engine
 from resnet8.playground.activations import (
@@ -59,24 +58,6 @@ def stop_after(calls: int) -> Any:
             raise Stopped
 
     return progress
-
-
-# --- batches ---
-
-
-@pytest.mark.parametrize("count", [0, 1, 7, 10, 25])
-def test_batches_come_in_order_and_report(count: int) -> None:
-    seen: list[tuple[int, int]] = []
-    parts = list(batched(lambda part: (part.start, part.stop), count, lambda *done: seen.append(done), size=10))
-    assert parts == [(start, min(start + 10, count)) for start in range(0, count, 10)]
-    assert seen == [(stop, count) for _, stop in parts]
-
-
-def test_work_stops_when_its_progress_raises() -> None:
-    begun = []
-    with pytest.raises(Stopped):
-        list(batched(begun.append, 10_000, stop_after(2), size=1))
-    assert len(begun) < 10_000
 
 
 @pytest.mark.parametrize("work", ["noise", "sensitivity", "predictions", "flips"])
@@ -253,10 +234,6 @@ def test_flips_are_the_images_whose_class_is_another() -> None:
     assert found.original.correct == (before == LABELS).sum()
     assert found.changed.correct == (after == LABELS).sum()
     assert seen == [(45, 90), (90, 90)]
-    seen.clear()
-    known = flips(QUANTIZED, changed, IMAGES, LABELS, before=before, progress=lambda *done: seen.append(done))
-    assert known == found
-    assert seen == [(45, 45)]
 
 
 # --- the demo ---

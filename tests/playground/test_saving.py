@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,6 @@ from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from resnet8.assets import Assets
     from resnet8.pipeline import Reproduction
@@ -88,6 +88,20 @@ def test_a_rounding_is_not_in_the_file_and_the_record_says_so(tmp_path: Path) ->
     saved = open_network(tmp_path / "changed.onnx").require_quantized()
     assert saved.roundings == {}
     assert_same_program(saved.program, opened.require_quantized().program)
+
+
+def test_a_rounding_that_files_have_is_not_said_to_be_lost(tmp_path: Path) -> None:
+    opened = open_network(written(tmp_path))
+    changes = [Change("second", "rounding", "truncate"), Change("second", "rounding", "half-even")]
+    assert save(tmp_path / "changed.onnx", opened, changes).not_in_the_file == ()
+
+
+@pytest.mark.parametrize("name", ["changed.pt", "changed", ""])
+def test_the_name_of_the_file_must_say_what_it_is(tmp_path: Path, name: str) -> None:
+    opened = open_network(written(tmp_path))
+    with pytest.raises(StorageError, match=r"is no name for the model: found .*, expected a name that ends in \.onnx"):
+        save(tmp_path / name, opened, NARROW)
+    assert [path.name for path in tmp_path.iterdir()] == [Path(opened.description.path).name]
 
 
 def test_a_saved_file_can_be_changed_and_saved_again(tmp_path: Path) -> None:

@@ -56,19 +56,33 @@ def models(folder: Path) -> tuple[Entry, ...]:
     Files that are no models are listed with what is wrong. Accuracy comes from the evaluations beside
     (:func:`evaluations`), of the very same file by its digest.
     """
-    place = folder / "models" if (folder / "models").is_dir() else folder
+    place = _place(folder)
     try:
         with reading(place):
             paths = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES and path.is_file())
     except Resnet8Error:  # there is no such folder
         return ()
-    known = evaluations(place)
+    known = evaluations(folder)
     return tuple(_entry(path, known) for path in paths)
 
 
+def first(entries: tuple[Entry, ...]) -> Entry:
+    """The one to open first: a quantized model, else a model, else any."""
+    return max(entries, key=lambda one: (one.description is not None, one.quantized))
+
+
+def _place(folder: Path) -> Path:
+    return folder / "models" if (folder / "models").is_dir() else folder
+
+
 def evaluations(folder: Path) -> tuple[Evaluation, ...]:
-    """The evaluations in ``results`` in ``folder`` or beside it; other files there are passed over."""
-    places = [place for place in (folder / "results", folder.parent / "results") if place.is_dir()]
+    """The evaluations in ``results`` in the folder of the models or beside it; other files there are passed over.
+
+    Args:
+        folder: As for :func:`models`.
+    """
+    models_folder = _place(folder)
+    places = [one for one in (models_folder / "results", models_folder.parent / "results") if one.is_dir()]
     found = []
     for path in sorted(places[0].glob("*.json")) if places else ():
         try:

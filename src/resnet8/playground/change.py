@@ -65,9 +65,36 @@ class Change:
             object.__setattr__(self, "value", self.value.item())
 
 
-def tensors(program: Program) -> tuple[str, ...]:
-    """The names of all tensors that can be changed: activations, then weights and constants."""
-    return (*program.activations, *_parameters(program))
+def entered(tensor: str, field: Field, value: object, channel: str = "") -> Change:
+    """A change as it was entered: texts become numbers.
+
+    Args:
+        tensor: Its name.
+        field: What is changed.
+        value: A number or its text; the name of a rounding.
+        channel: The number of an output channel as text; blank for all.
+
+    Raises:
+        QuantizationError: when a text is no number, or no whole one where that is needed.
+    """
+    text = channel.strip()
+    if text and not text.isdecimal():
+        raise QuantizationError(
+            "the channel is no number",
+            found=text,
+            expected="the number of an output channel, from 0",
+            remedy="leave it empty for all channels",
+        )
+    change = Change(tensor, field, str(value).strip(), int(text) if text else None)
+    if field == "rounding":
+        return change
+    return replace(change, value=_whole(change) if field in ("zero_point", "bits") else _number(change))
+
+
+def added(before: Iterable[Change], change: Change) -> tuple[Change, ...]:
+    """``before`` and ``change``, which replaces an earlier one of the same tensor, field and channel."""
+    same = (change.tensor, change.field, change.channel)
+    return (*(one for one in before if (one.tensor, one.field, one.channel) != same), change)
 
 
 def apply(original: Quantized, changes: Iterable[Change], reference: RealNetwork | None = None) -> Quantized:
@@ -90,7 +117,10 @@ def apply(original: Quantized, changes: Iterable[Change], reference: RealNetwork
     for change in changes:
         if change.tensor not in after:
             raise QuantizationError(
-                "the tensor is not known", found=change.tensor, expected="the name of an activation or of weights"
+                "the tensor is not known",
+                found=change.tensor,
+                expected="the name of an activation or of weights",
+                remedy="choose one of the model's own",
             )
         if change.field == "rounding":
             roundings[change.tensor] = _rounding(change, written)
@@ -102,7 +132,7 @@ def apply(original: Quantized, changes: Iterable[Change], reference: RealNetwork
     narrow = {
         name: (grid.low, grid.high)
         for name, grid in after.items()
-        if name in before and name in program.activations and (grid.low, grid.high) != limits(grid.params.dtype)
+        if name in program.activations and (grid.low, grid.high) != limits(grid.params.dtype)
     }
     roundings = {name: rounding for name, rounding in roundings.items() if rounding != "half-even"}
     return Quantized(derived, narrow, roundings)
@@ -141,19 +171,35 @@ def _rounding(change: Change, written: set[str]) -> Rounding:
             "this tensor has no rounding of its own",
             found=change.tensor,
             expected="an activation that a layer writes, as a whole",
+            remedy="choose the output of a layer",
         )
     if change.value not in ROUNDINGS:
-        raise QuantizationError("the rounding is not known", found=str(change.value), expected=", ".join(ROUNDINGS))
+        raise QuantizationError(
+            "the rounding is not known",
+            found=str(change.value),
+            expected=", ".join(ROUNDINGS),
+            remedy="choose one of these",
+        )
     return change.value
 
 
 def _changed(grid: _Grid, change: Change) -> _Grid:
     params = grid.params
     if change.field not in FIELDS:
-        raise QuantizationError("nothing of that name can be changed", found=change.field, expected=", ".join(FIELDS))
+        raise QuantizationError(
+            "nothing of that name can be changed",
+            found=change.field,
+            expected=", ".join(FIELDS),
+            remedy="choose one of these",
+        )
     if change.channel is not None and not (params.per_channel and 0 <= change.channel < params.scale.size):
         channels = f"0 to {params.scale.size - 1}" if params.per_channel else "none: one scale for the whole tensor"
-        raise QuantizationError(f"{change.tensor} has no such channel", found=str(change.channel), expected=channels)
+        raise QuantizationError(
+            f"{change.tensor} has no such channel",
+            found=str(change.channel),
+            expected=channels,
+            remedy="change all channels, or one of these",
+        )
     number = _number(change)
     if change.field == "bits":
         return _narrowed(grid, change)
@@ -175,7 +221,12 @@ def _params(name: str, scale: NDArray[Any], zero_point: NDArray[Any], like: QPar
             like.dtype,
         )
     except QuantizationError as error:
-        raise QuantizationError(f"{name}: {error.what}", found=error.found, expected=error.expected) from error
+        raise QuantizationError(
+            f"{name}: {error.what}",
+            found=error.found,
+            expected=error.expected,
+            remedy="choose a scale above 0 that float32 holds, and an integer for the zero point",
+        ) from error
 
 
 def _number(change: Change) -> float:
@@ -183,7 +234,10 @@ def _number(change: Change) -> float:
         return float(change.value)
     except (ValueError, OverflowError) as error:
         raise QuantizationError(
-            f"{change.tensor}: the {change.field} is no number", found=f"{change.value!r:.40}", expected="a number"
+            f"{change.tensor}: the {change.field} is no number",
+            found=f"{change.value!r:.40}",
+            expected="a number",
+            remedy="write it like 0.05 or 5e-2",
         ) from error
 
 
@@ -191,7 +245,10 @@ def _whole(change: Change) -> int:
     number = _number(change)
     if not np.isfinite(number) or number != int(number):
         raise QuantizationError(
-            f"{change.tensor}: the {change.field} is no whole number", found=str(change.value), expected="an integer"
+            f"{change.tensor}: the {change.field} is no whole number",
+            found=str(change.value),
+            expected="an integer",
+            remedy="leave out the fraction",
         )
     return int(number)
 
@@ -208,6 +265,7 @@ def _narrowed(grid: _Grid, change: Change) -> _Grid:
             f"{change.tensor}: the bit width is not possible",
             found=str(change.value) if change.channel is None else f"{bits} for channel {change.channel} alone",
             expected=f"{BITS[0]} to {BITS[-1]} bits for the whole tensor",
+            remedy="choose another number of bits, for all channels",
         )
     params = grid.params
     low = 0 if params.dtype == "uint8" else -(1 << (bits - 1))
@@ -232,6 +290,7 @@ def _require_zero_inside(name: str, grid: _Grid) -> None:
             f"{name}: a zero point is out of range",
             found=str(outside.flat[0]),
             expected=f"one of its codes: {grid.low} to {grid.high}",
+            remedy="choose one of them: the number 0 must have a code",
         )
 
 

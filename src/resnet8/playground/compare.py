@@ -116,7 +116,6 @@ def flips(
     labels: NDArray[np.int64],
     *,
     progress: Progress = no_progress,
-    before: NDArray[np.int64] | None = None,
 ) -> Flips:
     """Top-1 of both networks on ``images``, and the images whose predicted class is another.
 
@@ -125,15 +124,11 @@ def flips(
         changed: What was made of it.
         images: uint8 (N, 32, 32, 3).
         labels: int64 (N,).
-        progress: Called after each batch; may raise to stop.
-        before: What :func:`resnet8.playground.quantized.predictions` gave for the original, where that is known:
-            half the work.
+        progress: Called after each batch, of twice as many images; may raise to stop.
     """
-    runs = 1 if before is not None else 2
-    if before is None:
-        before = predictions(original, images, lambda done, total: progress(done, 2 * total))
-    first = (runs - 1) * len(images)
-    after = predictions(changed, images, lambda done, total: progress(first + done, runs * total))
+    total = 2 * len(images)
+    before = predictions(original, images, lambda done, _: progress(done, total))
+    after = predictions(changed, images, lambda done, _: progress(len(images) + done, total))
     rows = zip(range(len(labels)), labels.tolist(), before.tolist(), after.tolist(), strict=True)
     return Flips(
         original=score(int((before == labels).sum()), len(labels)),

@@ -26,7 +26,12 @@ def of_class(split: Split, label: int) -> NDArray[np.int64]:
         DataError: when there is no such class.
     """
     if not 0 <= label < len(split.class_names):
-        raise DataError("there is no such class", found=str(label), expected=f"0 to {len(split.class_names) - 1}")
+        raise DataError(
+            "there is no such class",
+            found=str(label),
+            expected=f"0 to {len(split.class_names) - 1}",
+            remedy="choose one of these",
+        )
     return np.flatnonzero(split.labels == label)
 
 
@@ -37,7 +42,9 @@ def image(split: Split, index: int) -> NDArray[np.uint8]:
         DataError: when there is none.
     """
     if not 0 <= index < len(split):
-        raise DataError("there is no such image", found=str(index), expected=f"0 to {len(split) - 1}")
+        raise DataError(
+            "there is no such image", found=str(index), expected=f"0 to {len(split) - 1}", remedy="choose one of these"
+        )
     return split.images[index : index + 1]
 
 

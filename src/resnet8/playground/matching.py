@@ -1,10 +1,10 @@
 """The float network behind a quantized one: the same layers one for one, with the real numbers they were made from.
 
 Layers are found by what they read, not by name: quantizers rename parameters and fold layers. From the images on, a
-quantized layer stands for the float layer that does the same to the same tensors; between two that do, the one of the
-same name, or with weights of the same shape. A convolution whose factors and addends per channel were folded into it
-(BatchNorm) takes them along: ``w' = w * factor``, ``b' = b * factor + addend`` (Jacob et al. 2018, arXiv:1712.05877,
-section 3.2); so does a dense layer with the addition behind it.
+quantized layer stands for the float layer that does the same to the same tensors, with weights of the same shape,
+strides and pads; between two that do, the one of the same name, else the first. A convolution whose factors and addends
+per channel were folded into it (BatchNorm) takes them along: ``w' = w * factor``, ``b' = b * factor + addend`` (Jacob
+et al. 2018, arXiv:1712.05877, section 3.2); so does a dense layer with the addition behind it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resnet8.errors import ModelError
-from resnet8.integer.program import AveragePool, Constant, Product, Rescale, Sum, Weighted
+from resnet8.integer.program import Constant, Product, Rescale, Sum, Weighted
 from resnet8.playground.reference import RealLayer, RealNetwork
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def behind(program: Program, network: RealNetwork) -> RealNetwork:
 class _Matcher:
     def __init__(self, program: Program, network: RealNetwork) -> None:
         self._program = program
-        self._network = network
         self._readers: dict[str, list[RealLayer]] = defaultdict(list)
         for real in network.layers:
             for name in real.inputs:
@@ -75,7 +74,7 @@ class _Matcher:
         fitting = [
             real
             for real in self._readers[self._reals[layer.inputs[0]]]
-            if real.operator == operator(layer)
+            if real.operator == layer.operator
             and sorted(real.inputs) == inputs
             and real.output not in self._taken
             and _fits(layer, real)
@@ -83,7 +82,7 @@ class _Matcher:
         if not fitting:
             raise ModelError(
                 f"the float network has no layer like «{layer.name}»",
-                found=f"none that reads the same tensors ({operator(layer)}, {_shape(layer)})",
+                found=f"none that reads the same tensors ({layer.operator}, {_shape(layer)})",
                 expected="the float model that the quantized one was made from",
                 remedy="choose that model",
             )
@@ -103,18 +102,7 @@ class _Matcher:
         """Whether the quantized network has a layer of its own for the factor or addend (or it is neither)."""
         if wanted not in ("mul", "add"):
             return True
-        return any(operator(use) == wanted and _constant(use) is not None for use in self._uses[layer.output.name])
-
-
-def operator(layer: AnyLayer) -> Operator:
-    """What a quantized layer does, in the words of float layers."""
-    if isinstance(layer, Weighted):
-        return "dense" if layer.dense else "conv"
-    if isinstance(layer, Product):
-        return "mul"
-    if isinstance(layer, Sum):
-        return "add"
-    return "average-pool" if isinstance(layer, AveragePool) else "rescale"
+        return any(use.operator == wanted and _constant(use) is not None for use in self._uses[layer.output.name])
 
 
 def _constant(layer: AnyLayer) -> object | None:

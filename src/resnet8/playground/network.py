@@ -11,7 +11,7 @@ from resnet8.integer.extract import extract
 from resnet8.integer.program import Activation, Constant, Product, Sum, Weighted
 from resnet8.playground import float_onnx
 from resnet8.playground.export import without_clips
-from resnet8.playground.matching import behind, operator
+from resnet8.playground.matching import behind
 from resnet8.playground.quantized import Quantized
 from resnet8.qparams import limits
 from resnet8.runtimes import integer, ort
@@ -229,7 +229,7 @@ def _quantized_layer(quantized: Quantized, layer: AnyLayer) -> LayerView:
     inputs = tuple(_codes(quantized, one) for one in read_by(layer))
     return LayerView(
         name=layer.name,
-        operator=operator(layer),
+        operator=layer.operator,
         residual=len(inputs) == 2,
         relu=layer.relu,
         inputs=inputs,

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import marimo as mo
+import numpy as np
 
+from resnet8.batches import batched
 from resnet8.errors import Resnet8Error
 from resnet8.files import sha256_file
 from resnet8.playground import plots
@@ -20,13 +22,11 @@ from resnet8.playground.compare import Flips, flips
 from resnet8.playground.images import grey, lost, png, stored_predictions
 from resnet8.playground.network import Network, open_network, reference
 from resnet8.playground.quantized import Quantized, predictions
-from resnet8.playground.sources import images_of
 from resnet8.render.graph import mermaid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from resnet8.workers import Progress
 
 T = TypeVar("T")
+
+
+SAMPLE = 500
+"""Images that are run to see which are lost, where no evaluation says so."""
 
 
 class Stopped(Exception):  # noqa: N818 - no error: the button was pressed
@@ -65,18 +69,13 @@ def matched(network: Network, float_network: Network) -> RealNetwork:
     return reference(network, float_network)
 
 
-@lru_cache(maxsize=2)
-def split_of(folder: Path, wanted: frozenset[str]) -> Split:
-    """The test images for the models in a folder (:func:`resnet8.playground.sources.images_of`)."""
-    return images_of(folder, wanted)
-
-
 @lru_cache(maxsize=8)
 def _classes(network: Quantized | RealNetwork, split: Split) -> NDArray[np.int64]:
+    """The classes that a network predicts for the first images, int64 (at most SAMPLE,)."""
+    images = split.images[:SAMPLE]
     if isinstance(network, Quantized):
-        return predictions(network, split.images)
-    found: NDArray[np.int64] = network.run(split.images).argmax(axis=1)
-    return found
+        return predictions(network, images)
+    return np.concatenate(list(batched(lambda part: network.run(images[part]).argmax(axis=1), len(images))))
 
 
 def lost_images(
@@ -89,14 +88,8 @@ def lost_images(
     mine, theirs = (stored_predictions(known, one.description.sha256, split) for one in (network, float_network))
     if mine is not None and theirs is not None:
         return lost(split.labels, theirs, mine), f"among all {len(split):,} images, as evaluated"
-    part = _first(split)
-    found = lost(part.labels, _classes(real, part), _classes(network.require_quantized(), part))
-    return found, f"among the first {len(part)} images"
-
-
-@lru_cache(maxsize=2)
-def _first(split: Split) -> Split:
-    return split.first(500)
+    theirs, mine = _classes(real, split), _classes(network.require_quantized(), split)
+    return lost(split.labels[:SAMPLE], theirs, mine), f"among the first {len(mine):,} images"
 
 
 # Work
@@ -129,7 +122,7 @@ def in_background(
         work: What is done; its progress raises when it is to end.
         key: What it is done for.
         keep: Called with the key and, behind it, what ``work`` gave.
-        said: Called with why there is nothing; first with nothing.
+        said: Called with why there is nothing; with nothing at the beginning, and when there is something.
     """
     said("")
 
@@ -146,6 +139,7 @@ def in_background(
                     shown = done
 
                 keep((*key, work(progress)))
+                said("")
         except Stopped:
             said("stopped")
         except Resnet8Error as error:
@@ -164,13 +158,13 @@ def compared(
 
     The progress is of ``comparisons(real) * len(part)`` steps.
     """
-    count = len(part)
-    found = flips(quantized, changed, part.images, part.labels, progress=progress)
+    count, total = len(part), comparisons(real) * len(part)
+    found = flips(quantized, changed, part.images, part.labels, progress=lambda done, _: progress(done, total))
     if real is None:
         return found, None, None
-    before = noise(quantized, real, part.images, lambda done, _: progress(2 * count + done, 4 * count))
-    after = noise(changed, real, part.images, lambda done, _: progress(3 * count + done, 4 * count))
-    return found, tuple(before), tuple(after)
+    before = noise(quantized, real, part.images, lambda done, _: progress(2 * count + done, total))
+    after = noise(changed, real, part.images, lambda done, _: progress(3 * count + done, total))
+    return found, before, after
 
 
 def comparisons(real: RealNetwork | None) -> int:

@@ -59,7 +59,7 @@ def save(
 ) -> ChangeRecord:
     """Write ``network`` with ``changes`` to ``path`` as ONNX, and beside it ``path``.json, the record.
 
-    Both appear, or neither; nothing that is there is overwritten.
+    Nothing that is there is overwritten, and where the record cannot be written the model goes too.
 
     Args:
         path: The new file.
@@ -70,8 +70,15 @@ def save(
     Raises:
         ModelError: when ``network`` is not quantized, or ``float_network`` not the model behind it.
         QuantizationError: when a change makes no sense.
-        StorageError: when one of the files is there already or cannot be written.
+        StorageError: when ``path`` does not end in .onnx, or one of the files is there already or cannot be written.
     """
+    if path.suffix != ".onnx":
+        raise StorageError(
+            f"{path} is no name for the model",
+            found=f"the ending {path.suffix!r}" if path.suffix else "no ending",
+            expected="a name that ends in .onnx",
+            remedy="choose another name",
+        )
     record_file = record_path(path)
     for one in (path, record_file):
         if one.exists():
@@ -83,14 +90,15 @@ def save(
             )
     original = network.require_quantized()
     real = None if float_network is None else reference(network, float_network)
-    content = to_onnx(apply(original, changes, real)).SerializeToString()
+    changed = apply(original, changes, real)
+    content = to_onnx(changed).SerializeToString()
     record = ChangeRecord(
         source=network.description,
         reference=None if float_network is None else float_network.description,
         changes=tuple(changes),
         model_sha256=results.sha256(content),
         not_in_the_file=tuple(
-            f"{one.tensor}: rounding {one.value}; {ROUNDING_LOST}" for one in changes if one.field == "rounding"
+            f"{tensor}: rounding {rounding}; {ROUNDING_LOST}" for tensor, rounding in changed.roundings.items()
         ),
         code=equivalent(network, changes, float_network),
         environment=current(),

@@ -47,8 +47,8 @@ def fingerprints(known: tuple[Evaluation, ...]) -> frozenset[str]:
 def images_of(folder: Path, wanted: frozenset[str] = frozenset()) -> Split:
     """The test images that the models in ``folder`` were evaluated on; where that is not known, the first there are.
 
-    Looked for in ``folder`` and its ``data``, in the folder that ``RESNET8_ASSETS`` names, in the cache, and in the
-    embedded demo.
+    Looked for in ``folder`` and its ``data``, in the folder that ``RESNET8_ASSETS`` names, in ``data`` of the current
+    folder, in the cache, and in the embedded demo.
 
     Args:
         folder: The folder of the models.
@@ -67,7 +67,7 @@ def images_of(folder: Path, wanted: frozenset[str] = frozenset()) -> Split:
     if first is None:
         raise DataError(
             f"there are no test images for the models in {folder}",
-            found=f"none in {folder / 'data'}, in {ASSETS_VARIABLE} and in the cache",
+            found=f"none in {folder}, its data/, {ASSETS_VARIABLE}, ./data, the cache and the demo",
             expected="CIFAR-10's batch files",
             remedy=f"run «resnet8 fetch», or set {ASSETS_VARIABLE} to a folder that has them",
         )
