@@ -23,7 +23,7 @@ with app.setup:
     from resnet8.playground.compare import compare
     from resnet8.playground.drawing import around, box_key, drawing
     from resnet8.playground.images import image, of_class
-    from resnet8.playground.save import ROUNDING_LOST, equivalent, save
+    from resnet8.playground.save import equivalent, save
     from resnet8.playground.weights import across, use, weights
     from resnet8.render import words
     from resnet8.render.tables import kilobytes, percent
@@ -35,12 +35,12 @@ def _():
     get_folder, set_folder = mo.state(str(sources.default_folder()))
     get_layer, set_layer = mo.state(("", 0))  # what was clicked in the drawing, and a count: a click is always news
     get_changes, set_changes = mo.state((None, (), None))  # of which model, what, and what came of it
-    get_said, set_said = mo.state(None)
+    get_said, set_said = mo.state((None, None))  # of which model, and what is wrong with the change
     get_noise, set_noise = mo.state(None)
     get_sensitivity, set_sensitivity = mo.state(None)
     get_flips, set_flips = mo.state(None)
-    get_job, set_job = mo.state("")  # why there is no noise, no flips
-    get_flips_job, set_flips_job = mo.state("")
+    get_job, set_job = mo.state((None, ""))  # of which model, and why there is no noise; no flips
+    get_flips_job, set_flips_job = mo.state((None, ""))
     memory = {}  # what was chosen last: another model opens at the same layer
     return (
         get_changes,
@@ -70,8 +70,8 @@ def _():
     mo.md("""
     # Inside the quantized ResNet8
 
-    Choose a model here, an image and a layer on the left; the page follows. Everything that is computed here is the exact integer
-    arithmetic of the file, in NumPy (`resnet8.playground`); the same functions can be called from Python.
+    Choose a model here, an image and a layer on the left; the page follows. Everything that is computed here is the exact
+    arithmetic of the graph in the file, in NumPy (`resnet8.playground`); the same functions can be called from Python.
     """)
     return
 
@@ -98,8 +98,9 @@ def _(demo_button, set_folder):
 @app.cell(hide_code=True)
 def _(demo_button, folder_field, refresh_button):
     refresh_button  # pressing it runs this cell
-    folder = Path(folder_field.value)
-    entries, known = models(folder), evaluations(folder)
+    folder = sources.named(folder_field.value)
+    _found, _problem = page.attempt(lambda: (models(folder), evaluations(folder)))
+    entries, known = _found or ((), ())
     _field = mo.vstack([folder_field, mo.hstack([refresh_button, demo_button], justify="start")])
     _none = mo.callout(
         mo.md(
@@ -120,7 +121,7 @@ def _(demo_button, folder_field, refresh_button):
     _table = page.table(("file", "kind", "size", "top-1"), _rows, left=2)
     mo.stop(
         not any(one.description is not None for one in entries),
-        mo.vstack([_field, _none, *([_table] if entries else [])]),
+        mo.vstack([_field, *([_problem] if _problem is not None else []), _none, *([_table] if entries else [])]),
     )
     mo.vstack([_field, mo.accordion({f"The {len(_rows)} files here": _table})])
     return entries, folder, known
@@ -503,28 +504,30 @@ def _(noise_button, real, sample_field, sensitivity_button, stop_button):
 
 
 @app.cell(hide_code=True)
-def _(network, noise_button, quantized, real, sample_field, set_job, set_noise, split, stop_button):
+def _(memory, network, noise_button, quantized, real, sample_field, set_job, set_noise, split, stop_button):
     stop_button  # pressing it runs this cell, which ends the thread
     if noise_button.value:
-        _part = split.first(int(sample_field.value or 1))
+        _part = split.first(int(sample_field.value or 200))
         _key, _work = (network.key, len(_part)), partial(noise, quantized, real, _part.images)
-        page.in_background("SQNR", len(_part), _work, key=_key, keep=set_noise, said=set_job)
+        page.in_background("SQNR", len(_part), _work, key=_key, keep=set_noise, said=set_job, jobs=memory)
     return
 
 
 @app.cell(hide_code=True)
-def _(network, quantized, real, sample_field, sensitivity_button, set_job, set_sensitivity, split, stop_button):
+def _(memory, network, quantized, real, sample_field, sensitivity_button, set_job, set_sensitivity, split, stop_button):
     stop_button  # as above; a cell of its own: the other button does not end it
     if sensitivity_button.value:
-        _part = split.first(int(sample_field.value or 1))
+        _part = split.first(int(sample_field.value or 200))
         _key, _work = (network.key, len(_part)), partial(sensitivity, quantized, real, _part.images, _part.labels)
-        page.in_background("Each layer alone", len(_part), _work, key=_key, keep=set_sensitivity, said=set_job)
+        page.in_background(
+            "Each layer alone", len(_part), _work, key=_key, keep=set_sensitivity, said=set_job, jobs=memory
+        )
     return
 
 
 @app.cell(hide_code=True)
 def _(get_job, get_noise, get_sensitivity, network):
-    _views = [mo.callout(get_job(), kind="warn")] if get_job() else []
+    _views = [mo.callout(get_job()[1], kind="warn")] if get_job()[1] and get_job()[0] == network.key else []
     if get_noise() is not None and get_noise()[0] == network.key:
         _views += [mo.md(f"**SQNR over {get_noise()[1]} images**"), plots.noise(get_noise()[2])]
     if get_sensitivity() is not None and get_sensitivity()[0] == network.key:
@@ -565,7 +568,7 @@ def _(channel_field, field_field, tensor_field):
     _params = tensor_field.value[0].params
     _scales, _zero_points = np.ravel(_params.scale), np.ravel(_params.zero_point)
     _text = "" if channel_field is None else channel_field.value.strip()
-    _channel = int(_text) if _text.isdecimal() and int(_text) < _scales.size else 0
+    _channel = next((at for at in range(_scales.size) if str(at) == _text), 0)
     _now = {"scale": f"{float(_scales[_channel]):.9g}", "zero_point": str(int(_zero_points[_channel]))}
     if field_field.value == "rounding":
         value_field = mo.ui.dropdown(list(ROUNDINGS), value="half-away", label="Value")
@@ -624,11 +627,11 @@ def _(
 
     if run_change.value:
         _found, _problem = page.attempt(_wanted)
-        set_said(_problem)
+        set_said((network.key, _problem))
         if _problem is None:
             set_changes(_found)
     elif reset_button.value:
-        set_said(None)
+        set_said((network.key, None))
         set_changes((network.key, (), None))
     return
 
@@ -639,7 +642,8 @@ def _(get_changes, get_said, network):
     _rows = [(one.tensor, one.field, one.value, "all" if one.channel is None else one.channel) for one in changes]
     _headings = ("tensor", "what", "value", "channel")
     _view = page.table(_headings, _rows, left=2) if _rows else mo.md("*Nothing is changed yet.*")
-    mo.vstack([*([get_said()] if get_said() is not None else []), _view])
+    _said = [get_said()[1]] if get_said()[1] is not None and get_said()[0] == network.key else []
+    mo.vstack([*_said, _view])
     return changed, changes
 
 
@@ -712,22 +716,35 @@ def _(changed):
 
 @app.cell(hide_code=True)
 def _(
-    changed, changes, count_field, flips_button, network, quantized, real, set_flips, set_flips_job, split, stop_flips
+    changed,
+    changes,
+    count_field,
+    flips_button,
+    memory,
+    network,
+    quantized,
+    real,
+    set_flips,
+    set_flips_job,
+    split,
+    stop_flips,
 ):
     stop_flips  # pressing it runs this cell, which ends the thread
-    _part = split.first(int(count_field.value or 1))
+    _part = split.first(int(count_field.value or 200))
 
     if flips_button.value:
         _work = partial(page.compared, quantized, changed, real, _part)
         _steps = page.comparisons(real) * len(_part)
         _key = (network.key, changes, _part)
-        page.in_background("Original and changed", _steps, _work, key=_key, keep=set_flips, said=set_flips_job)
+        page.in_background(
+            "Original and changed", _steps, _work, key=_key, keep=set_flips, said=set_flips_job, jobs=memory
+        )
     return
 
 
 @app.cell(hide_code=True)
-def _(get_flips_job):
-    mo.callout(get_flips_job(), kind="warn") if get_flips_job() else None
+def _(get_flips_job, network):
+    mo.callout(get_flips_job()[1], kind="warn") if get_flips_job()[1] and get_flips_job()[0] == network.key else None
     return
 
 
@@ -777,7 +794,9 @@ def _(changed, entry):
 
 @app.cell(hide_code=True)
 def _(changes, float_network, network, save_button, save_field):
-    _said = mo.md("An ONNX file and, beside it, a JSON of what was changed; nothing is overwritten.")
+    _said = mo.md(
+        "An ONNX file and, beside it, a JSON of what was changed; missing folders are made, nothing is overwritten."
+    )
     if save_button.value:
 
         def _save():
@@ -787,7 +806,7 @@ def _(changes, float_network, network, save_button, save_field):
         if _problem is not None:
             _said = _problem
         else:
-            _lost = f" Not in the file: {ROUNDING_LOST}." if _record.not_in_the_file else ""
+            _lost = f" Not in the file: {'; '.join(_record.not_in_the_file)}." if _record.not_in_the_file else ""
             _said = mo.callout(f"Saved: {save_field.value} and {save_field.value}.json.{_lost}", kind="success")
     mo.vstack(
         [

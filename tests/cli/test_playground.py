@@ -121,6 +121,17 @@ def test_bad_input_is_one_message(shell: Shell, arguments: tuple[str, ...], mess
     assert "Traceback" not in done.stderr
 
 
+def test_a_port_in_use_is_named(shell: Shell) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = shell.run("playground", "--headless", "--port", port)
+    assert done.returncode == 1
+    assert f"cannot listen on port {port}: found Address already in use" in done.stderr
+    assert done.stdout == ""
+
+
 def test_without_marimo_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, shell: Shell) -> None:
     hidden = "import sys, importlib.util as u; old = u.find_spec; "
     hidden += "u.find_spec = lambda name, *rest: None if name == 'marimo' else old(name, *rest); "

@@ -156,7 +156,7 @@ def test_noise_of_all_layers(served: browser.Server) -> None:
         shoot(page, "noise-dark", "Noise of all layers")
         page.get_by_role("button", name="Each layer alone").click()
         page.get_by_role("button", name="Stop").first.click()
-        page.get_by_text("stopped", exact=True).wait_for()
+        page.get_by_text("Each layer alone: stopped", exact=True).wait_for()
 
 
 def test_a_click_on_the_drawing_chooses_a_layer(served: browser.Server) -> None:
@@ -256,7 +256,40 @@ def test_a_torchscript_model_is_looked_into_changed_and_saved_as_onnx(served: br
         assert open_model(tmp_path / "from_torch.onnx").model.quantized
 
 
-def test_bad_input_is_a_message_and_the_session_goes_on(
+def test_values_that_make_no_sense_are_messages(served: browser.Server, tmp_path: Path) -> None:
+    with browser.opened(served) as page:
+        browser.model(page, "resnet8_int8.onnx")
+        browser.layer(page, "conv2d_1_2/BiasAdd")
+
+        def refused(wrong: str, said: str) -> None:
+            browser.value(page).fill(wrong)
+            browser.value(page).press("Enter")
+            page.wait_for_timeout(300)
+            page.get_by_role("button", name="Run", exact=True).click()
+            page.get_by_text(said).first.wait_for()
+
+        for wrong, said in (("0", "0.0"), ("-1", "-1.0"), ("much", "'much'"), ("nan", "nan"), ("", "''")):
+            refused(wrong, f"found {said}, expected")
+        browser.model(page, "resnet8_uint8.onnx")
+        assert page.get_by_text("found ''").count() == 0  # that was the other model
+        browser.choose(page, "zero_point", "^zero_point$")
+        page.wait_for_timeout(1000)
+        refused("300", "zero point is out of range: found 300")
+        browser.run(page, "3")
+
+        taken = tmp_path / "taken.onnx"
+        taken.write_text("mine")
+        for name, said in ((taken, "is there already"), (tmp_path / ("n" * 300 + ".onnx"), "File name too long")):
+            field = page.get_by_label("Save as").first
+            field.fill(str(name))
+            field.press("Enter")
+            page.wait_for_timeout(500)
+            page.get_by_role("button", name="Save", exact=True).click()
+            page.get_by_text(said).first.wait_for()
+        assert taken.read_text() == "mine"
+
+
+def test_files_and_folders_that_are_none_are_messages(
     folder: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -268,51 +301,32 @@ def test_bad_input_is_a_message_and_the_session_goes_on(
             browser.choose(page, "resnet8.onnx", r"^broken\.onnx")
             page.get_by_text(re.compile("is no model file")).locator("visible=true").first.wait_for()
             browser.model(page, "resnet8_int8.onnx")
-            browser.layer(page, "conv2d_1_2/BiasAdd")
-            press = page.get_by_role("button", name="Run", exact=True)
-            for wrong, said in (
-                ("0", "found 0.0"),
-                ("-1", "found -1.0"),
-                ("much", "found 'much'"),
-                ("nan", "found nan"),
-            ):
-                browser.value(page).fill(wrong)
-                browser.value(page).press("Enter")
-                page.wait_for_timeout(300)
-                press.click()
-                page.get_by_text(said).first.wait_for()
-            browser.choose(page, "zero_point", "^zero_point$")
-            page.wait_for_timeout(1000)
-            browser.value(page).fill("300")
-            browser.value(page).press("Enter")
-            page.wait_for_timeout(300)
-            press.click()
-            page.get_by_text(re.compile("zero point is out of range: found 300")).wait_for()
-            browser.run(page, "3")
-
-            taken = tmp_path / "taken.onnx"
-            taken.write_text("mine")
-            field = page.get_by_label("Save as").first
-            field.fill(str(taken))
-            field.press("Enter")
-            page.wait_for_timeout(500)
-            page.get_by_role("button", name="Save", exact=True).click()
-            page.get_by_text(re.compile("already|exists")).first.wait_for()
-            assert taken.read_text() == "mine"
-
             (run / "models" / "resnet8_uint8.onnx").unlink()
             browser.choose(page, "resnet8.onnx", r"^resnet8_uint8\.onnx")
             page.get_by_text(re.compile("does not exist")).wait_for()
             browser.model(page, "resnet8_int8.onnx")
-            browser.shown(page, "conv2d_1_2/BiasAdd")
 
-            place = page.get_by_label("Folder with models").first
-            place.fill(str(tmp_path / "nowhere"))
-            place.press("Enter")
+            def open_folder(name: object) -> None:
+                place = page.get_by_label("Folder with models").first
+                place.fill(str(name))
+                place.press("Enter")
+
+            open_folder("n" * 5000)
+            page.get_by_text(re.compile("File name too long")).first.wait_for()
+            open_folder(run / "models" / "resnet8.onnx")
+            page.get_by_text(re.compile("there is no folder .*: found it is a file")).first.wait_for()
+            open_folder(tmp_path / "nowhere")
+            page.get_by_text(re.compile("there is no folder .*nowhere: found it does not exist")).first.wait_for()
             page.get_by_text("No models here").wait_for()
-            place = page.get_by_label("Folder with models").first
-            place.fill(str(run))
-            place.press("Enter")
+            shutil.move(run / "models", run / "elsewhere")
+            (run / "models").mkdir()
+            (run / "models" / "broken.onnx").write_text("no model")
+            open_folder(run)
+            page.get_by_text("No models here").wait_for()
+            page.get_by_text(re.compile("is no model file")).first.wait_for()  # what is wrong with what is there
+            shutil.rmtree(run / "models")
+            shutil.move(run / "elsewhere", run / "models")
+            page.get_by_role("button", name="Look again").click()
             page.get_by_role("heading", name="Change it").wait_for()
     finally:
         server.close()

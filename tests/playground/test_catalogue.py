@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx
+import pytest
 from builders import CIFAR10, evaluation
 from quantized import float_network, network, to_onnx
 
 from resnet8 import results
+from resnet8.errors import StorageError
 from resnet8.playground.catalogue import Entry, evaluations, float_behind, models, of_model
 from resnet8.recipes import RECIPES
 from resnet8.results import Evaluation, load
@@ -22,7 +24,15 @@ if TYPE_CHECKING:
 
 
 def test_no_folder_and_an_empty_one_have_no_models(tmp_path: Path) -> None:
-    assert models(tmp_path / "nowhere") == ()
+    with pytest.raises(StorageError, match=r"there is no folder .*nowhere: found it does not exist"):
+        models(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="found it is a file"):
+        models(tmp_path / "file")
+    for work in (models, evaluations):
+        with pytest.raises(StorageError, match="File name too long"):
+            work(tmp_path / ("n" * 5000))
+    (tmp_path / "file").unlink()
     assert models(tmp_path) == ()
     (tmp_path / "models").mkdir()
     assert models(tmp_path) == ()

@@ -267,3 +267,12 @@ def test_the_demo_flows_and_its_noise_is_that_of_eight_bits(
 def test_limits_are_those_of_the_type_where_nothing_is_narrower() -> None:
     assert QUANTIZED.limits("second") == (0, 255)
     assert replace(QUANTIZED, narrow={"second": (3, 9)}).limits("second") == (3, 9)
+
+
+def test_a_torchscript_model_computes_what_pytorch_does(reproduced: Reproduction, demo_assets: Assets) -> None:
+    path = reproduced.output_dir / "models" / "resnet8_int8.pt"
+    quantized = open_network(path).require_quantized()
+    images = read_split(demo_assets.data_dir, "test").first(200).images
+    theirs = open_model(path).probabilities(preprocess(images))
+    np.testing.assert_array_equal(predictions(quantized, images), theirs.argmax(axis=1))
+    np.testing.assert_allclose(quantized.probabilities(images), theirs, atol=1e-5)

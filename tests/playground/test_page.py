@@ -120,7 +120,13 @@ class _Thread(threading.Thread):
     should_exit = False
 
 
-def told(monkeypatch: pytest.MonkeyPatch, work: Callable[[Progress], object], *, stop: bool = False) -> list[Any]:
+def told(
+    monkeypatch: pytest.MonkeyPatch,
+    work: Callable[[Progress], object],
+    *,
+    stop: bool = False,
+    jobs: dict[str, object] | None = None,
+) -> list[Any]:
     """What is kept and said, in order."""
     seen: list[Any] = []
     done = threading.Event()
@@ -136,7 +142,9 @@ def told(monkeypatch: pytest.MonkeyPatch, work: Callable[[Progress], object], *,
 
     monkeypatch.setattr(marimo, "Thread", run)
     monkeypatch.setattr(marimo, "current_thread", threading.current_thread)
-    page.in_background("Work", 4, work, key=("model", 7), keep=seen.append, said=seen.append)
+    page.in_background(
+        "Work", 4, work, key=("model", 7), keep=seen.append, said=seen.append, jobs={} if jobs is None else jobs
+    )
     assert done.wait(30)
     return seen
 
@@ -147,11 +155,21 @@ def test_work_beside_the_page_is_kept_with_what_it_was_done_for(monkeypatch: pyt
         progress(4, 4)
         return 42
 
-    assert told(monkeypatch, work) == ["", ("model", 7, 42), ""]
+    assert told(monkeypatch, work) == [("model", ""), ("model", 7, 42), ("model", "")]
 
 
 def test_work_that_is_to_end_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert told(monkeypatch, lambda progress: progress(1, 4), stop=True) == ["", "stopped"]
+    assert told(monkeypatch, lambda progress: progress(1, 4), stop=True) == [("model", ""), ("model", "Work: stopped")]
+
+
+def test_work_that_was_replaced_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: dict[str, object] = {}
+
+    def replaced(progress: Progress) -> None:
+        jobs["Work"] = object()  # the button was pressed again
+        progress(1, 4)
+
+    assert told(monkeypatch, replaced, stop=True, jobs=jobs) == [("model", "")]
 
 
 def test_work_that_fails_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,8 +179,11 @@ def test_work_that_fails_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: p
     def crash(_: Progress) -> None:
         np.zeros(2) @ np.zeros(3)
 
-    assert told(monkeypatch, refuse) == ["", "it is broken: found nothing, expected something"]
-    _, said = told(monkeypatch, crash)
+    assert told(monkeypatch, refuse) == [
+        ("model", ""),
+        ("model", "Work: it is broken: found nothing, expected something"),
+    ]
+    _, (_, said) = told(monkeypatch, crash)
     assert said.startswith("Work failed: ValueError: ")
     assert "Traceback" in capsys.readouterr().err  # for the server's log
 

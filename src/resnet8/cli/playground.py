@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -51,6 +52,8 @@ def playground(
             expected="a folder with models/ and results/",
             remedy="give the folder that «resnet8 reproduce» wrote to, or --demo",
         )
+    if port is not None:
+        _require_free(port)
     environment = dict(os.environ)
     if folder is not None:
         environment[sources.FOLDER_VARIABLE] = str(folder.absolute())
@@ -66,6 +69,20 @@ def playground(
         server.wait()
         raise
     raise typer.Exit(code)
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StorageError(
+                f"cannot listen on port {port}",
+                found=error.strerror or str(error),
+                expected="a port that no other program uses",
+                remedy="give another --port, or none for a free one",
+            ) from error
 
 
 def _editable(page: Path) -> Path:

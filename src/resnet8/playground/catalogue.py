@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resnet8.errors import ModelError, Resnet8Error
+from resnet8.errors import ModelError, Resnet8Error, StorageError
 from resnet8.evaluation import record_path
 from resnet8.files import read_bytes, reading
 from resnet8.render.tables import kilobytes, percent
@@ -55,13 +55,20 @@ def models(folder: Path) -> tuple[Entry, ...]:
 
     Files that are no models are listed with what is wrong. Accuracy comes from the evaluations beside
     (:func:`evaluations`), of the very same file by its digest.
+
+    Raises:
+        StorageError: when there is no such folder, or it cannot be read.
     """
-    place = _place(folder)
-    try:
-        with reading(place):
-            paths = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES and path.is_file())
-    except Resnet8Error:  # there is no such folder
-        return ()
+    with reading(folder):
+        if not folder.is_dir():
+            raise StorageError(
+                f"there is no folder {folder}",
+                found="it is a file" if folder.exists() else "it does not exist",
+                expected="a folder with models/, or with model files",
+                remedy="check the path",
+            )
+        place = _place(folder)
+        paths = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES and path.is_file())
     known = evaluations(folder)
     return tuple(_entry(path, known) for path in paths)
 
@@ -80,9 +87,13 @@ def evaluations(folder: Path) -> tuple[Evaluation, ...]:
 
     Args:
         folder: As for :func:`models`.
+
+    Raises:
+        StorageError: when the folder cannot be read.
     """
-    models_folder = _place(folder)
-    places = [one for one in (models_folder / "results", models_folder.parent / "results") if one.is_dir()]
+    with reading(folder):
+        place = _place(folder)
+        places = [one for one in (place / "results", place.parent / "results") if one.is_dir()]
     found = []
     for path in sorted(places[0].glob("*.json")) if places else ():
         try:

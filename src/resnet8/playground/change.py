@@ -78,10 +78,10 @@ def entered(tensor: str, field: Field, value: object, channel: str = "") -> Chan
         QuantizationError: when a text is no number, or no whole one where that is needed.
     """
     text = channel.strip()
-    if text and not text.isdecimal():
+    if text and not (text.isdecimal() and len(text) < 10):
         raise QuantizationError(
             "the channel is no number",
-            found=text,
+            found=f"{text:.40}",
             expected="the number of an output channel, from 0",
             remedy="leave it empty for all channels",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 import sys
@@ -110,7 +111,8 @@ def in_background(
     *,
     key: tuple[object, ...],
     keep: Callable[[tuple[object, ...]], object],
-    said: Callable[[str], object],
+    said: Callable[[tuple[object, str]], object],
+    jobs: dict[str, object],
 ) -> None:
     """Do ``work(progress)`` beside the page, with a bar; it ends when the cell that began it runs again.
 
@@ -120,11 +122,19 @@ def in_background(
         title: Of the bar.
         total: Of the bar's steps.
         work: What is done; its progress raises when it is to end.
-        key: What it is done for.
+        key: What it is done for, the model first.
         keep: Called with the key and, behind it, what ``work`` gave.
-        said: Called with why there is nothing; with nothing at the beginning, and when there is something.
+        said: Called with the model and why there is nothing; the reason is empty at the beginning, and when there is
+            something.
+        jobs: The job of each title that may still speak; one that was replaced may not.
     """
-    said("")
+    job = jobs[title] = object()
+
+    def tell(reason: str) -> None:
+        if jobs.get(title) is job:
+            said((key[0], reason))
+
+    tell("")
 
     def run() -> None:
         thread, shown = mo.current_thread(), 0
@@ -139,14 +149,14 @@ def in_background(
                     shown = done
 
                 keep((*key, work(progress)))
-                said("")
+                tell("")
         except Stopped:
-            said("stopped")
+            tell(f"{title}: stopped")
         except Resnet8Error as error:
-            said(str(error))
+            tell(f"{title}: {error}")
         except Exception as error:  # noqa: BLE001 - the page must say that nothing will come
             traceback.print_exc(file=sys.stderr)
-            said(f"{title} failed: {type(error).__name__}: {error}")
+            tell(f"{title} failed: {type(error).__name__}: {error}")
 
     mo.Thread(target=run, daemon=True).start()
 
@@ -197,7 +207,9 @@ def strip(drawn: Drawing, key: str, clicked: Callable[[int], object]) -> Any:
 
 def picture(pixels: NDArray[np.uint8], factor: int, caption: str, alt: str = "") -> Any:
     """Pixels, (H, W) or (H, W, 3), each ``factor`` wide, with a caption."""
-    return mo.image(png(pixels, factor), alt=alt or caption, caption=caption, width=pixels.shape[1] * factor)
+    # As text in the page: Marimo may drop a file before the browser has asked for it.
+    source = f"data:image/png;base64,{base64.b64encode(png(pixels, factor)).decode()}"
+    return mo.image(source, alt=alt or caption, caption=caption, width=pixels.shape[1] * factor)
 
 
 def maps(values: NDArray[Any], span: tuple[float, float] | None, caption: str) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from resnet8.batches import batched
 from resnet8.integer import engine
+from resnet8.integer.fbgemm import FloatBias, biased
 from resnet8.qparams import limits, quantize
 from resnet8.variants import Requantization
 from resnet8.workers import no_progress
@@ -52,7 +53,8 @@ class Quantized:
     def step(self, layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         """The codes that one layer writes, (N, *output shape), from the codes of its inputs by name."""
         rounding = self.roundings.get(layer.output.name, "half-even")
-        written = engine.step(layer, values, Requantization("float32", rounding))
+        accumulators = biased if isinstance(layer, FloatBias) else engine.accumulate  # as PyTorch's kernels add it
+        written = engine.step(layer, values, Requantization("float32", rounding), accumulators)
         return self._clipped(layer.output.name, written)
 
     def _clipped(self, name: str, codes: NDArray[Any]) -> NDArray[Any]:

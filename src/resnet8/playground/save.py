@@ -10,7 +10,8 @@ from resnet8 import results
 from resnet8.environment import Environment, current
 from resnet8.errors import StorageError
 from resnet8.evaluation import record_path
-from resnet8.files import write_bytes
+from resnet8.files import reading, write_bytes
+from resnet8.integer.fbgemm import FloatBias
 from resnet8.playground.change import Change, apply
 from resnet8.playground.export import to_onnx
 from resnet8.playground.network import reference
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resnet8.playground.network import Network
+    from resnet8.playground.quantized import Quantized
 
+BIASES_LOST = "in ONNX a quantized layer's bias is int32, so a code may differ by one step"
 ROUNDING_LOST = "ONNX has no place for a rounding: QuantizeLinear rounds half to even, and so does the file"
 
 
@@ -81,7 +84,9 @@ def save(
         )
     record_file = record_path(path)
     for one in (path, record_file):
-        if one.exists():
+        with reading(one):
+            taken = one.exists()
+        if taken:
             raise StorageError(
                 f"{one} is there already",
                 found="a file of that name",
@@ -97,9 +102,7 @@ def save(
         reference=None if float_network is None else float_network.description,
         changes=tuple(changes),
         model_sha256=results.sha256(content),
-        not_in_the_file=tuple(
-            f"{tensor}: rounding {rounding}; {ROUNDING_LOST}" for tensor, rounding in changed.roundings.items()
-        ),
+        not_in_the_file=_lost(changed),
         code=equivalent(network, changes, float_network),
         environment=current(),
         created=results.now(),
@@ -112,6 +115,15 @@ def save(
             path.unlink()
         raise
     return record
+
+
+def _lost(changed: Quantized) -> tuple[str, ...]:
+    """What of ``changed`` an ONNX file cannot hold."""
+    biases = [layer.name for layer in changed.program.layers if isinstance(layer, FloatBias)]
+    return (
+        *(f"{tensor}: rounding {rounding}; {ROUNDING_LOST}" for tensor, rounding in changed.roundings.items()),
+        *([f"the float biases of {', '.join(biases)}; {BIASES_LOST}"] if biases else []),
+    )
 
 
 def equivalent(network: Network, changes: Sequence[Change], float_network: Network | None = None) -> str:

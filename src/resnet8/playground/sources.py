@@ -39,6 +39,15 @@ def default_folder() -> Path:
     return Path(os.environ.get(FOLDER_VARIABLE) or Path.cwd())
 
 
+def named(text: str) -> Path:
+    """The folder that a text names; ``~`` is the home folder."""
+    path = Path(text.strip())
+    try:
+        return path.expanduser()
+    except RuntimeError:  # of a user who has none
+        return path
+
+
 def fingerprints(known: tuple[Evaluation, ...]) -> frozenset[str]:
     """The fingerprints of the whole test splits in evaluations (:func:`resnet8.playground.catalogue.evaluations`)."""
     return frozenset(one.data_fingerprint for one in known if one.data.subset == "all")
