@@ -253,7 +253,6 @@ def strip(drawn: Drawing, chosen: str) -> Chart:
         .encode(x=x, y=y, detail="edge:N", order="corner:Q")
     )
     clicked = alt.selection_point(name=CLICKED, fields=["layer"], empty=False)
-    marked = alt.value
     squares = (
         alt.Chart(_data(boxes))
         .mark_square(size=_BOX**2, opacity=1, cursor="pointer")
@@ -268,8 +267,8 @@ def strip(drawn: Drawing, chosen: str) -> Chart:
                 ),
                 legend=alt.Legend(orient="top", symbolType="square", symbolStrokeWidth=0, columns=0),
             ),
-            stroke=alt.condition("datum.chosen", marked(COLOURS[0]), marked(COLOURS[6])),
-            strokeWidth=alt.condition("datum.chosen", marked(4), marked(1)),
+            stroke=alt.condition("datum.chosen", alt.value(COLOURS[0]), alt.value(COLOURS[6])),
+            strokeWidth=alt.condition("datum.chosen", alt.value(4), alt.value(1)),
             tooltip=[alt.Tooltip("number:N", title="layer"), "title:N", "name:N", "writes:N"],
         )
         .add_params(clicked)
