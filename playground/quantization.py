@@ -99,7 +99,12 @@ def _(demo_button, set_folder):
 def _(demo_button, folder_field, refresh_button):
     refresh_button  # pressing it runs this cell
     folder = sources.named(folder_field.value)
-    _found, _problem = page.attempt(lambda: (models(folder), evaluations(folder)))
+
+    def _looked():
+        measured = evaluations(folder)
+        return models(folder, measured), measured
+
+    _found, _problem = page.attempt(_looked)
     entries, known = _found or ((), ())
     _field = mo.vstack([folder_field, mo.hstack([refresh_button, demo_button], justify="start")])
     _none = mo.callout(
@@ -541,11 +546,11 @@ def _(get_job, get_noise, get_sensitivity, network):
 @app.cell(hide_code=True)
 def _(entry, layer):
     mo.stop(layer.output.params is None)
-    _tensors = {f"output: {layer.output.name}": (layer.output, "output")}
+    _tensors = {f"output: {layer.output.name}": layer.output}
     if layer.weights is not None:
-        _tensors[f"weights: {layer.weights.name}"] = (layer.weights, "weights")
+        _tensors[f"weights: {layer.weights.name}"] = layer.weights
     for _one in layer.inputs:
-        _tensors[f"input: {_one.name}"] = (_one, "input")
+        _tensors[f"input: {_one.name}"] = _one
     tensor_field = mo.ui.dropdown(
         _tensors, value=next(iter(_tensors)), label=f"Tensor of {layer.name} ({entry.path.name})", full_width=True
     )
@@ -558,14 +563,14 @@ def _(entry, layer):
 @app.cell(hide_code=True)
 def _(field_field, tensor_field):
     channel_field = None
-    if tensor_field.value[0].params.per_channel and field_field.value in ("scale", "factor", "zero_point"):
+    if tensor_field.value.params.per_channel and field_field.value in ("scale", "factor", "zero_point"):
         channel_field = mo.ui.text(value="", placeholder="all", label="Channel")
     return (channel_field,)
 
 
 @app.cell(hide_code=True)
 def _(channel_field, field_field, tensor_field):
-    _params = tensor_field.value[0].params
+    _params = tensor_field.value.params
     _scales, _zero_points = np.ravel(_params.scale), np.ravel(_params.zero_point)
     _text = "" if channel_field is None else channel_field.value.strip()
     _channel = next((at for at in range(_scales.size) if str(at) == _text), 0)
@@ -621,7 +626,7 @@ def _(
 ):
     def _wanted():
         channel = "" if channel_field is None else channel_field.value
-        change = entered(tensor_field.value[0].name, field_field.value, value_field.value, channel)
+        change = entered(tensor_field.value.name, field_field.value, value_field.value, channel)
         wanted = added(get_changes()[1] if get_changes()[0] == network.key else (), change)
         return network.key, wanted, apply(quantized, wanted, real)
 

@@ -108,6 +108,7 @@ def test_an_installed_notebook_is_edited_as_a_copy(
     [
         (("nowhere",), "there is no folder nowhere: found it does not exist, expected a folder with models/"),
         (("file",), "there is no folder file: found it is a file"),
+        (("n" * 5000,), "found File name too long"),
         (("--port", "0"), "'--port': Input should be greater than or equal to 1"),
         (("folder", "--demo"), "--demo: it excludes a folder"),
     ],

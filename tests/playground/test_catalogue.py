@@ -25,22 +25,23 @@ if TYPE_CHECKING:
 
 def test_no_folder_and_an_empty_one_have_no_models(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"there is no folder .*nowhere: found it does not exist"):
-        models(tmp_path / "nowhere")
+        models(tmp_path / "nowhere", evaluations(tmp_path / "nowhere"))
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="found it is a file"):
-        models(tmp_path / "file")
-    for work in (models, evaluations):
-        with pytest.raises(StorageError, match="File name too long"):
-            work(tmp_path / ("n" * 5000))
+        models(tmp_path / "file", evaluations(tmp_path / "file"))
+    with pytest.raises(StorageError, match="File name too long"):
+        models(tmp_path / ("n" * 5000), ())
+    with pytest.raises(StorageError, match="File name too long"):
+        evaluations(tmp_path / ("n" * 5000))
     (tmp_path / "file").unlink()
-    assert models(tmp_path) == ()
+    assert models(tmp_path, evaluations(tmp_path)) == ()
     (tmp_path / "models").mkdir()
-    assert models(tmp_path) == ()
+    assert models(tmp_path, evaluations(tmp_path)) == ()
     assert evaluations(tmp_path) == ()
 
 
 def test_every_model_of_the_demo_is_described_as_its_runtime_describes_it(reproduced: Reproduction) -> None:
-    entries = models(reproduced.output_dir)
+    entries = models(reproduced.output_dir, evaluations(reproduced.output_dir))
     names = {"resnet8.onnx", "resnet8.pt"} | {one.output for one in RECIPES.values() if one.name != "torch-uint8"}
     assert {entry.path.name for entry in entries} == names
     for entry in entries:
@@ -53,15 +54,17 @@ def test_every_model_of_the_demo_is_described_as_its_runtime_describes_it(reprod
 
 
 def test_accuracy_is_that_of_the_results(reproduced: Reproduction) -> None:
-    by_name = {entry.path.name: entry for entry in models(reproduced.output_dir)}
+    by_name = {entry.path.name: entry for entry in models(reproduced.output_dir, evaluations(reproduced.output_dir))}
     for recipe in ("published-uint8", "torch-int8"):
         measured = load(Evaluation, reproduced.output_dir / f"results/{recipe}.json")
         assert by_name[RECIPES[recipe].output].score == measured.overall
-    assert models(reproduced.output_dir / "models") == models(reproduced.output_dir)
+    assert models(reproduced.output_dir / "models", evaluations(reproduced.output_dir / "models")) == models(
+        reproduced.output_dir, evaluations(reproduced.output_dir)
+    )
 
 
 def test_the_float_model_is_found_by_the_record(reproduced: Reproduction) -> None:
-    entries = models(reproduced.output_dir)
+    entries = models(reproduced.output_dir, evaluations(reproduced.output_dir))
     by_name = {entry.path.name: entry for entry in entries}
     found = float_behind(by_name["resnet8_int8.onnx"], entries)
     assert found is by_name["resnet8.onnx"]
@@ -75,7 +78,7 @@ def test_files_that_are_no_models_are_listed_with_what_is_wrong(tmp_path: Path) 
     (tmp_path / "other.onnx").write_bytes(b"\x00\x00\x00\x00TFL3")
     (tmp_path / "notes.txt").write_text("no model")
     onnx.save(float_network(), tmp_path / "good.onnx")
-    damaged, empty, good, other = models(tmp_path)
+    damaged, empty, good, other = models(tmp_path, evaluations(tmp_path))
     assert "is no valid ONNX model" in damaged.error
     assert "an empty file" in empty.error
     assert "a file for LiteRT" in other.error

@@ -84,7 +84,11 @@ def test_lost_images_are_right_in_one_and_wrong_in_the_other() -> None:
 def test_predictions_come_from_the_results_of_the_very_file(reproduced: Reproduction, demo_assets: Assets) -> None:
     split = read_split(demo_assets.data_dir, "test")
     known = evaluations(reproduced.output_dir)
-    entry = next(one for one in models(reproduced.output_dir) if one.path.name == "resnet8_uint8.onnx")
+    entry = next(
+        one
+        for one in models(reproduced.output_dir, evaluations(reproduced.output_dir))
+        if one.path.name == "resnet8_uint8.onnx"
+    )
     assert entry.description is not None
     assert entry.score is not None
     stored = stored_predictions(known, entry.description.sha256, split)

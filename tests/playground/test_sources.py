@@ -40,7 +40,7 @@ def test_the_first_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_demo_opens_with_its_models_images_and_accuracies() -> None:
     folder = sources.open_demo()
-    entries = models(folder)
+    entries = models(folder, evaluations(folder))
     assert [one.path.name for one in entries] == [
         "resnet8.onnx",
         "resnet8_int8.onnx",

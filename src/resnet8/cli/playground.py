@@ -45,13 +45,8 @@ def playground(
         raise typer.BadParameter("it excludes a folder", param_hint="--demo")
     if demo:
         folder = sources.open_demo()
-    elif folder is not None and not folder.is_dir():
-        raise StorageError(
-            f"there is no folder {folder}",
-            found="it is a file" if folder.exists() else "it does not exist",
-            expected="a folder with models/ and results/",
-            remedy="give the folder that «resnet8 reproduce» wrote to, or --demo",
-        )
+    elif folder is not None:
+        sources.require_folder(folder)
     if port is not None:
         _require_free(port)
     environment = dict(os.environ)

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resnet8.errors import ModelError, Resnet8Error, StorageError
+from resnet8.errors import ModelError, Resnet8Error
 from resnet8.evaluation import record_path
 from resnet8.files import read_bytes, reading
+from resnet8.playground.sources import require_folder
 from resnet8.render.tables import kilobytes, percent
 from resnet8.results import Evaluation, ModelDescription, Quantization, Score, load, sha256
 from resnet8.runtimes import ort
@@ -50,26 +51,21 @@ class Entry:
         return self.description is not None and self.description.quantized
 
 
-def models(folder: Path) -> tuple[Entry, ...]:
+def models(folder: Path, known: tuple[Evaluation, ...]) -> tuple[Entry, ...]:
     """The model files in ``folder``/models, or in ``folder`` itself where there is no such folder; by name.
 
-    Files that are no models are listed with what is wrong. Accuracy comes from the evaluations beside
-    (:func:`evaluations`), of the very same file by its digest.
+    Files that are no models are listed with what is wrong.
+
+    Args:
+        folder: Where.
+        known: What was measured (:func:`evaluations`); accuracy is that of the very same file, by its digest.
 
     Raises:
         StorageError: when there is no such folder, or it cannot be read.
     """
+    require_folder(folder)
     with reading(folder):
-        if not folder.is_dir():
-            raise StorageError(
-                f"there is no folder {folder}",
-                found="it is a file" if folder.exists() else "it does not exist",
-                expected="a folder with models/, or with model files",
-                remedy="check the path",
-            )
-        place = _place(folder)
-        paths = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES and path.is_file())
-    known = evaluations(folder)
+        paths = sorted(path for path in _place(folder).iterdir() if path.suffix in SUFFIXES and path.is_file())
     return tuple(_entry(path, known) for path in paths)
 
 

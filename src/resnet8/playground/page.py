@@ -187,9 +187,8 @@ def comparisons(real: RealNetwork | None) -> int:
 
 def sketch(drawn: Drawing, key: str) -> Any:
     """A drawing without its legend, the box with that key marked."""
-    text = mermaid(drawn)
-    start, end = text.index("    subgraph legend"), text.index("    classDef")
-    return mo.mermaid(text[:start] + text[end:] + f"    style {key} stroke:{plots.COLOURS[0]},stroke-width:5px\n")
+    text = mermaid(drawn, legend=False)
+    return mo.mermaid(f"{text}    style {key} stroke:{plots.COLOURS[0]},stroke-width:5px\n")
 
 
 def strip(drawn: Drawing, key: str, clicked: Callable[[int], object]) -> Any:

@@ -82,12 +82,6 @@ def in_steps(
         series = {FLOAT: (ends[0], code_counts(steps, ends)), **series}
     most = max(int(counts.max()) for _, counts in series.values())
     ticks = [0, *(10**power for power in range(8) if 10**power <= most)]
-    x = alt.X(
-        "left:Q",
-        bin="binned",
-        title="code (steps of the scale + zero point)",
-        scale=alt.Scale(nice=False, domain=[ends[0] - 0.5, ends[1] + 0.5]),
-    )
     shown = [alt.Tooltip("series:N", title="what"), alt.Tooltip("code:Q")]
     shown += [] if params.per_channel else [alt.Tooltip("real:Q", title="real value", format=".5g")]
     ends_of_grid: Rows = [
@@ -99,7 +93,7 @@ def in_steps(
         .mark_rule(strokeDash=[4, 3], color=COLOURS[6])
         .encode(x="at:Q", tooltip=["what:N"])
     )
-    charts = []
+    charts, lowest = [], list(series)[-1]
     for name, (first, counts) in series.items():
         rows: Rows = [
             {"series": name, "code": code, "left": code - 0.5, "right": code + 0.5, "count": count}
@@ -111,7 +105,12 @@ def in_steps(
             alt.Chart(_data(rows))
             .mark_bar(orient="vertical", binSpacing=0)
             .encode(
-                x=x,
+                x=alt.X(
+                    "left:Q",
+                    bin="binned",
+                    title="code (steps of the scale + zero point)" if name == lowest else "",
+                    scale=alt.Scale(nice=False, domain=[ends[0] - 0.5, ends[1] + 0.5]),
+                ),
                 x2="right:Q",
                 y=alt.Y(
                     "count:Q",
@@ -125,9 +124,6 @@ def in_steps(
             )
         )
         charts.append(alt.layer(bars, rules).properties(width=WIDTH, height=HEIGHT / len(series)))
-    for chart in charts[:-1]:
-        chart.layer[0].encoding.x = x.copy()
-        chart.layer[0].encoding.x.title = ""
     return alt.vconcat(*charts, spacing=6).resolve_scale(x="shared", color="shared")
 
 

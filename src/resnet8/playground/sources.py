@@ -11,7 +11,8 @@ from resnet8.assets import ENVIRONMENT_VARIABLE as ASSETS_VARIABLE
 from resnet8.assets import cache_dir, fetch
 from resnet8.cifar10 import find, read_split
 from resnet8.demo import materialize_models
-from resnet8.errors import DataError, Resnet8Error
+from resnet8.errors import DataError, Resnet8Error, StorageError
+from resnet8.files import reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,6 +47,22 @@ def named(text: str) -> Path:
         return path.expanduser()
     except RuntimeError:  # of a user who has none
         return path
+
+
+def require_folder(folder: Path) -> None:
+    """Refuse a folder that is none.
+
+    Raises:
+        StorageError: when it does not exist, is a file, or cannot be read.
+    """
+    with reading(folder):
+        if not folder.is_dir():
+            raise StorageError(
+                f"there is no folder {folder}",
+                found="it is a file" if folder.exists() else "it does not exist",
+                expected="a folder with models/ and results/, or with model files",
+                remedy="give the folder that «resnet8 reproduce» wrote to, or open the demo",
+            )
 
 
 def fingerprints(known: tuple[Evaluation, ...]) -> frozenset[str]:

@@ -91,8 +91,8 @@ class Drawing:
         return tuple((kind, f"{KIND_NAMES[kind]} ({counts[kind]})") for kind in get_args(Kind) if counts[kind])
 
 
-def mermaid(drawing: Drawing) -> str:
-    """A Mermaid flowchart, for a code block of that name in Markdown."""
+def mermaid(drawing: Drawing, *, legend: bool = True) -> str:
+    """A Mermaid flowchart, for a code block of that name in Markdown; with a box for its legend, or without."""
     lines = ["---", f"title: {json.dumps(_plain(drawing.title), ensure_ascii=False)}", "---", "flowchart TB"]
     for box in drawing.boxes:
         label = "<br/>".join((f"<b>{_entities(box.title)}</b>", *map(_entities, box.lines)))
@@ -101,9 +101,10 @@ def mermaid(drawing: Drawing) -> str:
     for edge in drawing.edges:
         label = f'|"{_entities(edge.label)}"|' if edge.label else ""
         lines.append(f"    {edge.source} -->{label} {edge.target}")
-    lines.append(f'    subgraph legend["{_entities(_legend_title(drawing))}"]')
-    lines += [f'        legend_{kind}["{_entities(words)}"]:::{kind}' for kind, words in drawing.legend]
-    lines.append("    end")
+    if legend:
+        lines.append(f'    subgraph legend["{_entities(_legend_title(drawing))}"]')
+        lines += [f'        legend_{kind}["{_entities(words)}"]:::{kind}' for kind, words in drawing.legend]
+        lines.append("    end")
     for kind, _ in drawing.legend:
         fill, border = KIND_COLOURS[kind]
         lines.append(f"    classDef {kind} fill:{fill},stroke:{border},color:{_TEXT}")
