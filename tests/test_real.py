@@ -31,14 +31,14 @@ VNNI = environment.has_vnni(environment.cpu())
 EVERYWHERE = {"published-uint8": 8675}
 """Unsigned weights take no saturating path: the same count on every x86-64 CPU."""
 
-WITH_VNNI = {"published-int8": 8612, "torch-int8": 8589, "ort-recommended": 8678, "ort-portable": 8670}
+WITH_VNNI = {"published-int8": 8612, "torch-int8": 8589, "ort-per-channel": 8678, "ort-portable": 8670}
 """Measured on a CPU with AVX512-VNNI."""
 
 RANGES = {
     "published-int8": (8500, 8640, "8612 with VNNI, 8559 on an emulated CPU without, 8558 as published"),
     "ort-int8": (8500, 8640, "as published-int8: the same settings and images"),
     "ort-uint8": (8600, 8719, "as published-uint8, on another draw: 8637 here"),
-    "ort-recommended": (7000, 8719, "per-channel signed weights: saturate far more without VNNI"),
+    "ort-per-channel": (7000, 8719, "per-channel signed weights: saturate far more without VNNI"),
     "ort-portable": (8640, 8719, "unsigned weights; the fused float parts may round otherwise"),
     "torch-int8": (8540, 8620, "8589 here, 8568 as published with an older release"),
 }
@@ -211,7 +211,7 @@ def test_the_document_is_of_cifar10(run: Reproduction) -> None:
 
 @pytest.mark.parametrize(
     ("name", "images"),
-    [("published-int8", 10_000), ("ort-recommended", 10_000), ("published-uint8", 2_000), ("ort-portable", 2_000)],
+    [("published-int8", 10_000), ("ort-per-channel", 10_000), ("published-uint8", 2_000), ("ort-portable", 2_000)],
 )
 @pytest.mark.skipif(not VNNI, reason="ONNX Runtime saturates on this CPU: the emulation is compared instead")
 def test_the_integer_engine_predicts_what_onnx_runtime_does(
@@ -235,7 +235,7 @@ def test_unsigned_weights_lose_nothing_without_vnni(
         assert emulated.predictions == result(run, name).predictions[:2_000]
 
 
-@pytest.mark.parametrize("name", ["published-int8", "published-uint8", "ort-recommended"])
+@pytest.mark.parametrize("name", ["published-int8", "published-uint8", "ort-per-channel"])
 def test_every_differing_code_has_a_cause(real_models: dict[str, Path], assets: Assets, name: str) -> None:
     """On a part of the images; the whole set is in results/arithmetic."""
     path, content = real_models[name], real_models[name].read_bytes()

@@ -16,7 +16,7 @@ GOLDEN = {
     "published-uint8": ("onnxruntime", "uint8", "uint8", False, False, "second", "resnet8_uint8.onnx"),
     "ort-int8": ("onnxruntime", "int8", "int8", False, False, "first", "resnet8_ort-int8.onnx"),
     "ort-uint8": ("onnxruntime", "uint8", "uint8", False, False, "first", "resnet8_ort-uint8.onnx"),
-    "ort-recommended": ("onnxruntime", "uint8", "int8", True, True, "first", "resnet8_ort-recommended.onnx"),
+    "ort-per-channel": ("onnxruntime", "uint8", "int8", True, True, "first", "resnet8_ort-per-channel.onnx"),
     "ort-portable": ("onnxruntime", "uint8", "uint8", False, True, "first", "resnet8_ort-portable.onnx"),
     "torch-int8": ("pytorch", "uint8", "int8", True, False, "first", "resnet8_int8.pt"),
     "torch-uint8": ("pytorch", "uint8", "uint8", False, False, "first", "resnet8_uint8.pt"),
@@ -65,7 +65,7 @@ def test_only_published_recipes_fix_their_images(name: str, samples: int, seed: 
 
 def test_settings_are_what_decides_the_model() -> None:
     common = {"activations": "uint8", "weights": "int8", "per_channel": True, "draw": "first"}
-    assert recipe("ort-recommended").settings() == {
+    assert recipe("ort-per-channel").settings() == {
         **common,
         "framework": "onnxruntime",
         "fold": True,

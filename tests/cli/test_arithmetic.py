@@ -32,14 +32,14 @@ def int8(reproduced: Reproduction) -> Path:
 
 @pytest.fixture
 def recommended(reproduced: Reproduction) -> Path:
-    return reproduced.output_dir / "models/resnet8_ort-recommended.onnx"
+    return reproduced.output_dir / "models/resnet8_ort-per-channel.onnx"
 
 
 def test_the_engine_predicts_what_onnx_runtime_does(shell: Shell, recommended: Path, reproduced: Reproduction) -> None:
     text = shell.good("evaluate", recommended, "--demo", "--runtime", "integer", "--json", "r.json")
     assert "images/s in integer" in text
     engine = load(Evaluation, shell.folder / "r.json")
-    ort = load(Evaluation, reproduced.output_dir / "results/ort-recommended.json")
+    ort = load(Evaluation, reproduced.output_dir / "results/ort-per-channel.json")
     assert engine.predictions == ort.predictions
     assert (engine.backend, engine.requantization) == ("integer", "float32/half-even")
     assert engine.model_sha256 == ort.model_sha256

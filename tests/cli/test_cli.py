@@ -130,7 +130,7 @@ def test_evaluate_writes_what_was_promised(shell: Shell, onnx_model: Path, demo_
     [
         ("resnet8.pt", "pytorch", "float32"),
         ("resnet8_int8.pt", "pytorch", "uint8/int8"),
-        ("resnet8_ort-recommended.onnx", "onnxruntime", "uint8/int8"),
+        ("resnet8_ort-per-channel.onnx", "onnxruntime", "uint8/int8"),
     ],
 )
 def test_evaluate_opens_every_kind_by_its_content(

@@ -151,12 +151,12 @@ def check_resnet8(path: Path) -> None:
 
 
 def test_the_demo_models(reproduced: Reproduction) -> None:
-    for name in ("resnet8", "resnet8_uint8", "resnet8_ort-recommended"):
+    for name in ("resnet8", "resnet8_uint8", "resnet8_ort-per-channel"):
         check_resnet8(reproduced.output_dir / f"models/{name}.onnx")
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["resnet8", "resnet8_int8", "resnet8_uint8", "resnet8_ort-recommended"])
+@pytest.mark.parametrize("name", ["resnet8", "resnet8_int8", "resnet8_uint8", "resnet8_ort-per-channel"])
 def test_the_real_models(name: str) -> None:
     path = ROOT / "models" / f"{name}.onnx"
     if not path.is_file():

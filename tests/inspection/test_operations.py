@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REAL = (
     "resnet8_int8.onnx",
     "resnet8_uint8.onnx",
-    "resnet8_ort-recommended.onnx",
+    "resnet8_ort-per-channel.onnx",
     "resnet8_ort-portable.onnx",
 )
 
@@ -316,7 +316,7 @@ def check_against_onnx(path: Path) -> Operations:
 
 def test_the_demo_models(reproduced: Reproduction) -> None:
     folder = reproduced.output_dir / "models"
-    found = check_against_onnx(folder / "resnet8_ort-recommended.onnx")
+    found = check_against_onnx(folder / "resnet8_ort-per-channel.onnx")
     assert all(isinstance(one.weights.grid.scale, tuple) for one in found.layers if one.weights is not None)
     assert {layer.form for layer in found.layers} == {"qdq"}
     assert (found.softmax, found.probabilities is not None) == (True, True)

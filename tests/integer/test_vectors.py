@@ -761,7 +761,7 @@ def until(seconds: float) -> Iterator[None]:
 
 @pytest.mark.real
 @needs_cc
-@pytest.mark.parametrize("name", ["resnet8_int8", "resnet8_uint8", "resnet8_ort-recommended"])
+@pytest.mark.parametrize("name", ["resnet8_int8", "resnet8_uint8", "resnet8_ort-per-channel"])
 def test_the_real_models(real_assets: Path, tmp_path: Path, name: str) -> None:
     model = Path(__file__).resolve().parents[2] / "models" / f"{name}.onnx"
     if not model.is_file():

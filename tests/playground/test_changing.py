@@ -281,7 +281,7 @@ def test_numbers_out_of_arrays_become_plain_ones() -> None:
 # --- the whole network, on the demo ---
 
 
-@pytest.mark.parametrize("recipe", ["published-int8", "ort-recommended", "torch-int8"])
+@pytest.mark.parametrize("recipe", ["published-int8", "ort-per-channel", "torch-int8"])
 def test_a_change_in_a_real_form_of_file_keeps_the_network_recognisable(recipe: str, reproduced: Reproduction) -> None:
     models = reproduced.output_dir / "models"
     opened = open_network(models / RECIPES[recipe].output)

@@ -239,7 +239,7 @@ def test_flips_are_the_images_whose_class_is_another() -> None:
 # --- the demo ---
 
 
-@pytest.mark.parametrize("recipe", ["published-int8", "published-uint8", "ort-recommended", "torch-int8"])
+@pytest.mark.parametrize("recipe", ["published-int8", "published-uint8", "ort-per-channel", "torch-int8"])
 def test_the_demo_flows_and_its_noise_is_that_of_eight_bits(
     recipe: str, reproduced: Reproduction, demo_assets: Assets
 ) -> None:

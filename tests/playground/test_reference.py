@@ -153,7 +153,7 @@ def test_the_float_network_predicts_as_onnx_runtime(reproduced: Reproduction, de
         np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
 
-@pytest.mark.parametrize("recipe", ["published-int8", "ort-recommended", "ort-portable", "torch-int8"])
+@pytest.mark.parametrize("recipe", ["published-int8", "ort-per-channel", "ort-portable", "torch-int8"])
 def test_the_network_behind_a_quantized_one_computes_the_same_with_its_layers(
     recipe: str, reproduced: Reproduction, demo_assets: Assets
 ) -> None:

@@ -212,7 +212,7 @@ def with_integer_bias(layer: AnyLayer) -> AnyLayer:
     return Weighted(**{one.name: getattr(layer, one.name) for one in fields(Weighted)})
 
 
-@pytest.mark.parametrize("recipe", ["published-int8", "published-uint8", "ort-recommended", "torch-int8"])
+@pytest.mark.parametrize("recipe", ["published-int8", "published-uint8", "ort-per-channel", "torch-int8"])
 def test_a_changed_demo_model_is_saved_with_its_predictions(
     recipe: str, reproduced: Reproduction, demo_assets: Assets, tmp_path: Path
 ) -> None:

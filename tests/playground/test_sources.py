@@ -44,7 +44,7 @@ def test_the_demo_opens_with_its_models_images_and_accuracies() -> None:
     assert [one.path.name for one in entries] == [
         "resnet8.onnx",
         "resnet8_int8.onnx",
-        "resnet8_ort-recommended.onnx",
+        "resnet8_ort-per-channel.onnx",
         "resnet8_uint8.onnx",
     ]
     split = sources.images_of(folder, sources.fingerprints(evaluations(folder / "models")))

@@ -46,7 +46,7 @@ def test_the_recipes_are_those_of_the_requirements() -> None:
         "published-uint8",
         "ort-int8",
         "ort-uint8",
-        "ort-recommended",
+        "ort-per-channel",
         "torch-int8",
         "torch-uint8",
     } <= set(RECIPES)
@@ -180,7 +180,7 @@ def images(demo_assets: Assets) -> tuple[object, object]:
 
 @pytest.mark.parametrize(
     ("recipe", "source"),
-    [("ort-int8", "ort-int8"), ("ort-recommended", "published-uint8"), ("torch-int8", "ort-int8")],
+    [("ort-int8", "ort-int8"), ("ort-per-channel", "published-uint8"), ("torch-int8", "ort-int8")],
 )
 def test_a_quantized_model_is_not_quantized_again(  # noqa: PLR0917 - fixtures
     workers: Workers, reproduced: Reproduction, images: object, tmp_path: Path, recipe: str, source: str

@@ -156,7 +156,7 @@ def test_calibration() -> None:
 def test_recipes() -> None:
     table = tables.recipes(tuple(RECIPES.values()))
     assert [row[0] for row in table.rows] == list(RECIPES)
-    recommended = dict(zip(table.headings, table.rows[list(RECIPES).index("ort-recommended")], strict=True))
+    recommended = dict(zip(table.headings, table.rows[list(RECIPES).index("ort-per-channel")], strict=True))
     assert recommended["activations"] == "uint8"
     assert recommended["weights"] == "int8"
     assert recommended["scales"] == "per channel"
