@@ -15,7 +15,7 @@ from resnet8.cli import app
 from resnet8.comparison import compare
 from resnet8.documents import ANALYSIS, COMPARISON, PARITY, stale, write_comparison
 from resnet8.network import PUBLISHED_PER_CLASS
-from resnet8.pipeline import FLOAT_RESULTS, REFERENCE, REFUSED
+from resnet8.pipeline import FLOAT_RESULTS, REFERENCE
 from resnet8.recipes import RECIPES
 from resnet8.results import Comparison, Evaluation, Parity, Quantization, load
 
@@ -34,7 +34,7 @@ DOCUMENTS = sorted(
 
 def evaluations() -> list[Path]:
     """The committed results in the order of the pipeline."""
-    names = [name for name in RECIPES if name not in REFUSED]
+    names = [name for name in RECIPES if not RECIPES[name].refused]
     files = [*FLOAT_RESULTS.values(), *(f"results/{name}.json" for name in names)]
     if (ROOT / f"results/{REFERENCE}.json").exists():
         files.append(f"results/{REFERENCE}.json")
@@ -59,7 +59,7 @@ def test_the_analysis_is_what_the_results_say(comparison: Comparison, tmp_path: 
     shutil.copytree(ROOT / "results", tmp_path / "results")
     (tmp_path / COMPARISON).unlink()
     written = [tmp_path / path.relative_to(ROOT) for path in evaluations()]
-    write_comparison(tmp_path, written, [tmp_path / f"results/{name}.json" for name in REFUSED])
+    write_comparison(tmp_path, written, [tmp_path / f"results/{name}.json" for RECIPES[name].refused])
     assert load(Comparison, tmp_path / COMPARISON) == comparison
     for name in (COMPARISON, ANALYSIS):
         assert (tmp_path / name).read_text() == (ROOT / name).read_text(), f"{name} is out of date{REMEDY}"
@@ -88,7 +88,7 @@ def test_an_altered_result_is_noticed(comparison: Comparison, tmp_path: Path) ->
 
 def test_the_evidence_agrees_with_itself(comparison: Comparison) -> None:
     loaded = [load(Evaluation, path) for path in evaluations()]
-    records = [load(Quantization, ROOT / f"results/{name}.json") for name in REFUSED]
+    records = [load(Quantization, ROOT / f"results/{name}.json") for RECIPES[name].refused]
     refused = {record.recipe: record.refusal for record in records if record.refusal is not None}
     assert compare(loaded, refused=refused, files=[path.name for path in evaluations()]) == comparison
     for one in loaded:

@@ -11,12 +11,15 @@ from torch.ao.nn import quantized
 from torch.ao.nn.intrinsic import quantized as fused
 from torch.nn import functional
 
+from resnet8.qparams import dequantize, saturate
 from resnet8.runtimes.pytorch import ENGINE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from resnet8.integer.program import Weighted
 
 
 def tensor(codes: NDArray[Any], scale: float, zero_point: int) -> torch.Tensor:
@@ -25,6 +28,32 @@ def tensor(codes: NDArray[Any], scale: float, zero_point: int) -> torch.Tensor:
         torch.from_numpy(np.ascontiguousarray(codes)), scale, zero_point
     )
     return result
+
+
+def matmul_codes(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
+    """What ``quantized::matmul`` gives for ``layer``, bit for bit: the float product is this CPU's, as its is."""
+    real, weights = dequantize(codes, layer.x.params), dequantize(layer.weights[0, 0], layer.weight_params)
+    # Copies, because the product may depend on how its operands are aligned in memory.
+    product = torch.matmul(torch.from_numpy(real).clone(), torch.from_numpy(weights).clone()).numpy()
+    scaled = product * (np.float32(1) / layer.output.scale)
+    return saturate(np.rint(scaled) + np.float32(layer.output.zero_point), layer.output.params.dtype)
+
+
+def require_near_borders(layer: Weighted, codes: NDArray[Any], found: NDArray[Any], wanted: NDArray[Any]) -> int:
+    """Require that a dense float layer's two results, (N, channels out), differ by rounding only; how many codes do.
+
+    Where they differ, one is the other's neighbour, and the exact value is nearer to the border between them than what
+    float32 rounding moves a sum in any order (Higham 2002, section 3.1): its products and additions, and at most eight
+    more, of scales and quotients.
+    """
+    x, matrix = codes.astype(np.int64) - layer.x.zero_point, layer.matrix
+    exact = (x @ matrix * layer.real_multiplier)[found != wanted]
+    magnitude = (np.abs(x) @ np.abs(matrix) * layer.real_multiplier)[found != wanted]
+    ours, theirs = (values[found != wanted].astype(np.float64) for values in (found, wanted))
+    border = np.maximum(ours, theirs) - 0.5 - layer.output.zero_point
+    np.testing.assert_array_equal(np.abs(ours - theirs), 1)
+    np.testing.assert_array_less(np.abs(exact - border), 1.001 * (len(matrix) + 8) * 2.0**-24 * magnitude)
+    return len(exact)
 
 
 def coded_weights(rng: np.random.Generator, shape: tuple[int, ...], *, per_channel: bool = True) -> torch.Tensor:

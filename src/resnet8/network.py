@@ -37,6 +37,21 @@ MAX_READABLE_OPSET = 26
 MAX_READABLE_IR_VERSION = 13
 """The newest file format version that it reads."""
 
+ONNX_FILES: dict[str, str] = {
+    "5f938a8eea605438cc7360aa13c987bc6d7bd0c8d931b2917361ae7ae4eeda2f": (  # MLPerf Tiny's pretrainedResnet.h5
+        "50ed72a3404a58d026c7245aff0d3ff5aa56ba563d0e580f5f639f188f837024"
+    ),
+    "163f67c807ee9b02e8223a570797a8020f9cdd193faa5c10840fa3309a7fe540": (  # the demo's
+        "b1085a71db4d14187dbab509ba32058b434a3f09aa467699c4a358991c6e711b"
+    ),
+}
+"""SHA-256 of the ONNX file that each known Keras file makes with :data:`CONVERTED_WITH`, on every machine; by the
+SHA-256 of the Keras file."""
+
+CONVERTED_WITH: dict[str, str] = {"keras": "3.15.1", "tensorflow": "2.20.0", "tf2onnx": "1.17.0", "onnx": "1.23.2"}
+"""Versions that :data:`ONNX_FILES` were made with. Others may name, order or annotate what is in the graph otherwise;
+its constants are the same."""
+
 MINIMUM_ACCURACY = 0.85
 """Top-1 below which a converted model of the published weights is not the published model (requirements EVAL, PT)."""
 

@@ -218,7 +218,7 @@ class _Run:
         stages = [self._convert()]
         for recipe in RECIPES:
             stages.append(self._quantize(recipe))
-            if recipe not in REFUSED:
+            if not RECIPES[recipe].refused:
                 stages.append(self._evaluate(recipe, self._model(recipe)))
         tflite = self.assets.reference_tflite
         if tflite is not None and importlib.util.find_spec("ai_edge_litert"):
@@ -259,7 +259,7 @@ class _Run:
         )
 
     def _quantize(self, name: str) -> Stage:
-        model, refused = self._model(name), name in REFUSED
+        model, refused = self._model(name), RECIPES[name].refused
         samples_per_class, seed = self.samples_per_class, self.seed
         if RECIPES[name].published:
             samples_per_class, seed = calibration.DEFAULT_PER_CLASS, calibration.DEFAULT_SEED
@@ -307,7 +307,7 @@ class _Run:
 
     def _compare(self, names: Sequence[str]) -> Stage:
         files = [self.root / path for path in FLOAT_RESULTS.values()] + [self._result(name) for name in names]
-        refusals = [self._result(name) for name in RECIPES if name in REFUSED]
+        refusals = [self._result(name) for name, recipe in RECIPES.items() if recipe.refused]
 
         def run(step: Callable[[str], Progress]) -> None:
             step("compare")
@@ -320,7 +320,3 @@ class _Run:
             options={},
             run=run,
         )
-
-
-REFUSED = frozenset({"torch-uint8"})
-"""Recipes that exist to show a refusal: no model comes of them."""

@@ -20,9 +20,14 @@ class Recipe:
         weights: Data type of the weights.
         per_channel: One scale for each output channel of a weight tensor, instead of one for all.
         fold: Fold BatchNorm into the convolutions first (ONNX Runtime's pre-processing).
+        observer: How an activation's range comes of what it was on the calibration images: ``minmax``, the least and
+            greatest value; ``histogram``, the range of least expected error (PyTorch's HistogramObserver).
+        observed_in: Arithmetic in which the calibration images are run: ``float32``, the runtime's own kernels, whose
+            last bits depend on the CPU; ``float64``, which gives the same ranges on every CPU.
         draw: Which calibration draw (:data:`resnet8.calibration.DRAWS`).
         output: File name in ``models/``.
         summary: What it is for, in a line.
+        refused: Whether it exists to show that the backend refuses it: no model comes of it.
     """
 
     name: str
@@ -31,27 +36,39 @@ class Recipe:
     weights: Literal["int8", "uint8"]
     per_channel: bool
     fold: bool
+    observer: Literal["minmax", "histogram"]
+    observed_in: Literal["float32", "float64"]
     draw: Literal["first", "second"]
     output: str
     summary: str
+    refused: bool = False
 
     def accepts(self, samples_per_class: int, seed: int) -> bool:
         """Whether these are the calibration options that the recipe takes; a published recipe takes one choice only."""
         return not self.published or (samples_per_class, seed) == (DEFAULT_PER_CLASS, DEFAULT_SEED)
 
-    def require_calibration(self, samples_per_class: int, seed: int) -> None:
-        """Check that the calibration set asked for is the recipe's own, where the recipe fixes it.
+    def require_calibration(self, samples_per_class: int, seed: int, draw: str | None = None) -> None:
+        """Check that a calibration set is the recipe's own, where the recipe fixes it.
+
+        Args:
+            samples_per_class: Images of each class.
+            seed: Of the draw.
+            draw: Which draw it is; the recipe's own when left out.
 
         Raises:
-            QuantizationError: for a published recipe with any but the published draw.
+            QuantizationError: for a published recipe with any but the published images, or for another draw than the
+                recipe's.
         """
-        if not self.accepts(samples_per_class, seed):
-            raise QuantizationError(
-                f"the recipe {self.name} fixes its calibration set",
-                found=f"{samples_per_class} per class, seed {seed}",
-                expected=f"{DEFAULT_PER_CLASS} per class, seed {DEFAULT_SEED}",
-                remedy="use ort-int8 or ort-uint8 with another set",
-            )
+        drawn = draw or self.draw
+        if drawn == self.draw and self.accepts(samples_per_class, seed):
+            return
+        expected = f"{DEFAULT_PER_CLASS} per class, seed {DEFAULT_SEED}, " if self.published else ""
+        raise QuantizationError(
+            f"the recipe {self.name} fixes its calibration set",
+            found=f"{samples_per_class} per class, seed {seed}, {drawn} draw",
+            expected=f"{expected}{self.draw} draw",
+            remedy="calibrate with those, or use ort-int8 or ort-uint8 with another set of the first draw",
+        )
 
     @property
     def published(self) -> bool:
@@ -61,38 +78,40 @@ class Recipe:
     def settings(self) -> dict[str, str | bool | int]:
         """The fields that decide what the model is."""
         fields = asdict(self)
-        for name in ("name", "output", "summary"):
+        for name in ("name", "output", "summary", "refused"):
             del fields[name]
         if self.framework == "onnxruntime":
-            fields |= {"format": "QDQ", "calibration": "MinMax"}
-        else:
-            fields |= {
-                "mode": "FX graph",
-                "engine": "fbgemm",
-                "calibration": "the engine's default observers",
-            }
-        return fields
+            return fields | {"format": "QDQ"}
+        return fields | {"mode": "FX graph", "engine": "fbgemm"}
 
 
 # fmt: off
 _ALL = (
-    #      name               framework      activ.   weights  channel fold   draw      output
-    Recipe("published-int8",  "onnxruntime", "int8",  "int8",  False, False, "first",  "resnet8_int8.onnx",
+    #      name               framework      activ.   weights  channel fold   observer     in         draw      output
+    Recipe("published-int8",  "onnxruntime", "int8",  "int8",  False, False, "minmax",    "float32", "first",
+           "resnet8_int8.onnx",
            "the published int8 model: its settings and its calibration images"),
-    Recipe("published-uint8", "onnxruntime", "uint8", "uint8", False, False, "second", "resnet8_uint8.onnx",
+    Recipe("published-uint8", "onnxruntime", "uint8", "uint8", False, False, "minmax",    "float32", "second",
+           "resnet8_uint8.onnx",
            "the published uint8 model: its settings and its calibration images, which are others than int8's"),
-    Recipe("ort-int8",        "onnxruntime", "int8",  "int8",  False, False, "first",  "resnet8_ort-int8.onnx",
+    Recipe("ort-int8",        "onnxruntime", "int8",  "int8",  False, False, "minmax",    "float64", "first",
+           "resnet8_ort-int8.onnx",
            "as published-int8, on the calibration set that all recipes but published-uint8 share"),
-    Recipe("ort-uint8",       "onnxruntime", "uint8", "uint8", False, False, "first",  "resnet8_ort-uint8.onnx",
+    Recipe("ort-uint8",       "onnxruntime", "uint8", "uint8", False, False, "minmax",    "float64", "first",
+           "resnet8_ort-uint8.onnx",
            "as published-uint8, on the shared calibration set"),
-    Recipe("ort-per-channel", "onnxruntime", "uint8", "int8",  True,  True,  "first",  "resnet8_ort-per-channel.onnx",
+    Recipe("ort-per-channel", "onnxruntime", "uint8", "int8",  True,  True,  "minmax",    "float64", "first",
+           "resnet8_ort-per-channel.onnx",
            "folded, U8 activations, S8 weights with a scale for each channel: loses much without VNNI"),
-    Recipe("ort-portable",    "onnxruntime", "uint8", "uint8", False, True,  "first",  "resnet8_ort-portable.onnx",
+    Recipe("ort-portable",    "onnxruntime", "uint8", "uint8", False, True,  "minmax",    "float64", "first",
+           "resnet8_ort-portable.onnx",
            "folded, U8 activations and weights: the same result on x86 CPUs with and without VNNI"),
-    Recipe("torch-int8",      "pytorch",     "uint8", "int8",  True,  False, "first",  "resnet8_int8.pt",
+    Recipe("torch-int8",      "pytorch",     "uint8", "int8",  True,  False, "histogram", "float64", "first",
+           "resnet8_int8.pt",
            "PyTorch FX graph mode with fbgemm's defaults"),
-    Recipe("torch-uint8",     "pytorch",     "uint8", "uint8", False, False, "first",  "resnet8_uint8.pt",
-           "tried to show that PyTorch's backend refuses uint8 weights; no model comes of it"),
+    Recipe("torch-uint8",     "pytorch",     "uint8", "uint8", False, False, "histogram", "float64", "first",
+           "resnet8_uint8.pt",
+           "tried to show that PyTorch's backend refuses uint8 weights; no model comes of it", refused=True),
 )
 # fmt: on
 

@@ -224,6 +224,30 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class FoldedConstant:
+    """What the converter made of a constant of batch normalization on this machine, before it was rounded correctly.
+
+    Attributes:
+        name: The constant's, in the ONNX file.
+        ulps: For each channel, how many float32 numbers the converter's value is above the correctly rounded one that
+            the file has (below: negative).
+    """
+
+    name: str
+    ulps: tuple[int, ...]
+
+    @property
+    def off(self) -> int:
+        """How many of the values were not correctly rounded."""
+        return sum(1 for steps in self.ulps if steps)
+
+    @property
+    def largest(self) -> int:
+        """The largest difference, in ulp."""
+        return max(map(abs, self.ulps), default=0)
+
+
+@dataclass(frozen=True)
 class PairParity:
     """Two runtimes' answers on the same images.
 
@@ -253,6 +277,9 @@ class Parity:
         data: The images.
         images: How many.
         structure: Of the ONNX file.
+        known_file: Whether the ONNX file is the one that this Keras file makes on every machine
+            (:data:`resnet8.network.ONNX_FILES`); none where that is not known.
+        folding: How far off the folded constants were that the converter computed on this machine.
         pairs: Every two runtimes.
         tolerance: Largest difference of a probability that passes.
         passed: No difference above ``tolerance``, and no differing prediction that is no tie.
@@ -262,6 +289,8 @@ class Parity:
     data: DataSource
     images: int
     structure: Structure
+    known_file: bool | None
+    folding: tuple[FoldedConstant, ...]
     pairs: tuple[PairParity, ...]
     tolerance: float
     passed: bool
@@ -769,16 +798,19 @@ def load(kind: type[Result], path: Path) -> Result:
     return from_json(kind, read_bytes(path), str(path))
 
 
-def read_any(path: Path) -> Evaluation | Quantization:
-    """Read an evaluation, or the record of a quantization, by the kind the file says it is.
+def read_any(path: Path) -> Evaluation | Quantization | None:
+    """Read an evaluation, or the record of a quantization, by the kind the file says it is; none for another kind.
 
     Raises:
         StorageError: when the file cannot be read.
-        ResultError: when it is neither.
+        ResultError: when it does not say what it is, or is not what it says.
     """
     content = read_bytes(path)
-    if _fields(content).get("kind") == "quantization":
+    kind = _fields(content).get("kind")
+    if kind == "quantization":
         return from_json(Quantization, content, str(path))
+    if isinstance(kind, str) and kind != "evaluation":
+        return None
     return from_json(Evaluation, content, str(path))
 
 

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from quantized import activation, addition, pool, product, random_codes, rescale, weighted
-from torch_quantized import convolution, tensor
+from torch.ao.nn import quantized
+from torch_quantized import convolution, matmul_codes, require_near_borders, tensor
 
-from resnet8 import environment
 from resnet8.integer import engine
 from resnet8.integer.fbgemm import FloatBias, accumulator_bias, biased
 from resnet8.integer.program import Constant, Product, Sum
 from resnet8.qparams import QParams, dequantize, qparams, saturate
+from resnet8.runtimes.pytorch import ENGINE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from resnet8.integer.program import Activation
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 
 UNIT = 2.0**-24
 SCALES = ((0.043, 0.021, 0.05), (0.25, 0.5, 0.125), (0.0123, 0.77, 0.61), (0.05, 0.05, 0.1))
-VNNI = environment.has_vnni(environment.cpu())
 _f32 = np.float32
 
 
@@ -62,8 +64,10 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.skipif(not VNNI, reason="without VNNI fbgemm saturates pairs of products")
-@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
+GRANULARITY = pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
+
+
+@GRANULARITY
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_a_convolution_with_a_float_bias_bit_for_bit(name: str, per_channel: bool) -> None:
     channels, kernel, how = CONVOLUTIONS[name]
@@ -74,7 +78,7 @@ def test_a_convolution_with_a_float_bias_bit_for_bit(name: str, per_channel: boo
         out = float(_f32(scale * 0.01 * 60 * 40 * channels[0] ** 0.5 * kernel / 40))
         module = convolution(seed, channels, kernel, out, 66, per_channel=per_channel, bias=out * 20, **how)
         codes = random_codes(rng, (3, 17, 17, channels[0]), "uint8")
-        codes >>= 1  # 7 bits, as PyTorch's observers reduce the range
+        codes >>= 1  # 7 bits, as PyTorch's observers reduce the range: no pair of products saturates on any CPU
         wanted = module(tensor(codes.transpose(0, 3, 1, 2), scale, zero)).int_repr().numpy().transpose(0, 2, 3, 1)
         layer = layer_of(module, scale, zero, codes.shape[1:])
         assert len(np.unique(wanted)) > 50
@@ -82,6 +86,122 @@ def test_a_convolution_with_a_float_bias_bit_for_bit(name: str, per_channel: boo
         whole = engine.step(layer, {"x": codes})
         assert np.abs(whole.astype(int) - wanted).max() <= 1
         differing += int((whole != wanted).sum())
+    assert differing > 0  # rounding the bias to int32 does change codes
+
+
+@dataclass(frozen=True)
+class NearTies:
+    """Random scales and biases that put most values of small accumulators on, or a few roundings beside, a tie.
+
+    The multipliers are one whole number over another but for rounding, the biases whole steps but for two roundings.
+
+    Attributes:
+        coded: qint8 weights, channels out first, small.
+        scales: Of each channel out, or of the tensor, float32.
+        bias: float32 (channels out).
+        x: The input, its codes below 16.
+        scale: Of the output.
+        zero_point: Of the output.
+    """
+
+    coded: torch.Tensor
+    scales: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    x: Activation
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def draw(
+        cls, rng: np.random.Generator, shape: tuple[int, ...], x: tuple[int, ...], *, per_channel: bool
+    ) -> NearTies:
+        """For weights of ``shape``, channels out first, on an input of shape ``x``."""
+        coded = torch.from_numpy(rng.integers(-4, 5, shape).astype(np.int8))
+        unit = _f32(rng.uniform(0.002, 0.02))
+        read = activation("x", x, float(_f32(rng.uniform(0.01, 0.2))), int(rng.integers(0, 16)))
+        scales = np.asarray(unit * rng.choice([1, 3, 5], shape[0]).astype(_f32) if per_channel else unit)
+        if per_channel:
+            zeros = torch.zeros(shape[0], dtype=torch.int64)
+            axis = torch.from_numpy(scales.astype(np.float64))
+            weights = torch._make_per_channel_quantized_tensor(coded, axis, zeros, 0)
+        else:
+            weights = torch._make_per_tensor_quantized_tensor(coded, float(scales), 0)
+        off = 1 + rng.integers(-2, 3, shape[0]) * 2.0**-23
+        bias = (rng.integers(-500, 500, shape[0]) * (read.scale * scales).astype(np.float64) * off).astype(_f32)
+        scale = float(read.scale * unit * _f32(rng.choice([2, 6, 10, 14])))
+        return cls(weights, scales, bias, read, scale, int(rng.integers(0, 200)))
+
+    def codes(self, rng: np.random.Generator, count: int) -> NDArray[np.uint8]:
+        return rng.integers(0, 16, (count, *self.x.shape)).astype(np.uint8)
+
+    def filled(self, module: Any) -> Any:
+        """``module``, with these weights, bias and output."""
+        torch.backends.quantized.engine = ENGINE
+        module.set_weight_bias(self.coded, torch.from_numpy(self.bias))
+        module.scale, module.zero_point = self.scale, self.zero_point
+        return module
+
+    def near(self, accumulators: NDArray[np.int64]) -> int:
+        """How many of the values are within 1e-5 of a tie, and in range."""
+        steps = (self.x.scale * self.scales).astype(np.float64)
+        values = (accumulators + self.bias / steps) * steps / self.scale
+        inside = (values > -self.zero_point) & (values < 255 - self.zero_point)
+        return int((inside & (np.abs(values % 1 - 0.5) < 1e-5)).sum())
+
+
+@GRANULARITY
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_convolution_next_to_ties_bit_for_bit(name: str, per_channel: bool) -> None:
+    channels, kernel, how = CONVOLUTIONS[name]
+    rng = np.random.default_rng(95)
+    near = 0
+    for _ in range(20):
+        shape = (channels[1], channels[0], kernel, kernel)
+        drawn = NearTies.draw(rng, shape, (9, 9, channels[0]), per_channel=per_channel)
+        module = drawn.filled(quantized.Conv2d(*channels, kernel, **how))
+        codes = drawn.codes(rng, 2)
+        there = tensor(codes.transpose(0, 3, 1, 2), float(drawn.x.scale), drawn.x.zero_point)
+        layer = layer_of(module, float(drawn.x.scale), drawn.x.zero_point, drawn.x.shape)
+        wanted = module(there).int_repr().numpy().transpose(0, 2, 3, 1)
+        np.testing.assert_array_equal(engine.step(layer, {"x": codes}, accumulators=biased), wanted)
+        near += drawn.near(engine.accumulate(replace(layer, bias=np.zeros_like(layer.bias)), codes).astype(np.int64))
+    assert near > 1000
+
+
+@GRANULARITY
+@pytest.mark.parametrize("rows", [1, 2, 50, 63])
+def test_a_linear_layer_next_to_ties_bit_for_bit(rows: int, per_channel: bool) -> None:
+    rng = np.random.default_rng(96)
+    near = differing = 0
+    for columns in (1, 7, 8, 10, 17, 32, 100):
+        for depth in (3, 16, 64) * 4:
+            drawn = NearTies.draw(rng, (columns, depth), (depth,), per_channel=per_channel)
+            module = drawn.filled(quantized.Linear(depth, columns))
+            codes = drawn.codes(rng, rows)
+            there = tensor(codes, float(drawn.x.scale), drawn.x.zero_point)
+            params = QParams(drawn.scales, np.zeros(drawn.scales.shape, np.int32), "int8")
+            layer = FloatBias(
+                name="linear",
+                inputs=("x",),
+                output=activation("y", (columns,), drawn.scale, drawn.zero_point),
+                x=drawn.x,
+                weights=drawn.coded.int_repr().numpy().T[None, None],
+                weight_params=params,
+                bias=accumulator_bias(drawn.bias, drawn.x, params).astype(np.int32),
+                has_bias=True,
+                dense=True,
+                real_bias=drawn.bias,
+            )
+            for relu, operator in ((False, torch.ops.quantized.linear), (True, torch.ops.quantized.linear_relu)):
+                wanted = operator(there, module._packed_params._packed_params, drawn.scale, drawn.zero_point)
+                ran = replace(layer, relu=relu)
+                found = engine.step(ran, {"x": codes}, accumulators=biased)
+                np.testing.assert_array_equal(found, wanted.int_repr().numpy())
+                differing += int((engine.step(ran, {"x": codes}) != found).sum())
+            near += drawn.near(
+                engine.accumulate(replace(layer, bias=np.zeros_like(layer.bias)), codes).astype(np.int64)
+            )
+    assert near > 100 * rows
     assert differing > 0  # rounding the bias to int32 does change codes
 
 
@@ -234,13 +354,48 @@ def test_another_grid_is_dequantized_and_quantized(scales: tuple[float, ...]) ->
     assert (np.abs(np.abs(there.numpy() / _f32(scales[2])) % 1 - 0.5)[differing] < 1e-5).all()
 
 
-def test_a_matrix_product_is_float() -> None:
+@pytest.mark.parametrize("rows", [1, 2, 30, 100])
+@pytest.mark.parametrize("depth", [16, 64])
+def test_a_matrix_product_is_float_and_its_last_bits_are_the_cpus(rows: int, depth: int) -> None:
     rng = np.random.default_rng(94)
-    codes, weights = random_codes(rng, (60, 64), "uint8"), random_codes(rng, (64, 10), "uint8")
-    there = torch.ops.quantized.matmul(tensor(codes, 0.06, 70), tensor(weights, 0.013, 120), 0.9, 100)
-    product_of_reals = torch.matmul(
-        torch.from_numpy(dequantize(codes, qparams(0.06, 70, "uint8"))),
-        torch.from_numpy(dequantize(weights, qparams(0.013, 120, "uint8"))),
-    )
-    scaled = product_of_reals.numpy() * (_f32(1) / _f32(0.9))
-    np.testing.assert_array_equal(saturate(np.rint(scaled) + 100, "uint8"), there.int_repr().numpy())
+    near = 0
+    for number in range(40):
+        largest = 16 if number % 4 else 256  # small codes: most values are on, or a few roundings beside, a tie
+        codes, weights = (rng.integers(0, largest, s).astype(np.uint8) for s in ((rows, depth), (depth, 10)))
+        scales = (3.0, 0.015) if number % 2 else tuple(float(_f32(rng.uniform(0.01, 0.2))) for _ in range(2))
+        x = activation("x", (depth,), scales[0], int(rng.integers(0, largest)))
+        params = qparams(scales[1], largest // 2 - 1, "uint8")
+        scale = float(_f32(scales[0] * scales[1] * (int(rng.choice([2, 6, 10])) if largest == 16 else 500)))
+        layer = replace(
+            weighted(rng, x, activation("y", (10,), scale, 100), dense=True),
+            kernel="float",
+            weights=weights[None, None],
+            weight_params=params,
+        )
+        there = torch.ops.quantized.matmul(
+            tensor(codes, scales[0], x.zero_point), tensor(weights, scales[1], int(params.zero_point)), scale, 100
+        )
+        wanted = there.int_repr().numpy()
+        np.testing.assert_array_equal(matmul_codes(layer, codes), wanted)
+        require_near_borders(layer, codes, engine.step(layer, {"x": codes}), wanted)
+        values = engine.accumulate(layer, codes) * layer.real_multiplier
+        near += int(((np.abs(values) < 100) & (np.abs(values % 1 - 0.5) < 1e-5)).sum())
+    assert near > 30 * rows
+
+
+def test_another_order_of_the_sum_is_next_to_a_border_and_another_code_is_not() -> None:
+    x, y = activation("x", (16,), 3.0, 5), activation("y", (10,), 2.5, 101)
+    rng = np.random.default_rng(97)
+    layer = replace(weighted(rng, x, y, dense=True), kernel="float", weight_params=qparams(0.015, 0, "int8"))
+    matrix = np.zeros((16, 10), np.int8)
+    matrix[:13, 0] = 125
+    layer = replace(layer, weights=matrix[None, None])
+    codes = np.full((1, 16), 7, np.uint8)  # 13 * 125 * 2 = 3250 steps of 9 / 500, 58.5 but for the rounding of 0.015
+    found = engine.step(layer, {"x": codes})
+    other = found.copy()
+    other[0, 0] = 160 if found[0, 0] == 159 else 159
+    assert found[0, 0] in (159, 160)
+    assert require_near_borders(layer, codes, found, other) == 1
+    other[0, 1] += 1
+    with pytest.raises(AssertionError):
+        require_near_borders(layer, codes, found, other)

@@ -16,7 +16,7 @@ from resnet8.cifar10 import KNOWN_FINGERPRINTS, read_split
 from resnet8.errors import ModelError, QuantizationError, WorkerError
 from resnet8.evaluation import evaluate, record_path
 from resnet8.files import sha256_file
-from resnet8.pipeline import REFUSED, Reproduction
+from resnet8.pipeline import Reproduction
 from resnet8.quantization import quantize
 from resnet8.recipes import RECIPES
 from resnet8.results import Evaluation, Quantization, load
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from resnet8.workers import Workers
 
 ORT = [name for name, recipe in RECIPES.items() if recipe.framework == "onnxruntime"]
-MADE = [name for name in RECIPES if name not in REFUSED]
+MADE = [name for name in RECIPES if not RECIPES[name].refused]
 CODES = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
 
 
@@ -109,7 +109,7 @@ def test_the_record_says_how(reproduced: Reproduction, demo_assets: Assets, name
     assert record.recipe == name
     assert record.settings == recipe.settings()
     assert record.source_sha256 == sha256_file(reproduced.output_dir / "models/resnet8.onnx")
-    if name in REFUSED:
+    if RECIPES[name].refused:
         assert record.model_sha256 is None
     else:
         assert record.model_sha256 == sha256_file(model_of(reproduced, name))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from resnet8.batches import DEFAULT_BATCH
 from resnet8.cifar10 import random_images, read_split
 from resnet8.conversion import parity
+from resnet8.environment import library_versions
 from resnet8.errors import ConversionError
 from resnet8.evaluation import evaluate_split
-from resnet8.files import write_bytes
-from resnet8.network import MINIMUM_ACCURACY
-from resnet8.results import Evaluation, Parity, save
+from resnet8.files import sha256_file, write_bytes
+from resnet8.network import CONVERTED_WITH, MINIMUM_ACCURACY, ONNX_FILES
+from resnet8.results import Evaluation, Parity, save, sha256
 from resnet8.runtimes import open_model
 from resnet8.workers import no_progress
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet8.results import PairParity, Structure
+    from resnet8.conversion.keras_to_onnx import Converted
+    from resnet8.results import PairParity
     from resnet8.workers import Progress, Workers
 
 RANDOM_IMAGES = 1000
@@ -37,7 +39,7 @@ class Conversion:
     evaluations: dict[str, Evaluation]
 
 
-def convert_keras(keras_model: Path) -> tuple[bytes, Structure]:
+def convert_keras(keras_model: Path) -> Converted:
     """Keras to ONNX (:func:`resnet8.conversion.keras_to_onnx.keras_to_onnx`), importing TensorFlow only here."""
     from resnet8.conversion.keras_to_onnx import keras_to_onnx
 
@@ -102,13 +104,15 @@ def convert(
 
     Raises:
         ModelError: when the Keras file is unusable.
-        ConversionError: when the results are not equivalent, or not as accurate as the published weights must be.
+        ConversionError: when the results are not equivalent, not as accurate as the published weights must be, or a
+            known Keras file makes another ONNX file than it makes everywhere with the tested versions.
     """
     workers["keras"].warm("resnet8.conversion.keras_to_onnx")
     workers["pytorch"].warm("resnet8.conversion.onnx_to_pytorch")
     step("Keras → ONNX")
-    content, structure = workers["keras"].call(convert_keras, keras_model)
-    write_bytes(onnx_model, content)
+    converted = workers["keras"].call(convert_keras, keras_model)
+    known = _known(keras_model, converted.content)
+    write_bytes(onnx_model, converted.content)
     step("ONNX → PyTorch")
     write_bytes(pytorch_model, workers["pytorch"].call(convert_onnx, onnx_model))
     answers = {
@@ -125,7 +129,9 @@ def convert(
         {backend: evaluation.model for backend, evaluation in evaluations.items()},
         {backend: probabilities for backend, (_, probabilities) in answers.items()},
         next(iter(evaluations.values())).data,
-        structure,
+        converted.structure,
+        converted.folding,
+        known_file=known,
     )
     save(proof, certificate)
     parity.require(proof)
@@ -138,3 +144,23 @@ def convert(
                 remedy="check that weights and images belong together",
             )
     return Conversion(proof, evaluations)
+
+
+def _known(keras_model: Path, content: bytes) -> bool | None:
+    """Whether a known Keras file made the ONNX file that it makes on every machine; none for another Keras file.
+
+    Raises:
+        ConversionError: when it did not, with the very versions of the libraries that made the known one.
+    """
+    expected = ONNX_FILES.get(sha256_file(keras_model))
+    found = sha256(content)
+    if expected is None or found == expected:
+        return None if expected is None else True
+    if library_versions(tuple(CONVERTED_WITH)) == CONVERTED_WITH:
+        raise ConversionError(
+            f"{keras_model} does not make the ONNX file that it makes on other machines",
+            found=f"sha256 {found}",
+            expected=expected,
+            remedy="nothing was written; please report it, with the log of the conversion",
+        )
+    return False

@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 
 # The runtime first: it sets what TensorFlow reads when it is imported.
 from resnet8.runtimes import keras as runtime
 
 # isort: split
+import keras
 import tensorflow as tf
 import tf2onnx
 
-from resnet8.conversion import structure
+from resnet8.conversion import folding, structure
 from resnet8.errors import ConversionError
 from resnet8.network import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.results import Structure
+    from resnet8.results import FoldedConstant, Structure
 
 log = logging.getLogger(__name__)
 
 
-def keras_to_onnx(keras_model: Path) -> tuple[bytes, Structure]:
-    """Convert a Keras ResNet8 to ONNX and verify its structure.
+@dataclass(frozen=True)
+class Converted:
+    """A converted network.
 
-    Returns:
-        The ONNX file's content (input ``input``, float32 (batch, 32, 32, 3) NHWC, dynamic batch; output (batch, 10),
-        softmax; opset 13, IR 7), and what it was found to contain.
+    Attributes:
+        content: The ONNX file's: input ``input``, float32 (batch, 32, 32, 3) NHWC, dynamic batch; output (batch, 10),
+            softmax; opset 13, IR 7.
+        structure: What it was found to contain.
+        folding: How far off the constants were that TensorFlow folded out of batch normalizations on this machine.
+    """
+
+    content: bytes
+    structure: Structure
+    folding: tuple[FoldedConstant, ...]
+
+
+def keras_to_onnx(keras_model: Path) -> Converted:
+    """Convert a Keras ResNet8 to ONNX and verify its structure: the same bytes on every machine.
 
     Raises:
         ModelError: when the Keras file cannot be loaded.
@@ -52,8 +67,33 @@ def keras_to_onnx(keras_model: Path) -> tuple[bytes, Structure]:
     # onnx's helpers write the newest version they know, which runtimes read only later.
     model.ir_version = IR_VERSION
     structure.settle(model)
+    folded = folding.settle(model, *_parts(network))
     onnx.checker.check_model(model, full_check=True)
     found = structure.describe(model, network.count_params())
     structure.require(found)
     log.info("converted: %s", found)
-    return model.SerializeToString(), found
+    for one in folded:
+        log.info("folded %s: %d of %d values off, by up to %d ulp", one.name, one.off, len(one.ulps), one.largest)
+    return Converted(model.SerializeToString(), found, folded)
+
+
+def _parts(network: keras.Model) -> tuple[list[folding.Convolution], list[folding.BatchNormalization]]:
+    """The convolutions of a Keras network, and its batch normalizations."""
+    convolutions = {
+        layer.name: folding.Convolution(*(np.asarray(value) for value in layer.get_weights()))
+        for layer in network.layers
+        if isinstance(layer, keras.layers.Conv2D)
+    }
+    normalizations = []
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            before = layer.input._keras_history.operation.name
+            if before not in convolutions:
+                raise ConversionError(
+                    f"the Keras model is no ResNet8: {layer.name}", found=f"it reads {before}", expected="a convolution"
+                )
+            gamma, beta, mean, variance = (np.asarray(value) for value in layer.get_weights())
+            normalizations.append(
+                folding.BatchNormalization(convolutions[before], gamma, beta, mean, variance, layer.epsilon)
+            )
+    return list(convolutions.values()), normalizations

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import warnings
 import zipfile
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import onnx2torch
@@ -19,6 +21,7 @@ from resnet8.runtimes import ort
 from resnet8.runtimes.base import require_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -71,25 +74,74 @@ def onnx_to_pytorch(onnx_model: Path) -> bytes:
     """
     module = to_module(onnx_model)
     log.info("converted %s: %d modules", onnx_model, sum(1 for _ in module.modules()))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the deprecation of torch.jit: known, and pinned
-        traced = torch.jit.trace(module, torch.zeros(2, *IMAGE_SHAPE))
-    source = sha256_file(onnx_model)
-    return save(traced, {"onnx_sha256": source})
+    return save(lambda: torch.jit.trace(module, torch.zeros(2, *IMAGE_SHAPE)), {"onnx_sha256": sha256_file(onnx_model)})
 
 
-def save(module: torch.jit.ScriptModule, source: dict[str, str]) -> bytes:
-    """A TorchScript file's content, with ``source`` in its :data:`SOURCE_FILE`.
+def save(compile_module: Callable[[], torch.jit.ScriptModule], source: dict[str, str]) -> bytes:
+    """A TorchScript file's content, with ``source`` in its :data:`SOURCE_FILE`: the same bytes for the same module.
 
     Without the records that only debuggers read: they hold the paths of the machine that wrote the file, which would
     make its size and digest depend on where this package is installed.
+
+    Args:
+        compile_module: Traces or scripts the module.
+        source: Where it comes from.
     """
     written, content = io.BytesIO(), io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(module, written, _extra_files={SOURCE_FILE: json.dumps(source)})
-    with zipfile.ZipFile(written) as full, zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as kept:
-        for record in full.infolist():
-            if not record.filename.endswith((".debug_pkl", "/serialization_id")):
-                kept.writestr(zipfile.ZipInfo(record.filename), full.read(record))
+        warnings.simplefilter("ignore")  # the deprecation of torch.jit: known, and pinned
+        _forget_classes()
+        torch.jit.save(compile_module(), written, _extra_files={SOURCE_FILE: json.dumps(source)})
+    with zipfile.ZipFile(written) as full:
+        records = {
+            record: full.read(record)
+            for record in full.namelist()
+            if not record.endswith((".debug_pkl", "/serialization_id"))
+        }
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as kept:
+        for name, data in _settled(records).items():
+            kept.writestr(zipfile.ZipInfo(name), data)
     return content.getvalue()
+
+
+def _forget_classes() -> None:
+    """Let the next compilation name its classes as if it were the first one of the process, but for their numbers."""
+    torch._C._jit_clear_class_registry()
+    torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
+    torch.jit._state._clear_class_state()
+
+
+def _settled(records: dict[str, bytes]) -> dict[str, bytes]:
+    """The records of an archive, without what differs from process to process.
+
+    TorchScript numbers a class whose name is taken, by all the names that were taken before in the process: here by
+    those of the archive. It lists the constants of a class in the order of a Python set: here by the alphabet.
+    """
+    texts = [*(name.encode() for name in records), *(data for name, data in records.items() if _holds_names(name))]
+    numbers = sorted({int(match[1]) for text in texts for match in _MANGLED.finditer(text)})
+    places = {number: place for place, number in enumerate(numbers)}
+
+    def renumbered(text: bytes) -> bytes:
+        return _MANGLED.sub(lambda match: b"___torch_mangle_%d" % places[int(match[1])], text)
+
+    return {
+        renumbered(name.encode()).decode(): _sorted_constants(renumbered(data)) if _holds_names(name) else data
+        for name, data in records.items()
+    }
+
+
+_MANGLED = re.compile(rb"___torch_mangle_(\d+)")
+
+
+def _holds_names(record: str) -> bool:
+    """Whether a record names classes: as code, or as a pickle's globals, which end at a line's end."""
+    return record.endswith((".py", "/data.pkl"))
+
+
+def _sorted_constants(code: bytes) -> bytes:
+    lines = code.split(b"\n")
+    for constant, group in groupby(list(enumerate(lines)), lambda item: b" : Final[" in item[1]):
+        if constant:
+            places, texts = zip(*group, strict=True)
+            lines[places[0] : places[-1] + 1] = sorted(texts)
+    return b"\n".join(lines)

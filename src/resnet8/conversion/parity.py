@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.results import DataSource, ModelDescription, Structure
+    from resnet8.results import DataSource, FoldedConstant, ModelDescription, Structure
 
 TOLERANCE = 1e-4
 """Largest difference of a class probability that passes: float32 sums in another order differ by some 1e-6."""
@@ -44,6 +44,9 @@ def certify(
     probabilities: Mapping[str, NDArray[np.float32]],
     data: DataSource,
     structure: Structure,
+    folding: tuple[FoldedConstant, ...],
+    *,
+    known_file: bool | None,
 ) -> Parity:
     """The certificate for runtimes named by backend, each with its model and its probabilities, float32 (N, 10)."""
     pairs = tuple(compare_pair(a, b, probabilities[a], probabilities[b]) for a, b in combinations(probabilities, 2))
@@ -52,6 +55,8 @@ def certify(
         data=data,
         images=len(next(iter(probabilities.values()))),
         structure=structure,
+        known_file=known_file,
+        folding=folding,
         pairs=pairs,
         tolerance=TOLERANCE,
         passed=all(_passes(pair) for pair in pairs),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from collections import Counter
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import onnx
 
 
+_NUMBERED = re.compile(r"(?P<name>.+)__\d+")
+
 BATCH = "batch"
 """Name of the dynamic axis."""
 
@@ -29,10 +33,12 @@ def settle(model: onnx.ModelProto) -> None:
     tf2onnx numbers what it makes, and orders its constants, by the order in which TensorFlow happens to list the
     network; once in a while it so misses that Flatten's target shape is a constant, and leaves it computed from the
     input's. Here that shape is a constant, constants are named after the node that uses them and stand in the order
-    of use, and the first axis is called :data:`BATCH`: the same network makes the same file.
+    of use, what tf2onnx made and numbered (by all that it made before in the process) is named after what it does, and
+    the first axis is called :data:`BATCH`: the same network makes the same file.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     _fix_reshape(model.graph, constants)
+    _unnumber(model.graph)
     nodes = _needed(model.graph)
     names: dict[str, str] = {}
     for node in nodes:
@@ -58,6 +64,23 @@ def _fix_reshape(graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto])
             name = f"{node.name}_shape"
             constants[name] = numpy_helper.from_array(np.array([-1, weights.dims[0]], np.int64), name)
             node.input[1] = name
+
+
+def _unnumber(graph: onnx.GraphProto) -> None:
+    """Rename ``a/b__17`` to ``a/b/Transpose``, by the operator, and what it writes likewise."""
+    renamed: dict[str, str] = {}
+    taken = {node.name for node in graph.node}
+    for node in graph.node:
+        if match := _NUMBERED.fullmatch(node.name):
+            base = f"{match['name']}/{node.op_type}"
+            name = next(name for name in chain((base,), (f"{base}_{i}" for i in count(1))) if name not in taken)
+            taken.add(name)
+            renamed |= {output: f"{name}:{i}" for i, output in enumerate(node.output)}
+            node.name = name
+    kept = {value.name for value in graph.output}
+    for node in graph.node:
+        node.input[:] = [name if name in kept else renamed.get(name, name) for name in node.input]
+        node.output[:] = [name if name in kept else renamed.get(name, name) for name in node.output]
 
 
 def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

@@ -418,7 +418,7 @@ class _Reader:
             name=name,
             inputs=(x.name,),
             output=self._output(node, (channels,), params, nchw=False),
-            kernel="float",  # ATen has no other on x86: it dequantizes both, multiplies in float32 and quantizes
+            kernel="float",  # ATen's only one on x86, and not fbgemm's (see there): its sum is the BLAS library's
             nodes=(node.output().debugName(),),
             parameters={"weights": w.name},
             x=x,

@@ -1,14 +1,25 @@
-"""What fbgemm, PyTorch's backend for x86, computes in a quantized convolution: the bias stays float.
+"""What fbgemm, PyTorch's backend for x86, computes in a quantized convolution or linear layer: the bias stays float.
 
 An ONNX file holds the bias as int32, and so does an integer accelerator. A PyTorch file holds it as float32, and fbgemm
-adds it in accumulator steps to the converted accumulator, then requantizes (all in float32; found by experiment on
-``torch.ops.quantized.conv2d``, bit for bit):
+adds it in accumulator steps to the converted accumulator, then requantizes, all in float32:
 
 * a scale for each channel: ``round((float(accumulator) + bias / s) * (s / scale_out)) + zero``
 * one scale for all weights: ``round(fma(bias, 1 / s, float(accumulator)) * (s / scale_out)) + zero``
 
 where ``s = scale_x * scale_w``. The engine rounds the bias to int32 first (Jacob et al. 2018, arXiv:1712.05877, section
 2.4). That moves the value before rounding by up to ``s / (2 * scale_out)`` code steps, far more than float32 rounding.
+
+Found by experiment, bit for bit, much of it next to ties: ``torch.ops.quantized.conv2d`` and ``linear`` have one rule,
+for any number of rows and of channels, full vectors and what remains of them, one thread and two. Nor does the rule
+depend on the CPU: fbgemm requantizes with AVX2 and fused multiply-adds where it has AVX-512 too (its sources,
+``OutputProcessing-inl.h`` and ``QuantUtilsAvx2.cc``). Its accumulators do: without VNNI pairs of products saturate
+(:mod:`resnet8.integer.vpmaddubsw`), which activations of 7 bits rule out.
+
+``torch.ops.quantized.matmul``, which FX graph mode makes of ResNet8's dense layer, is not fbgemm's. ATen (its sources,
+``qmatmul.cpp``) dequantizes both operands, multiplies them in float32 and quantizes the result:
+``round(product * (1 / scale_out)) + zero``. The product is the BLAS library's, which adds up in another order, or
+without fused multiply-adds, on another CPU: where the exact value is within float32 rounding of the border between two
+codes, the code is the CPU's. The engine takes the exact sum instead, as near to all of them as one rule can be.
 """
 
 from __future__ import annotations
@@ -32,7 +43,7 @@ _f32 = np.float32
 
 @dataclass(frozen=True, kw_only=True)
 class FloatBias(Weighted):
-    """A convolution whose file gives the bias in float32.
+    """A convolution or dense layer whose file gives the bias in float32.
 
     Attributes:
         real_bias: float32 (channels out), real numbers; ``bias`` is it rounded to accumulator steps.

@@ -80,10 +80,12 @@ def quantize(
         workers: The processes to work in: ``onnxruntime`` or ``pytorch``.
 
     Raises:
-        QuantizationError: for an unknown recipe.
+        QuantizationError: for an unknown recipe, or a calibration set that is not the recipe's.
         ModelError: for an unusable model.
     """
     chosen = recipe(recipe_name)
+    _, drawn = calibration
+    chosen.require_calibration(drawn.samples_per_class, drawn.seed, drawn.method)
     content, quantization = workers[chosen.framework].call(apply, chosen, model, *calibration)
     if content is not None:
         write_bytes(output, content)

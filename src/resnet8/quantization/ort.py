@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -16,16 +17,17 @@ from onnxruntime.quantization import (
     quant_pre_process,
     quantize_static,
 )
+from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
 from resnet8.cifar10 import preprocess
 from resnet8.errors import ModelError
 from resnet8.files import read_bytes
 from resnet8.network import IR_VERSION
+from resnet8.quantization.ranges import ranges
 from resnet8.runtimes import ort
 from resnet8.runtimes.base import require_shapes
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from resnet8.recipes import Recipe
@@ -57,7 +59,8 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         images: Calibration images, uint8 (N, 32, 32, 3), fed as in evaluation.
 
     Returns:
-        The quantized ONNX file's content, of the source's opset and IR version.
+        The quantized ONNX file's content, of the source's opset and IR version: the same bytes on every CPU where the
+        recipe observes in float64.
 
     Raises:
         ModelError: when the file is damaged, quantized already, or no ResNet8.
@@ -79,10 +82,15 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
             # The shapes here need no symbolic inference, and it imports sympy.
             quant_pre_process(str(model), str(folded), skip_symbolic_shape=True)
             log.info("folded: %d nodes of %d", len(onnx.load(folded).graph.node), len(source.graph.node))
+        observed = folded if recipe.fold else model
+        known = Path(folder) / "ranges.json"  # the ranges, where ONNX Runtime is not to find them
+        if recipe.observed_in == "float64":
+            save_tensors_data(_ranges(observed, images), known)
         quantize_static(
-            str(folded if recipe.fold else model),
+            str(observed),
             str(result),
             _Reader(source.graph.input[0].name, images),
+            calibration_cache_path=str(known) if known.exists() else None,
             quant_format=QuantFormat.QDQ,
             per_channel=recipe.per_channel,
             activation_type=_TYPES[recipe.activations],
@@ -98,3 +106,10 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
     quantized.ir_version = IR_VERSION
     onnx.checker.check_model(quantized)
     return bytes(quantized.SerializeToString())
+
+
+def _ranges(model: Path, images: NDArray[np.uint8]) -> TensorsData:
+    """What ONNX Runtime's MinMax calibration finds, but for the last bits (:mod:`resnet8.quantization.ranges`)."""
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(model))
+    found = {name: (np.array(low), np.array(high)) for name, (low, high) in ranges(inferred, images).items()}
+    return TensorsData(CalibrationMethod.MinMax, found)

@@ -12,21 +12,22 @@ import torch
 from torch.ao.quantization import (
     HistogramObserver,
     MinMaxObserver,
+    PerChannelMinMaxObserver,
     QConfig,
     QConfigMapping,
     get_default_qconfig_mapping,
 )
+from torch.ao.quantization.observer import ObserverBase
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
 from resnet8.cifar10 import preprocess
 from resnet8.conversion.onnx_to_pytorch import SOURCE_FILE, save, to_module
-from resnet8.errors import BackendRefusal, ModelError
+from resnet8.errors import BackendRefusal, ModelError, QuantizationError
 from resnet8.files import read_bytes, sha256_file
 from resnet8.runtimes import identify
 from resnet8.runtimes.pytorch import ENGINE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -86,32 +87,90 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         The quantized TorchScript file's content.
 
     Raises:
+        QuantizationError: for a recipe that asks for what is not done here.
         ModelError: when the file is damaged, quantized already, or no ResNet8.
         BackendRefusal: when the backend does not compute with the recipe's data types.
     """
+    _require_settings(recipe)
     module = to_module(model)
     torch.backends.quantized.engine = ENGINE
-    batches = [torch.from_numpy(preprocess(images[start : start + _BATCH])) for start in range(0, len(images), _BATCH)]
-    if recipe.weights == "int8":
-        quantized = _converted(module, get_default_qconfig_mapping(ENGINE), batches)
-    else:
+    if recipe.weights != "int8":
         # Whether the backend takes the types shows after one batch; only then is the whole set worth observing.
-        _require_integer_convolutions(_converted(module, _uint8_mapping(), batches[:1]), module, recipe)
-        quantized = _converted(module, _uint8_mapping(), batches)
+        _require_integer_convolutions(_converted(module, recipe, images[:_BATCH]), module, recipe)
+    quantized = _converted(module, recipe, images)
     _require_integer_convolutions(quantized, module, recipe)
     source = {"onnx_sha256": sha256_file(model), "recipe": recipe.name}
-    return save(torch.jit.script(quantized), source)
+    return save(lambda: torch.jit.script(quantized), source)
 
 
-def _converted(
-    module: torch.fx.GraphModule, mapping: QConfigMapping, batches: Sequence[torch.Tensor]
-) -> torch.fx.GraphModule:
-    """A quantized copy of ``module``, its ranges observed on ``batches``."""
-    prepared = prepare_fx(copy.deepcopy(module), mapping, (batches[0][:1],))
+def _converted(module: torch.fx.GraphModule, recipe: Recipe, images: NDArray[np.uint8]) -> torch.fx.GraphModule:
+    """A quantized copy of ``module``, its ranges observed on ``images``.
+
+    The network that is observed, and the observers, work in float64: which of a histogram's bins a range ends at does
+    not depend on the last bits that the CPU's float32 kernels leave open.
+    """
+    batches = [
+        torch.from_numpy(preprocess(images[start : start + _BATCH])).double() for start in range(0, len(images), _BATCH)
+    ]
+    prepared = prepare_fx(copy.deepcopy(module).double(), _mapping(recipe), (batches[0][:1],))
     with torch.inference_mode():
         for batch in batches:
             prepared(batch)
+    for part in prepared.modules():
+        if not isinstance(part, ObserverBase):
+            _narrow(part)
     return convert_fx(prepared)
+
+
+def _narrow(part: torch.nn.Module) -> None:
+    """Give a module its own float32 weights back: they were float32 before they were widened."""
+    for values in (part._parameters, part._buffers):
+        for name, value in values.items():
+            if value is not None and value.dtype == torch.float64:
+                values[name] = type(value)(value.float()) if isinstance(value, torch.nn.Parameter) else value.float()
+
+
+class _Histogram(HistogramObserver):  # type: ignore[misc]
+    """The default observer of fbgemm's activations, in float64; its scale is rounded to float32 once."""
+
+    def __init__(self) -> None:
+        super().__init__(reduce_range=True, factory_kwargs={"dtype": torch.float64})
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale, float32, and zero point."""
+        scale, zero_point = super().calculate_qparams()
+        return scale.float(), zero_point
+
+
+def _require_settings(recipe: Recipe) -> None:
+    """Check that a recipe asks for what is done here: the engine's kernels know one type of activations."""
+    for what, found, expected in (
+        ("activations", recipe.activations, "uint8"),
+        ("observer", recipe.observer, "histogram"),
+        ("observed_in", recipe.observed_in, "float64"),
+        ("fold", recipe.fold, False),
+    ):
+        if found != expected:
+            raise QuantizationError(
+                f"the recipe {recipe.name} cannot be carried out by PyTorch",
+                found=f"{what} = {found}",
+                expected=f"{what} = {expected}",
+            )
+
+
+def _mapping(recipe: Recipe) -> QConfigMapping:
+    """The default configuration for fbgemm, with the recipe's weights, and activations observed in float64."""
+    observer = PerChannelMinMaxObserver if recipe.per_channel else MinMaxObserver
+    weight = (
+        observer.with_args(
+            dtype=torch.qint8, qscheme=torch.per_channel_symmetric if recipe.per_channel else torch.per_tensor_symmetric
+        )
+        if recipe.weights == "int8"
+        else observer.with_args(
+            dtype=torch.quint8, qscheme=torch.per_channel_affine if recipe.per_channel else torch.per_tensor_affine
+        )
+    )
+    return get_default_qconfig_mapping(ENGINE).set_global(QConfig(activation=_Histogram, weight=weight))
 
 
 def _require_integer_convolutions(
@@ -126,15 +185,6 @@ def _require_integer_convolutions(
             expected="int8 weights",
             remedy="use the recipe torch-int8",
         )
-
-
-def _uint8_mapping() -> QConfigMapping:
-    return QConfigMapping().set_global(
-        QConfig(
-            activation=HistogramObserver.with_args(reduce_range=True),
-            weight=MinMaxObserver.with_args(dtype=torch.quint8, qscheme=torch.per_tensor_affine),
-        )
-    )
 
 
 def _words_of_the_kernel(module: torch.fx.GraphModule) -> str:

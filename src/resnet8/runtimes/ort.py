@@ -148,7 +148,7 @@ def open_content(path: Path, content: bytes) -> OrtPredictor:
         ModelError: when it is damaged or no ResNet8.
     """
     model = read(path, content)
-    session = onnxruntime.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, session_options(), providers=["CPUExecutionProvider"])
     return OrtPredictor(describe(path, content, model), session)
 
 
@@ -168,7 +168,7 @@ def describe(path: Path, content: bytes, model: onnx.ModelProto) -> ModelDescrip
 def optimized(content: bytes) -> onnx.ModelProto:
     """The graph that ONNX Runtime really runs: fused, rearranged, with operators of its own domain."""
     with tempfile.TemporaryDirectory() as folder:
-        options = _options()
+        options = session_options()
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
         onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         return onnx.load_model_from_string(read_bytes(Path(options.optimized_model_filepath)))
@@ -198,7 +198,7 @@ class Trace:
             if activation.name not in known:
                 code_type = onnx.helper.np_dtype_to_tensor_dtype(storage(activation.params.dtype))
                 model.graph.output.append(onnx.helper.make_tensor_value_info(activation.name, code_type, None))
-        options = _options()
+        options = session_options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is done already
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -221,7 +221,8 @@ def _channels_last(codes: NDArray[Any], activation: Activation) -> NDArray[Any]:
     return codes.reshape(len(codes), *activation.shape)
 
 
-def _options() -> onnxruntime.SessionOptions:
+def session_options() -> onnxruntime.SessionOptions:
+    """One thread, errors only: images are divided among sessions' callers."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
