@@ -554,6 +554,103 @@ class AccumulatorAudit:
 
 
 @dataclass(frozen=True)
+class NoiseRun:
+    """One quantization and evaluation of a noise study.
+
+    Attributes:
+        seed: Of the perturbation; none for the float constants as they are.
+        model_sha256: Of the quantized file.
+        overall: Top-1.
+        predictions: Predicted class of each image, one decimal digit each.
+    """
+
+    seed: int | None
+    model_sha256: str
+    overall: Score
+    predictions: str
+
+
+@dataclass(frozen=True)
+class NoiseStudy:
+    """How far a recipe's count moves when nothing but the last bit of the float constants does.
+
+    Attributes:
+        recipe: Name of the recipe.
+        settings: Its fields.
+        source_sha256: Of the float model whose constants are perturbed.
+        backend: The runtime of the evaluations.
+        data: The images.
+        labels: True class of each image, one decimal digit each.
+        calibration: The images that set the ranges.
+        runs: The unperturbed one first, then one for each seed.
+        perturbed: How many float constants may move, each by one ulp up, one down, or not at all.
+    """
+
+    recipe: str
+    settings: dict[str, str | bool | int]
+    source_sha256: str
+    backend: str
+    data: DataSource
+    labels: str
+    calibration: Calibration
+    runs: tuple[NoiseRun, ...]
+    perturbed: int
+    environment: Environment
+    created: str
+    kind: Literal["noise"] = "noise"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = STRICT
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Correct images of each perturbed run."""
+        return tuple(run.overall.correct for run in self.runs if run.seed is not None)
+
+
+@dataclass(frozen=True)
+class CpuFile:
+    """A recipe, and the file that it makes, on another CPU.
+
+    Attributes:
+        name: Name of the recipe; ``fp32-onnx`` or ``fp32-pytorch`` for the float files.
+        made_sha256: Of the file that the recipe makes on that CPU; none where it cannot, or was not asked to.
+        refusal: Why it cannot, in a line; else none.
+        evaluated_sha256: Of the file that was evaluated: that of the results, made elsewhere.
+        predictions: Its predictions on that CPU, one decimal digit for each image; none where the runtime cannot run.
+    """
+
+    name: str
+    made_sha256: str | None
+    refusal: str | None
+    evaluated_sha256: str | None
+    predictions: str | None
+
+
+@dataclass(frozen=True)
+class CpuTrial:
+    """Conversion, quantization and evaluation on another CPU.
+
+    Attributes:
+        emulator: What emulated it (``qemu-x86_64 7.2.22 -cpu Haswell``); none for a real CPU.
+        data: The images: the first of the test split.
+        images: How many.
+        folding: What the converter made of the folded constants there, before they were rounded correctly.
+        files: The float files, then each recipe's.
+    """
+
+    emulator: str | None
+    data: DataSource
+    images: int
+    folding: tuple[FoldedConstant, ...]
+    files: tuple[CpuFile, ...]
+    environment: Environment
+    created: str
+    kind: Literal["cpu-trial"] = "cpu-trial"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    __pydantic_config__ = STRICT
+
+
+@dataclass(frozen=True)
 class GridRange:
     """Scale and zero point of a tensor; least and greatest where each channel has its own."""
 
