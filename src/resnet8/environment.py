@@ -45,6 +45,19 @@ CPU_FLAGS = (
 """The instruction sets (names as in Linux' /proc/cpuinfo) that decide which integer kernels run."""
 
 
+_NUMPY_NAMES = {
+    "sse4_1": "SSE41",
+    "sse4_2": "SSE42",
+    "avx": "AVX",
+    "avx2": "AVX2",
+    "fma": "FMA3",
+    "avx512f": "AVX512F",
+    "avx512bw": "AVX512BW",
+    "avx512_vnni": "AVX512VNNI",
+}
+"""What NumPy calls those of :data:`CPU_FLAGS` that it asks the CPU for."""
+
+
 @dataclass(frozen=True)
 class Cpu:
     """The processor: its name, the :data:`CPU_FLAGS` it has, and how many logical CPUs this process may use."""
@@ -102,23 +115,19 @@ def cpu() -> Cpu:
         model = fields.get("model name", model)
         listed = set((fields.get("flags") or fields.get("features") or "").split())
     else:
-        names = {"AVX512VNNI": "avx512_vnni", "FMA3": "fma", "SSE41": "sse4_1", "SSE42": "sse4_2"}
+        names = {feature: flag for flag, feature in _NUMPY_NAMES.items()}
         listed = {names.get(name, name.lower()) for name, there in detected.items() if there}
-    # A CPU without AVX2 has none of what builds on it.
-    doubtful = False
-    for feature, prefixes in (
-        ("AVX2", ("avx2", "avx_vnni", "avx512", "amx")),
-        ("AVX512F", ("avx512", "amx")),
-    ):
-        if detected.get(feature) is False and feature.lower() in listed:
-            doubtful = True
-            listed = {flag for flag in listed if not flag.startswith(prefixes)}
-    if "avx512_vnni" in listed and detected.get("AVX512VNNI") is False:
-        listed.discard("avx512_vnni")
-        doubtful = True
-    if doubtful:
-        # NumPy does not ask for these, and a file that is not this CPU's is no evidence.
-        listed -= {"avx_vnni", "amx_int8"}
+    unseen = {flag for flag, feature in _NUMPY_NAMES.items() if flag in listed and detected.get(feature) is False}
+    if unseen:
+        # What builds on a missing instruction set is missing too; and what NumPy does not ask for is not to be trusted
+        # in a file that is another CPU's.
+        built_on = {
+            "avx": ("avx", "fma", "amx"),
+            "avx2": ("avx2", "avx_vnni", "avx512", "amx"),
+            "avx512f": ("avx512", "amx"),
+        }
+        gone = tuple(prefix for flag in unseen for prefix in built_on.get(flag, (flag,)))
+        listed = {flag for flag in listed if not flag.startswith(gone)} - {"avx_vnni", "amx_int8"}
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Cpu(model=model, flags=tuple(flag for flag in CPU_FLAGS if flag in listed), logical_cpus=available)
 
