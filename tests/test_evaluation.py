@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
@@ -32,6 +32,7 @@ class Linear:
 
     backend = "onnxruntime"
     requantization = None
+    session_options: ClassVar[dict[str, str]] = {}
 
     def __init__(self, threads: int = 1, described: ModelDescription | None = None) -> None:
         self.model = described or model()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from resnet8 import environment, results
 from resnet8.batches import DEFAULT_BATCH, batched
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.cifar10 import META, SPLIT_FILES, find, preprocess, random_images, read_split
 from resnet8.errors import DataError, ModelError, ResultError
 from resnet8.network import CLASSES
 from resnet8.results import ClassScore, Evaluation, Quantization, score
@@ -26,7 +28,12 @@ if TYPE_CHECKING:
     from resnet8.runtimes import Predictor
     from resnet8.workers import Progress
 
+log = logging.getLogger(__name__)
+
 PERF_SUBSET = "mlperf-perf"
+
+RANDOM_IMAGES = 1000
+"""Images of noise that stand in where there is no data."""
 
 
 def record_path(model: Path) -> Path:
@@ -63,6 +70,41 @@ def evaluate(
     split = choose(read_split(data_dir, "test"), subset, max_samples)
     evaluation, _ = evaluate_split(predictor, split, batch_size, progress)
     return evaluation
+
+
+def probe(
+    model: Path, data_dir: Path | None, progress: Progress = no_progress
+) -> tuple[Evaluation, NDArray[np.float32]]:
+    """Evaluate a model where many are evaluated one after another, in a process that lives on.
+
+    Args:
+        model: Any model file that is known.
+        data_dir: The folder with the batch files, or the one above it, whose test images are read once while they stay
+            as they are; none for seeded random images.
+        progress: Called after each batch.
+
+    Returns:
+        The result, and the probabilities it rests on, float32 (N, 10).
+
+    Raises:
+        DataError: for unusable data.
+        ModelError: for an unusable model.
+    """
+    return evaluate_split(open_model(model), _test_images(data_dir), DEFAULT_BATCH, progress)
+
+
+def _test_images(data_dir: Path | None) -> Split:
+    if data_dir is None:
+        return random_images(RANDOM_IMAGES)
+    folder = find(data_dir)
+    files = [folder / name for name in (*SPLIT_FILES["test"], META)]
+    state = tuple((file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None for file in files)
+    return _read_test_images(folder, state)
+
+
+@lru_cache(maxsize=1)
+def _read_test_images(folder: Path, state: object) -> Split:  # noqa: ARG001 - it decides what is remembered
+    return read_split(folder, "test")
 
 
 def choose(split: Split, subset: str | None, max_samples: int | None) -> Split:
@@ -124,6 +166,15 @@ def evaluate_split(
         environment=environment.current(),
         created=results.now(),
         requantization=predictor.requantization,
+        session_options=dict(predictor.session_options),
+    )
+    log.info(
+        "%s: %d of %d correct in %s, %.1f images/s",
+        predictor.model.path,
+        evaluation.overall.correct,
+        evaluation.overall.total,
+        predictor.backend,
+        evaluation.images_per_second,
     )
     return evaluation, probabilities
 

@@ -20,6 +20,7 @@ class Recipe:
         weights: Data type of the weights.
         per_channel: One scale for each output channel of a weight tensor, instead of one for all.
         fold: Fold BatchNorm into the convolutions first (ONNX Runtime's pre-processing).
+        reduce_range: Leave a bit of the weights unused, so that the sum of two products of them fits an int16.
         observer: How an activation's range comes of what it was on the calibration images: ``minmax``, the least and
             greatest value; ``histogram``, the range of least expected error (PyTorch's HistogramObserver).
         observed_in: Arithmetic in which the calibration images are run: ``float32``, the runtime's own kernels, whose
@@ -41,6 +42,7 @@ class Recipe:
     draw: Literal["first", "second"]
     output: str
     summary: str
+    reduce_range: bool = False
     refused: bool = False
 
     def accepts(self, samples_per_class: int, seed: int) -> bool:
@@ -106,6 +108,10 @@ _ALL = (
     Recipe("ort-portable",    "onnxruntime", "uint8", "uint8", False, True,  "minmax",    "float64", "first",
            "resnet8_ort-portable.onnx",
            "folded, U8 activations and weights: the same result on x86 CPUs with and without VNNI"),
+    Recipe("ort-7bit-weights", "onnxruntime", "uint8", "int8", True,  True,  "minmax",    "float64", "first",
+           "resnet8_ort-7bit-weights.onnx",
+           "as ort-per-channel, with weights of 7 bits: the same result on x86 CPUs with and without VNNI",
+           reduce_range=True),
     Recipe("torch-int8",      "pytorch",     "uint8", "int8",  True,  False, "histogram", "float64", "first",
            "resnet8_int8.pt",
            "PyTorch FX graph mode with fbgemm's defaults"),

@@ -7,6 +7,7 @@ to a file, progress comes back to the caller, and an interrupt ends it at once.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import logging
 import multiprocessing
@@ -15,6 +16,7 @@ import signal
 import sys
 import threading
 import traceback
+from dataclasses import fields, is_dataclass
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
@@ -216,7 +218,7 @@ def _serve(connection: Connection, log: Path | None) -> None:
                 importlib.import_module(request[0])
             continue
         args, kwargs, wants_progress = request
-        logging.getLogger("resnet8").info("%s %s", function.__name__, " ".join(map(str, args)))
+        logging.getLogger("resnet8").info("%s %s", function.__name__, " ".join(map(_described, args)))
         if wants_progress:
             kwargs["progress"] = lambda done, total: connection.send(("progress", (done, total)))
         answer: tuple[str, Any]
@@ -233,6 +235,25 @@ def _serve(connection: Connection, log: Path | None) -> None:
         # The parent may be gone: then there is nobody to tell.
         with contextlib.suppress(BrokenPipeError):
             connection.send(answer)
+
+
+def _described(value: Any) -> str:
+    """A value for the log: numbers and paths as they are, arrays by shape and digest, wherever they stand in it."""
+    import numpy as np  # a worker has use for it, the command line may not
+
+    if isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
+        return f"{value.dtype} {value.shape} sha256 {digest[:12]}"
+    if is_dataclass(value):
+        inner = ", ".join(f"{field.name}={_described(getattr(value, field.name))}" for field in fields(value))
+        return f"{type(value).__name__}({inner})"
+    if isinstance(value, tuple | list) and len(value) > _LISTED:
+        return f"{len(value)} items sha256 {hashlib.sha256(repr(value).encode()).hexdigest()[:12]}"
+    return str(value)
+
+
+_LISTED = 20
+"""Items of a list that the log shows; of a longer one, how many and a digest."""
 
 
 def _redirect(log: Path | None) -> None:

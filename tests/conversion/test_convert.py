@@ -16,9 +16,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from resnet8.cifar10 import KNOWN_FINGERPRINTS, random_images
-from resnet8.conversion import RANDOM_IMAGES, convert, convert_keras, convert_to_pytorch, probe, structure
+from resnet8.conversion import convert, convert_keras, convert_to_pytorch, structure
+from resnet8.conversion.structure import Converted
+from resnet8.environment import library_versions
 from resnet8.errors import ConversionError, ModelError
-from resnet8.evaluation import evaluate_split
+from resnet8.evaluation import RANDOM_IMAGES, evaluate_split, probe
+from resnet8.network import CONVERTED_WITH, ONNX_FILES
 from resnet8.pipeline import PARITY, Reproduction
 from resnet8.results import Parity, Structure, load, sha256
 from resnet8.runtimes import open_model
@@ -96,6 +99,12 @@ def unsettled(graph: onnx.ModelProto) -> onnx.ModelProto:
     reshape = next(node for node in model.graph.node if node.op_type == "Reshape")
     shape = reshape.input[1]
     constants = [tensor for tensor in model.graph.initializer if tensor.name != shape]
+    first = model.graph.node[0]
+    assert (first.op_type, first.name) == ("Transpose", "model_1/conv2d_1/BiasAdd/Transpose")
+    first.name = "model_1/conv2d_1/BiasAdd__322"
+    for node in model.graph.node:
+        node.input[:] = ["numbered" if name == first.output[0] else name for name in node.input]
+    first.output[0] = "numbered"
     for i, tensor in enumerate(constants):
         for node in model.graph.node:
             node.input[:] = [f"const_fold_opt__{i}" if name == tensor.name else name for name in node.input]
@@ -132,9 +141,26 @@ def test_the_same_network_always_makes_the_same_file(graph: onnx.ModelProto) -> 
 
 
 def test_converting_again_makes_the_same_bytes(workers: Workers, demo_assets: Assets, reproduced: Reproduction) -> None:
-    content, found = workers["keras"].call(convert_keras, demo_assets.keras_model)
-    assert found == reproduced.parity.structure
-    assert sha256(content) == reproduced.parity.models["onnxruntime"].sha256
+    """After others in the same process, too: what was made before leaves no trace in names."""
+    for _ in range(2):
+        converted = workers["keras"].call(convert_keras, demo_assets.keras_model)
+        assert converted.structure == reproduced.parity.structure
+        assert converted.folding == reproduced.parity.folding
+        assert sha256(converted.content) == reproduced.parity.models["onnxruntime"].sha256
+
+
+def test_the_file_is_the_one_of_every_machine(reproduced: Reproduction, demo_assets: Assets) -> None:
+    assert reproduced.parity.known_file is True
+    known = ONNX_FILES[sha256(demo_assets.keras_model.read_bytes())]
+    assert reproduced.parity.models["onnxruntime"].sha256 == known
+    assert library_versions(tuple(CONVERTED_WITH)) == CONVERTED_WITH
+
+
+def test_the_certificate_says_how_far_off_the_folding_was(reproduced: Reproduction) -> None:
+    folding = reproduced.parity.folding
+    assert [len(one.ulps) for one in folding] == [channels for channels in (16, 16, 16, 32, 32, 64, 64) for _ in "ab"]
+    assert all(one.name.endswith(f"{kind}_1/input_1") for one, kind in zip(folding, ("mul", "add") * 7, strict=True))
+    assert max(one.largest for one in folding) < 2**12  # float32 arithmetic, whatever the CPU's last bits are
 
 
 # --- certificate ---
@@ -201,7 +227,7 @@ def test_an_altered_model_fails_the_certificate(  # noqa: PLR0917 - fixtures
     factor: float,
 ) -> None:
     found: Structure = reproduced.parity.structure
-    doctored = Answered(workers, convert_keras, (altered(graph, factor), found))
+    doctored = Answered(workers, convert_keras, Converted(altered(graph, factor), found, ()))
     certificate = tmp_path / "parity.json"
     with pytest.raises(ConversionError, match=r"changed the model: keras and onnxruntime differ.*image \d+") as caught:
         convert(
@@ -233,7 +259,7 @@ def test_a_model_that_belongs_to_other_images_is_refused(
     planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
     rolled = {b"labels": ((labels + 1) % 10).tolist(), b"data": planes}
     (data / "test_batch").write_bytes(demo._python2_pickle(rolled))
-    doctored = Answered(workers, convert_keras, (graph.SerializeToString(), reproduced.parity.structure))
+    doctored = Answered(workers, convert_keras, Converted(graph.SerializeToString(), reproduced.parity.structure, ()))
     with pytest.raises(ConversionError, match=r"not as accurate as it must be: found \d.*at least 85%"):
         convert(
             demo_assets.keras_model,
@@ -248,7 +274,7 @@ def test_a_model_that_belongs_to_other_images_is_refused(
 def test_without_data_seeded_random_images_take_their_place(
     workers: Workers, graph: onnx.ModelProto, reproduced: Reproduction, demo_assets: Assets, tmp_path: Path
 ) -> None:
-    real = Answered(workers, convert_keras, (graph.SerializeToString(), reproduced.parity.structure))
+    real = Answered(workers, convert_keras, Converted(graph.SerializeToString(), reproduced.parity.structure, ()))
     steps: list[str] = []
 
     def step(text: str) -> Any:

@@ -30,7 +30,9 @@ def answers(*rows: dict[int, float]) -> NDArray[np.float32]:
 
 
 def certificate(**probabilities: NDArray[np.float32]) -> Parity:
-    return certify({name: model(name) for name in probabilities}, probabilities, CIFAR10, STRUCTURE)
+    return certify(
+        {name: model(name) for name in probabilities}, probabilities, CIFAR10, STRUCTURE, (), known_file=None
+    )
 
 
 def test_a_hand_made_pair() -> None:

@@ -5,30 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resnet8.batches import DEFAULT_BATCH
-from resnet8.cifar10 import random_images, read_split
 from resnet8.conversion import parity
 from resnet8.environment import library_versions
 from resnet8.errors import ConversionError
-from resnet8.evaluation import evaluate_split
+from resnet8.evaluation import probe
 from resnet8.files import sha256_file, write_bytes
 from resnet8.network import CONVERTED_WITH, MINIMUM_ACCURACY, ONNX_FILES
 from resnet8.results import Evaluation, Parity, save, sha256
-from resnet8.runtimes import open_model
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from resnet8.conversion.keras_to_onnx import Converted
+    from resnet8.conversion.structure import Converted
     from resnet8.results import PairParity
     from resnet8.workers import Progress, Workers
-
-RANDOM_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -51,14 +43,6 @@ def convert_onnx(onnx_model: Path) -> bytes:
     from resnet8.conversion.onnx_to_pytorch import onnx_to_pytorch
 
     return onnx_to_pytorch(onnx_model)
-
-
-def probe(
-    model: Path, data_dir: Path | None, progress: Progress = no_progress
-) -> tuple[Evaluation, NDArray[np.float32]]:
-    """Evaluation and probabilities, float32 (N, 10), on all test images, or on seeded random ones without a folder."""
-    split = random_images(RANDOM_IMAGES) if data_dir is None else read_split(data_dir, "test")
-    return evaluate_split(open_model(model), split, DEFAULT_BATCH, progress)
 
 
 def convert_to_pytorch(onnx_model: Path, pytorch_model: Path, workers: Workers) -> PairParity:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,28 +23,10 @@ from resnet8.network import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.results import FoldedConstant, Structure
-
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Converted:
-    """A converted network.
-
-    Attributes:
-        content: The ONNX file's: input ``input``, float32 (batch, 32, 32, 3) NHWC, dynamic batch; output (batch, 10),
-            softmax; opset 13, IR 7.
-        structure: What it was found to contain.
-        folding: How far off the constants were that TensorFlow folded out of batch normalizations on this machine.
-    """
-
-    content: bytes
-    structure: Structure
-    folding: tuple[FoldedConstant, ...]
-
-
-def keras_to_onnx(keras_model: Path) -> Converted:
+def keras_to_onnx(keras_model: Path) -> structure.Converted:
     """Convert a Keras ResNet8 to ONNX and verify its structure: the same bytes on every machine.
 
     Raises:
@@ -74,7 +55,7 @@ def keras_to_onnx(keras_model: Path) -> Converted:
     log.info("converted: %s", found)
     for one in folded:
         log.info("folded %s: %d of %d values off, by up to %d ulp", one.name, one.off, len(one.ulps), one.largest)
-    return Converted(model.SerializeToString(), found, folded)
+    return structure.Converted(model.SerializeToString(), found, folded)
 
 
 def _parts(network: keras.Model) -> tuple[list[folding.Convolution], list[folding.BatchNormalization]]:

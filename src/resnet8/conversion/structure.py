@@ -6,6 +6,7 @@ import copy
 import math
 import re
 from collections import Counter
+from dataclasses import dataclass
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,29 @@ from resnet8.runtimes.ort import shapes
 if TYPE_CHECKING:
     import onnx
 
+    from resnet8.results import FoldedConstant
+
 
 _NUMBERED = re.compile(r"(?P<name>.+)__\d+")
 
 BATCH = "batch"
 """Name of the dynamic axis."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted network.
+
+    Attributes:
+        content: The ONNX file's: input ``input``, float32 (batch, 32, 32, 3) NHWC, dynamic batch; output (batch, 10),
+            softmax; opset 13, IR 7.
+        structure: What it was found to contain.
+        folding: How far off the constants were that TensorFlow folded out of batch normalizations on this machine.
+    """
+
+    content: bytes
+    structure: Structure
+    folding: tuple[FoldedConstant, ...]
 
 
 def settle(model: onnx.ModelProto) -> None:

@@ -93,6 +93,7 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
             calibration_cache_path=str(known) if known.exists() else None,
             quant_format=QuantFormat.QDQ,
             per_channel=recipe.per_channel,
+            reduce_range=recipe.reduce_range,
             activation_type=_TYPES[recipe.activations],
             weight_type=_TYPES[recipe.weights],
             calibrate_method=CalibrationMethod.MinMax,

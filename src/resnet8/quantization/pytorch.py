@@ -149,6 +149,7 @@ def _require_settings(recipe: Recipe) -> None:
         ("observer", recipe.observer, "histogram"),
         ("observed_in", recipe.observed_in, "float64"),
         ("fold", recipe.fold, False),
+        ("reduce_range", recipe.reduce_range, False),
     ):
         if found != expected:
             raise QuantizationError(

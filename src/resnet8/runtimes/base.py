@@ -13,7 +13,7 @@ from resnet8.files import read_bytes
 from resnet8.network import CLASSES, IMAGE_SHAPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import numpy as np
@@ -30,12 +30,14 @@ class Predictor(Protocol):
         model: What the file is.
         threads: How many threads may call :meth:`probabilities` at once.
         requantization: How the integer engine requantizes (:class:`resnet8.qparams.Requantization`); none elsewhere.
+        session_options: Configuration entries of ONNX Runtime's session by name; empty elsewhere.
     """
 
     backend: str
     model: ModelDescription
     threads: int
     requantization: str | None
+    session_options: Mapping[str, str]
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities, float32 (N, 10), of ``images``, float32 (N, 32, 32, 3), raw pixels 0 to 255."""

@@ -14,6 +14,7 @@ from resnet8.runtimes.base import identify
 from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -50,6 +51,7 @@ class IntegerPredictor:
         self.program = program
         self.threads = cpu().logical_cpus
         self.requantization: str | None = requantization.name
+        self.session_options: Mapping[str, str] = {}
         self._requantization = requantization
         self._accumulators = accumulators
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 # Before the import: TensorFlow reads these once. Its start-up messages are no news to the user.
@@ -18,6 +19,7 @@ from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -29,6 +31,7 @@ class KerasPredictor:
 
     backend = "keras"
     requantization = None
+    session_options: Mapping[str, str] = MappingProxyType({})
     threads = 1
 
     def __init__(self, model: ModelDescription, network: keras.Model) -> None:

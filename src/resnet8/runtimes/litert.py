@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -27,6 +29,7 @@ class LiteRtPredictor:
 
     backend = "litert"
     requantization = None
+    session_options: Mapping[str, str] = MappingProxyType({})
     threads = 1
 
     def __init__(self, model: ModelDescription, interpreter: Interpreter) -> None:

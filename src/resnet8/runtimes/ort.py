@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import onnx
@@ -21,6 +22,8 @@ from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -40,8 +43,11 @@ class OrtPredictor:
     backend = "onnxruntime"
     requantization = None
 
-    def __init__(self, model: ModelDescription, session: onnxruntime.InferenceSession) -> None:
+    def __init__(
+        self, model: ModelDescription, session: onnxruntime.InferenceSession, options: Mapping[str, str]
+    ) -> None:
         self.model = model
+        self.session_options = options
         self.threads = cpu().logical_cpus
         self._session = session
         self._input = session.get_inputs()[0].name
@@ -141,15 +147,24 @@ def read(path: Path, content: bytes) -> onnx.ModelProto:
     return model
 
 
-def open_content(path: Path, content: bytes) -> OrtPredictor:
+def open_content(path: Path, content: bytes, options: Mapping[str, str] = MappingProxyType({})) -> OrtPredictor:
     """Open the ONNX model in ``content``.
+
+    Args:
+        path: Names the file in errors and results.
+        content: Its bytes.
+        options: Configuration entries of the session, such as ``{"session.x64quantprecision": "1"}``, by which ONNX
+            Runtime computes with int8 weights exactly on x86 CPUs without VNNI.
 
     Raises:
         ModelError: when it is damaged or no ResNet8.
     """
     model = read(path, content)
-    session = onnxruntime.InferenceSession(content, session_options(), providers=["CPUExecutionProvider"])
-    return OrtPredictor(describe(path, content, model), session)
+    settings = session_options()
+    for name, value in options.items():
+        settings.add_session_config_entry(name, value)
+    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    return OrtPredictor(describe(path, content, model), session, options)
 
 
 def describe(path: Path, content: bytes, model: onnx.ModelProto) -> ModelDescription:

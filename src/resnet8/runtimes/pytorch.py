@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import warnings
 import zipfile
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,7 @@ from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy as np
@@ -40,6 +42,7 @@ class TorchPredictor:
 
     backend = "pytorch"
     requantization = None
+    session_options: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, model: ModelDescription, module: torch.jit.ScriptModule) -> None:
         self.model = model
