@@ -16,10 +16,24 @@ if TYPE_CHECKING:
 
 def load_calibration_data(
     data_dir: str | Path, samples_per_class: int = DEFAULT_PER_CLASS, seed: int = DEFAULT_SEED
-) -> NDArray[np.float32]:
-    """The calibration images as the network is fed, float32 (10 x samples_per_class, 32, 32, 3), 0 to 255."""
+) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str]]:
+    """The calibration images as the network is fed, their labels, and the names of the classes.
+
+    Args:
+        data_dir: The folder with CIFAR-10's batch files, or the one above it.
+        samples_per_class: Training images of each class, at least 20.
+        seed: Of the draw; 0 to 4294967295.
+
+    Returns:
+        The images, float32 (N, 32, 32, 3), NHWC, RGB, raw pixels 0 to 255, N = 10 x samples_per_class, grouped by
+        class in class order; their labels, int64 (N,), 0 to 9; and the ten names that the labels index.
+
+    Raises:
+        DataError: for missing or damaged data, too few samples per class, or a seed out of range.
+        StorageError: when a file cannot be read.
+    """
     images, _ = calibrate(Path(data_dir), samples_per_class, seed)
-    return preprocess(images.images)
+    return preprocess(images.images), images.labels, list(images.class_names)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ from resnet8.results import (
     ClassScore,
     DataSource,
     Evaluation,
+    FoldedConstant,
     ModelDescription,
+    NoiseRun,
+    NoiseStudy,
     PairParity,
     Parity,
     Quantization,
@@ -141,6 +144,32 @@ def evaluation(
     )
 
 
+def noise_study(of: Evaluation, wrong: list[range]) -> NoiseStudy:
+    """A study of the recipe of an evaluation; the perturbed runs are wrong on these images."""
+    made = of.quantization
+    assert made is not None
+    assert made.calibration is not None
+    predicted = [of.predictions, *(wrong_on(of.labels, images) for images in wrong)]
+    total = len(of.labels)
+    counts = [sum(a == b for a, b in zip(of.labels, one, strict=True)) for one in predicted]
+    return NoiseStudy(
+        recipe=made.recipe,
+        settings=made.settings,
+        source_sha256=made.source_sha256,
+        backend=of.backend,
+        data=of.data,
+        labels=of.labels,
+        calibration=made.calibration,
+        runs=tuple(
+            NoiseRun(seed or None, f"{seed:064x}", Score(count, total, count / total), one)
+            for seed, (count, one) in enumerate(zip(counts, predicted, strict=True))
+        ),
+        perturbed=78_186,
+        environment=of.environment,
+        created="2026-01-02T03:04:05+00:00",
+    )
+
+
 def wrong_on(labels: str, images: range | list[int]) -> str:
     """Predictions that are right but on ``images``, where they are the next class."""
     digits = list(labels)
@@ -170,6 +199,8 @@ def parity(*pairs: PairParity, passed: bool = True) -> Parity:
         data=CIFAR10,
         images=200,
         structure=STRUCTURE,
+        known_file=True,
+        folding=(FoldedConstant("bn/mul", (0, 2, -3)), FoldedConstant("bn/add", (0, 0, 0))),
         pairs=pairs or (PairParity("keras", "onnxruntime", 1.5e-6, 17, 1, 1),),
         tolerance=1e-4,
         passed=passed,

@@ -404,7 +404,7 @@ def test_no_server(cache: Path, server: Server) -> None:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
         homes = replace(server.homes(), keras_model=replace(server.homes().keras_model, url=url))
-        with refused(cache, server, DownloadError, "Connection refused.*--assets-dir", {}):
+        with refused(cache, server, DownloadError, "Connection refused.*RESNET8_ASSETS", {}):
             fetch(homes=homes)
 
 

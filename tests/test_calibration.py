@@ -74,14 +74,16 @@ def test_seeds_matter() -> None:
 
 @pytest.mark.parametrize("samples", [19, 1, 0, -5])
 def test_too_few_asked_for(samples: int) -> None:
-    with pytest.raises(DataError, match=f"found {samples}, expected at least 20; raise --samples-per-class"):
+    with pytest.raises(DataError, match=f"found {samples}, expected at least 20; ask for more of each class"):
         draw(SHUFFLED, samples, 42)
 
 
 def test_too_few_there() -> None:
     labels = np.repeat(np.arange(10), [50, 50, 50, 50, 31, 30, 50, 50, 50, 50])
     assert len(draw(labels, 30, 42)) == 300
-    with pytest.raises(DataError, match=r"class 5 .*31 per class: found 30, expected at least 31; lower"):
+    with pytest.raises(
+        DataError, match=r"class 5 .*31 per class: found 30, expected at least 31; ask for fewer of each class"
+    ):
         draw(labels, 31, 42)
     with pytest.raises(DataError, match=r"class 0 .*found 0"):
         draw(labels[labels > 0], 20, 42)

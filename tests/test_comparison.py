@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from builders import CIFAR10, ENVIRONMENT, evaluation, model, wrong_on
+from builders import CIFAR10, ENVIRONMENT, evaluation, model, noise_study, quantization, wrong_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from resnet8.comparison import compare, mcnemar, name_of, paired_interval, portable
+from resnet8.comparison import compare, mcnemar, name_of, noise_of, paired_interval, portable
 from resnet8.environment import Cpu
 from resnet8.errors import ResultError
 from resnet8.network import PUBLISHED_CORRECT
 
 if TYPE_CHECKING:
-    from resnet8.results import Evaluation
+    from resnet8.environment import Environment
+    from resnet8.results import Evaluation, NoiseRun, NoiseStudy
 
 LABELS = "0123456789" * 100  # 1,000 images
 PROFILE = settings(derandomize=True, max_examples=100, deadline=None)
@@ -105,7 +106,7 @@ def test_rows() -> None:
     result = compare([baseline, quantized], refused={"torch-uint8": "no"}, files=["a.json", "b.json"])
     assert result.baseline == "ONNX Runtime fp32"
     assert result.refused == {"torch-uint8": "no"}
-    assert (result.cpu, result.vnni) == ("Example CPU", True)
+    assert [row.vnni for row in result.rows] == [True, True]
     first, second = result.rows
     assert (first.name, first.framework, first.dtype, first.overall.correct) == ("fp32", "ONNX Runtime", "float32", 900)
     assert (first.lost, first.gained, first.delta_points, first.p_value) == (0, 0, 0.0, 1.0)
@@ -187,26 +188,135 @@ def test_name_of(quantized: bool, recipe: str | None, path: str, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("backend", "activations", "weights", "expected"),
+    ("backend", "activations", "weights", "change", "expected"),
     [
-        ("onnxruntime", "float32", "float32", True),
-        ("onnxruntime", "int8", "int8", False),
-        ("onnxruntime", "uint8", "int8", False),
-        ("onnxruntime", "uint8", "uint8", True),
-        ("pytorch", "uint8", "int8", True),
-        ("litert", "int8", "int8", None),
-        ("keras", "float32", "float32", True),
+        ("onnxruntime", "float32", "float32", {}, True),
+        ("onnxruntime", "int8", "int8", {}, False),
+        ("onnxruntime", "uint8", "int8", {}, False),
+        ("onnxruntime", "uint8", "uint8", {}, True),
+        ("onnxruntime", "uint8", "int8", {"reduce_range": True}, True),
+        ("onnxruntime", "uint8", "int8", {"reduce_range": False}, False),
+        ("onnxruntime", "uint8", "int8", {"session.x64quantprecision": "1"}, True),
+        ("onnxruntime", "uint8", "int8", {"session.x64quantprecision": "0"}, False),
+        ("pytorch", "uint8", "int8", {}, True),
+        ("litert", "int8", "int8", {}, None),
+        ("integer", "int8", "int8", {}, None),
+        ("keras", "float32", "float32", {}, True),
     ],
 )
-def test_portable(backend: str, activations: str, weights: str, expected: bool | None) -> None:
-    assert portable(backend, model(activations=activations, weights=weights)) is expected
+def test_portable(backend: str, activations: str, weights: str, change: dict[str, Any], expected: bool | None) -> None:
+    one = evaluation("0", "0", backend=backend, described=model(activations=activations, weights=weights))
+    if "reduce_range" in change:
+        one = replace(one, quantization=replace(quantization("ort-int8"), settings=change))
+    else:
+        one = replace(one, session_options=change)
+    assert portable(one) is expected
 
 
 def test_no_vnni() -> None:
     plain = replace(ENVIRONMENT, cpu=Cpu("Old CPU", ("avx2",), 4))
     result = compare([evaluation("0", "0", environment=plain)])
-    assert (result.cpu, result.vnni) == ("Old CPU", False)
+    assert [row.vnni for row in result.rows] == [False]
     assert result.recommendations[0].target == "this CPU (Old CPU)"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_results_of_several_cpus_are_told_apart_in_any_order(swapped: bool) -> None:
+    """The int8 file leads where it was measured with VNNI; the uint8 file's result is the old CPU's."""
+    old = replace(ENVIRONMENT, cpu=Cpu("Old CPU", ("avx2",), 4))
+    signed = int8(range(100))
+    unsigned = replace(
+        evaluation(
+            LABELS,
+            wrong_on(LABELS, range(150)),
+            described=model("u.onnx", "uint8", "uint8", 120_000),
+            recipe="ort-uint8",
+        ),
+        environment=old,
+    )
+    quantized = [unsigned, signed] if swapped else [signed, unsigned]
+    result = compare([fp32(), *quantized])
+    assert {row.name: row.vnni for row in result.rows} == {"fp32": True, "ort-int8": True, "ort-uint8": False}
+    assert [(one.target, one.choice) for one in result.recommendations] == [
+        ("CPUs without VNNI (Old CPU)", "ort-uint8"),
+        ("CPUs with VNNI (Example CPU)", "ort-int8"),
+        ("any x86-64 CPU", "ort-uint8"),
+    ]
+
+
+def test_a_session_option_is_another_row_and_no_candidate() -> None:
+    other = replace(int8(range(100)), session_options={"session.x64quantprecision": "1"})
+    row = compare([fp32(), other]).rows[1]
+    assert row.name == "ort-int8, session.x64quantprecision=1"
+    assert (row.portable, row.candidate) == (True, False)
+
+
+# --- the noise beside a count ---
+
+NOISY = int8(range(100))
+STUDY = noise_study(NOISY, [range(98), range(103), range(99)])
+
+
+def test_noise_stands_beside_the_count_it_is_about() -> None:
+    others = [int8(range(100), "ort-uint8"), int8(range(100), None)]
+    rows = compare([fp32(), NOISY, *others], noise=[STUDY]).rows
+    assert [row.noise for row in rows] == [None, STUDY.spread, None, None]
+    assert (STUDY.spread.mean, STUDY.spread.least, STUDY.spread.greatest, STUDY.spread.runs) == (900, 897, 902, 3)
+    assert compare([fp32(), NOISY]).rows[1].noise is None
+
+
+def old(environment: Environment) -> Environment:
+    return replace(environment, cpu=Cpu("Old CPU", ("avx2",), 4))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(STUDY, recipe="ort-uint8"),
+        replace(STUDY, source_sha256="c" * 64),
+        replace(STUDY, backend="pytorch"),
+        replace(STUDY, data=replace(STUDY.data, fingerprint="e" * 64)),
+        replace(STUDY, data=replace(STUDY.data, subset="first-1000")),
+        replace(STUDY, calibration=replace(STUDY.calibration, indices=STUDY.calibration.indices[::-1])),
+        replace(
+            STUDY, calibration=replace(STUDY.calibration, data=replace(STUDY.calibration.data, fingerprint="e" * 64))
+        ),
+        replace(STUDY, environment=old(STUDY.environment)),
+    ],
+    ids=["recipe", "model", "runtime", "images", "subset", "calibration", "training images", "CPU"],
+)
+def test_noise_of_something_else_is_ignored(other: NoiseStudy) -> None:
+    assert noise_of(NOISY, [other]) is None
+    assert noise_of(NOISY, [other, STUDY]) is STUDY
+    assert compare([fp32(), NOISY], noise=[other]) == compare([fp32(), NOISY])
+
+
+def test_noise_is_that_of_the_same_kind_of_cpu() -> None:
+    """Another model of the same kind will do; one session configured otherwise will not."""
+    other = replace(ENVIRONMENT, cpu=Cpu("Other CPU", ("avx2", "avx_vnni"), 8))
+    assert noise_of(NOISY, [replace(STUDY, environment=other)]) is not None
+    elsewhere = replace(NOISY, environment=old(ENVIRONMENT))
+    assert noise_of(elsewhere, [STUDY]) is None
+    assert noise_of(elsewhere, [replace(STUDY, environment=old(ENVIRONMENT))]) is not None
+    assert noise_of(replace(NOISY, session_options={"session.x64quantprecision": "1"}), [STUDY]) is None
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        STUDY.runs[:2],
+        STUDY.runs[1:],
+        (STUDY.runs[0], *STUDY.runs),
+        (*STUDY.runs[:3], replace(STUDY.runs[3], overall=replace(STUDY.runs[3].overall, correct=950))),
+        (*STUDY.runs[:3], replace(STUDY.runs[3], predictions=STUDY.runs[3].predictions[:-1])),
+        (*STUDY.runs[:3], replace(STUDY.runs[3], predictions="x" * 1000)),
+    ],
+    ids=["one", "no unperturbed", "two unperturbed", "count", "short", "letters"],
+)
+def test_an_altered_study_is_refused(runs: tuple[NoiseRun, ...]) -> None:
+    with pytest.raises(ResultError, match="noise study of ort-int8 contradicts itself") as caught:
+        compare([fp32(), NOISY], noise=[replace(STUDY, runs=runs)])
+    assert caught.value.remedy
 
 
 # --- the recommendation ---

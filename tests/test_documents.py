@@ -5,19 +5,32 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import builders
 import pytest
 import typer
 
 from resnet8 import results
 from resnet8.cli import app
 from resnet8.comparison import compare
-from resnet8.documents import ANALYSIS, COMPARISON, PARITY, stale, write_comparison
+from resnet8.documents import ANALYSIS, COMPARISON, PARITY, noise_files, stale, write_comparison
+from resnet8.environment import Cpu
+from resnet8.errors import ResultError
 from resnet8.network import PUBLISHED_PER_CLASS
 from resnet8.pipeline import FLOAT_RESULTS, REFERENCE
 from resnet8.recipes import RECIPES
-from resnet8.results import Comparison, Evaluation, Parity, Quantization, load
+from resnet8.results import (
+    Comparison,
+    CpuFile,
+    CpuTrial,
+    Evaluation,
+    NoiseStudy,
+    Parity,
+    Quantization,
+    load,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 REMEDY = "; run «resnet8 reproduce» and «resnet8 docs», and commit results/ and docs/"
@@ -59,7 +72,9 @@ def test_the_analysis_is_what_the_results_say(comparison: Comparison, tmp_path: 
     shutil.copytree(ROOT / "results", tmp_path / "results")
     (tmp_path / COMPARISON).unlink()
     written = [tmp_path / path.relative_to(ROOT) for path in evaluations()]
-    write_comparison(tmp_path, written, [tmp_path / f"results/{name}.json" for RECIPES[name].refused])
+    write_comparison(
+        tmp_path, written, [tmp_path / f"results/{name}.json" for name in RECIPES if RECIPES[name].refused]
+    )
     assert load(Comparison, tmp_path / COMPARISON) == comparison
     for name in (COMPARISON, ANALYSIS):
         assert (tmp_path / name).read_text() == (ROOT / name).read_text(), f"{name} is out of date{REMEDY}"
@@ -88,14 +103,77 @@ def test_an_altered_result_is_noticed(comparison: Comparison, tmp_path: Path) ->
 
 def test_the_evidence_agrees_with_itself(comparison: Comparison) -> None:
     loaded = [load(Evaluation, path) for path in evaluations()]
-    records = [load(Quantization, ROOT / f"results/{name}.json") for RECIPES[name].refused]
+    records = [load(Quantization, ROOT / f"results/{name}.json") for name in RECIPES if RECIPES[name].refused]
     refused = {record.recipe: record.refusal for record in records if record.refusal is not None}
-    assert compare(loaded, refused=refused, files=[path.name for path in evaluations()]) == comparison
+    studies = [load(NoiseStudy, path) for path in noise_files(ROOT)]
+    assert compare(loaded, refused=refused, noise=studies, files=[path.name for path in evaluations()]) == comparison
     for one in loaded:
         right = results.from_digits(one.labels) == results.from_digits(one.predictions)
         assert int(right.sum()) == one.overall.correct
     for one in loaded[:3]:
         assert tuple(score.correct for score in one.per_class) == PUBLISHED_PER_CLASS
+
+
+def evidence_root(root: Path) -> Path:
+    """A folder with a comparison of two models, evidence about one of them, and a page with its blocks."""
+    float32 = builders.evaluation("0123456789", "0123456789")
+    described = builders.model("q.onnx", "int8", "int8")
+    int8 = builders.evaluation("0123456789", "1123456789", described=described, recipe="ort-int8")
+    results.save(builders.parity(), root / PARITY)
+    written = {"fp32-onnx": float32, "ort-int8": int8}
+    for name, one in written.items():
+        results.save(one, root / f"results/{name}.json")
+    write_comparison(root, [root / f"results/{name}.json" for name in written], [])
+    for kind, backend in (
+        ("exact", "integer"),
+        ("emulated-avx2", "emulated-avx2"),
+        ("x64quantprecision", "onnxruntime"),
+    ):
+        results.save(replace(int8, backend=backend), root / f"results/arithmetic/{kind}_ort-int8.json")
+    old = replace(builders.ENVIRONMENT, cpu=Cpu("Old CPU", ("avx2",), 2))
+    files = tuple(
+        CpuFile(name, one.model_sha256, None, one.model_sha256, one.predictions[:5]) for name, one in written.items()
+    )
+    data = replace(builders.CIFAR10, subset="first-5")
+    results.save(CpuTrial(None, data, 5, (), files, old, builders.parity().created), root / "results/cpus/old.json")
+    blocks = ("recommendations", "portability", "precision", "cpus-files", "cpus-predictions", "cpus-emulation")
+    (root / "docs/page.md").write_text("".join(f"<!-- {name}:begin -->\n<!-- {name}:end -->\n" for name in blocks))
+    return root
+
+
+def test_evidence_about_models_and_cpus_is_filled_in(tmp_path: Path) -> None:
+    page = tmp_path / "docs/page.md"
+    filled = stale(evidence_root(tmp_path))
+    assert set(filled) == {page}
+    assert filled[page].count("| ort-int8 |") == 5
+    assert "**none**" in filled[page]
+    page.write_text(filled[page])
+    assert stale(tmp_path) == {}
+
+
+@pytest.mark.parametrize("file", ["arithmetic/exact_ort-int8.json", "cpus/old.json"])
+@pytest.mark.parametrize("what", ["model", "images"])
+def test_evidence_about_another_model_or_other_images_is_refused(file: str, what: str, tmp_path: Path) -> None:
+    path = evidence_root(tmp_path) / "results" / file
+    known = builders.model("q.onnx").sha256 if what == "model" else builders.CIFAR10.fingerprint
+    path.write_text(path.read_text().replace(known, "0" * 64))
+    with pytest.raises(ResultError, match=r"about another model, or other images, than results/\S+\.json"):
+        stale(tmp_path)
+
+
+def test_evidence_about_a_model_that_is_not_compared_is_refused(tmp_path: Path) -> None:
+    folder = evidence_root(tmp_path) / "results/arithmetic"
+    (folder / "exact_ort-int8.json").rename(folder / "exact_ort-uint8.json")
+    with pytest.raises(ResultError, match="a model of the comparison"):
+        stale(tmp_path)
+
+
+def test_no_two_pages_export_to_one_folder() -> None:
+    """«resnet8 vectors» refuses a folder that is there."""
+    pages = [document for document in DOCUMENTS if document.parts[0] == "docs"]
+    folders = [words[words.index("-o") + 1] for page in pages for words in commands(page) if words[0] == "vectors"]
+    assert folders
+    assert len(folders) == len(set(folders))
 
 
 def code_lines(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from importlib import metadata
 from multiprocessing import get_context
 
 import pytest
@@ -71,11 +72,12 @@ def test_a_refusal_can_be_told_from_other_quantization_errors() -> None:
     assert issubclass(errors.BackendRefusal, errors.QuantizationError)
 
 
-def test_missing_extra_names_the_command_that_installs_it() -> None:
+def test_missing_extra_names_the_commands_that_install_it() -> None:
     error = missing_extra("torch", "torch")
     assert isinstance(error, errors.MissingExtraError)
     assert "torch" in error.what
-    assert "pip install 'resnet8[torch]'" in str(error)
+    assert "«uv sync»" in str(error)
+    assert f"pip install 'resnet8-{metadata.version('resnet8')}-py3-none-any.whl[torch]'" in str(error)
 
 
 def test_crosses_a_process_pool() -> None:

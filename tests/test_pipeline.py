@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
+from builders import noise_study
 
 from resnet8 import environment, pipeline
+from resnet8.documents import NOISE
 from resnet8.errors import DataError, Resnet8Error
 from resnet8.pipeline import ANALYSIS, COMPARISON, STAMPS, Reproduction, Silent, Stage, execute, reproduce
 from resnet8.recipes import RECIPES
-from resnet8.results import Comparison, Evaluation, load
+from resnet8.results import Comparison, Evaluation, load, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,6 +254,19 @@ def test_a_deleted_document_needs_only_the_comparison(output: Path, demo_assets:
     (output / ANALYSIS).unlink()
     assert list(reproduce(output, assets=demo_assets).seconds) == ["compare"]
     assert (output / ANALYSIS).read_text() == document
+
+
+def test_a_noise_study_needs_only_the_comparison(output: Path, demo_assets: Assets) -> None:
+    study = noise_study(load(Evaluation, output / "results/ort-portable.json"), [range(3), range(5)])
+    path = output / NOISE / "ort-portable.json"
+    save(study, path)
+    again = reproduce(output, assets=demo_assets)
+    assert list(again.seconds) == ["compare"]
+    assert {row.name: row.noise for row in again.comparison.rows if row.noise} == {"ort-portable": study.spread}
+    path.unlink()
+    without = reproduce(output, assets=demo_assets)
+    assert list(without.seconds) == ["compare"]
+    assert not any(row.noise for row in without.comparison.rows)
 
 
 def test_an_altered_result_is_measured_again(output: Path, demo_assets: Assets) -> None:

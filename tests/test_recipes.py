@@ -12,23 +12,27 @@ from resnet8.recipes import RECIPES, recipe
 
 # Name: framework, activations, weights, per channel, folded, draw, file. What the recipes are documented to be.
 GOLDEN = {
-    "published-int8": ("onnxruntime", "int8", "int8", False, False, "first", "resnet8_int8.onnx"),
-    "published-uint8": ("onnxruntime", "uint8", "uint8", False, False, "second", "resnet8_uint8.onnx"),
-    "ort-int8": ("onnxruntime", "int8", "int8", False, False, "first", "resnet8_ort-int8.onnx"),
-    "ort-uint8": ("onnxruntime", "uint8", "uint8", False, False, "first", "resnet8_ort-uint8.onnx"),
-    "ort-per-channel": ("onnxruntime", "uint8", "int8", True, True, "first", "resnet8_ort-per-channel.onnx"),
-    "ort-portable": ("onnxruntime", "uint8", "uint8", False, True, "first", "resnet8_ort-portable.onnx"),
-    "torch-int8": ("pytorch", "uint8", "int8", True, False, "first", "resnet8_int8.pt"),
-    "torch-uint8": ("pytorch", "uint8", "uint8", False, False, "first", "resnet8_uint8.pt"),
+    "published-int8": "onnxruntime int8 int8 False False minmax float32 first False resnet8_int8.onnx",
+    "published-uint8": "onnxruntime uint8 uint8 False False minmax float32 second False resnet8_uint8.onnx",
+    "ort-int8": "onnxruntime int8 int8 False False minmax float64 first False resnet8_ort-int8.onnx",
+    "ort-uint8": "onnxruntime uint8 uint8 False False minmax float64 first False resnet8_ort-uint8.onnx",
+    "ort-per-channel": "onnxruntime uint8 int8 True True minmax float64 first False resnet8_ort-per-channel.onnx",
+    "ort-portable": "onnxruntime uint8 uint8 False True minmax float64 first False resnet8_ort-portable.onnx",
+    "ort-7bit-weights": "onnxruntime uint8 int8 True True minmax float64 first True resnet8_ort-7bit-weights.onnx",
+    "torch-int8": "pytorch uint8 int8 True False histogram float64 first False resnet8_int8.pt",
+    "torch-uint8": "pytorch uint8 uint8 False False histogram float64 first False resnet8_uint8.pt",
 }
+"""Framework, activations, weights, per channel, fold, observer, observed in, draw, reduced range, output."""
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_name_always_means_the_same(name: str) -> None:
     one = recipe(name)
     assert one.name == name
-    found = (one.framework, one.activations, one.weights, one.per_channel, one.fold, one.draw, one.output)
-    assert found == GOLDEN[name]
+    types = f"{one.framework} {one.activations} {one.weights} {one.per_channel} {one.fold}"
+    ranges = f"{one.observer} {one.observed_in} {one.draw} {one.reduce_range}"
+    assert f"{types} {ranges} {one.output}" == GOLDEN[name]
+    assert one.refused == (name == "torch-uint8")
 
 
 def test_all_are_golden_and_tell_themselves_apart() -> None:
@@ -56,21 +60,37 @@ def test_only_published_recipes_fix_their_images(name: str, samples: int, seed: 
     if one.published and (samples, seed) != (100, 42):
         with pytest.raises(
             QuantizationError,
-            match=f"found {samples} per class, seed {seed}, expected 100 per class, seed 42; use ort-",
+            match=f"found {samples} per class, seed {seed}, .* draw, expected 100 per class, seed 42, .* draw; ",
         ):
             one.require_calibration(samples, seed)
     else:
         one.require_calibration(samples, seed)
 
 
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_recipe_fixes_its_draw(name: str) -> None:
+    one = recipe(name)
+    other = "second" if one.draw == "first" else "first"
+    one.require_calibration(100, 42, one.draw)
+    with pytest.raises(QuantizationError, match=f"100 per class, seed 42, {other} draw, expected .*{one.draw} draw"):
+        one.require_calibration(100, 42, other)
+
+
 def test_settings_are_what_decides_the_model() -> None:
-    common = {"activations": "uint8", "weights": "int8", "per_channel": True, "draw": "first"}
+    common = {
+        "activations": "uint8",
+        "weights": "int8",
+        "per_channel": True,
+        "reduce_range": False,
+        "observed_in": "float64",
+        "draw": "first",
+    }
     assert recipe("ort-per-channel").settings() == {
         **common,
         "framework": "onnxruntime",
         "fold": True,
         "format": "QDQ",
-        "calibration": "MinMax",
+        "observer": "minmax",
     }
     assert recipe("torch-int8").settings() == {
         **common,
@@ -78,10 +98,11 @@ def test_settings_are_what_decides_the_model() -> None:
         "fold": False,
         "mode": "FX graph",
         "engine": "fbgemm",
-        "calibration": "the engine's default observers",
+        "observer": "histogram",
     }
 
 
-def test_published_and_shared_recipes_differ_at_most_in_their_images() -> None:
-    assert recipe("ort-int8").settings() == recipe("published-int8").settings()
-    assert recipe("ort-uint8").settings() == recipe("published-uint8").settings() | {"draw": "first"}
+def test_published_and_shared_recipes_differ_at_most_in_their_ranges() -> None:
+    exact = {"observed_in": "float64"}
+    assert recipe("ort-int8").settings() == recipe("published-int8").settings() | exact
+    assert recipe("ort-uint8").settings() == recipe("published-uint8").settings() | exact | {"draw": "first"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from builders import CIFAR10, CLASS_NAMES, evaluation, model, parity, quantization, wrong_on
+from builders import CIFAR10, CLASS_NAMES, evaluation, model, noise_study, parity, quantization, wrong_on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from resnet8 import results
 from resnet8.comparison import compare
 from resnet8.errors import ResultError, StorageError
-from resnet8.results import Comparison, Evaluation, Parity, Quantization
+from resnet8.results import Comparison, Evaluation, NoiseSpread, NoiseStudy, Parity, Quantization
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 LABELS = "0123456789" * 2
 EVALUATION = evaluation(LABELS, wrong_on(LABELS, [3, 7]), recipe="ort-int8", described=model(weights="int8"))
 COMPARISON = compare([evaluation(LABELS, LABELS), EVALUATION], refused={"torch-uint8": "no «quint8» weights"})
-EXAMPLES = [EVALUATION, quantization("ort-int8"), parity(), COMPARISON]
+NOISE = noise_study(EVALUATION, [range(3), range(2)])
+EXAMPLES = [EVALUATION, quantization("ort-int8"), parity(), COMPARISON, NOISE]
 
 
 def edited(result: Any, **changes: object) -> str:
@@ -47,7 +48,7 @@ def test_round_trip(tmp_path: Path, result: Any) -> None:
     assert path.read_text() == results.to_json(result)
 
 
-@pytest.mark.parametrize("kind", [Evaluation, Quantization, Parity, Comparison])
+@pytest.mark.parametrize("kind", [Evaluation, Quantization, Parity, Comparison, NoiseStudy])
 @settings(derandomize=True, max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_round_trip_is_lossless(kind: Any, data: st.DataObject) -> None:
@@ -172,11 +173,24 @@ def test_read_any_goes_by_the_kind_inside(tmp_path: Path) -> None:
     for result in EXAMPLES:
         path = tmp_path / "r.json"
         results.save(result, path)
-        if isinstance(result, Evaluation | Quantization):
+        if isinstance(result, Evaluation | Quantization | NoiseStudy):
             assert results.read_any(path) == result
         else:
-            with pytest.raises(ResultError, match="no evaluation result"):
-                results.read_any(path)
+            assert results.read_any(path) is None
+
+
+# --- what a noise study says ---
+
+
+def test_spread_and_agreement_of_a_noise_study() -> None:
+    labels = "0123456789"
+    study = noise_study(
+        evaluation(labels, wrong_on(labels, range(1)), recipe="ort-int8"), [range(3), range(1), range(2)]
+    )
+    assert study.counts == (7, 9, 8)
+    # by hand: mean 8, variance (1 + 1 + 0) / 2
+    assert study.spread == NoiseSpread(mean=8.0, deviation=1.0, least=7, greatest=9, runs=3)
+    assert study.agreements == ((8, 10, 9), (8, 9, 9))
 
 
 # --- small values ---

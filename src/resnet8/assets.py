@@ -38,7 +38,7 @@ CACHE_VARIABLE = "RESNET8_CACHE"
 KERAS_MODEL = "pretrainedResnet.h5"
 REFERENCE_TFLITE = Path("mlperf-tiny", "pretrainedResnet_quant.tflite")
 
-_BY_HAND = f"fetch the file by hand and name its folder with --assets-dir or {ENVIRONMENT_VARIABLE}"
+_BY_HAND = f"fetch the file by hand and set {ENVIRONMENT_VARIABLE} to its folder"
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def _complete(cache: Path, homes: Homes, *, download: bool, show: bool, check: b
             f"not all assets are in the cache {cache}",
             found=f"no intact {', '.join([model.name] * lacks_model + lacking)}",
             expected="all of them, as downloading was not allowed",
-            remedy=f"run «resnet8 fetch», or name their folder with --assets-dir or {ENVIRONMENT_VARIABLE}",
+            remedy=f"run «resnet8 fetch», or set {ENVIRONMENT_VARIABLE} to a folder that holds them",
         )
     with _staging(cache) as staging:
         if lacks_model:

@@ -43,7 +43,7 @@ def draw(labels: NDArray[np.int64], samples_per_class: int, seed: int, method: s
             "too few calibration samples per class",
             found=str(samples_per_class),
             expected=f"at least {MINIMUM_PER_CLASS}",
-            remedy="raise --samples-per-class",
+            remedy="ask for more of each class",
         )
     if not 0 <= seed < 2**32:
         raise DataError("the seed is out of range", found=str(seed), expected="0 to 4294967295")
@@ -54,7 +54,7 @@ def draw(labels: NDArray[np.int64], samples_per_class: int, seed: int, method: s
             f"too few training images of class {smallest} to calibrate with {samples_per_class} per class",
             found=str(len(members[smallest])),
             expected=f"at least {samples_per_class}",
-            remedy="lower --samples-per-class",
+            remedy="ask for fewer of each class",
         )
     # The legacy generator on purpose: its stream is frozen by NumPy's policy, and it is the published one.
     state = np.random.RandomState(seed)

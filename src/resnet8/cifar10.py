@@ -153,7 +153,7 @@ def find(directory: Path) -> Path:
         f"no CIFAR-10 in {directory}",
         found=found,
         expected=f"test_batch and data_batch_1 to data_batch_5, here or in {FOLDER}/ (the Python version of CIFAR-10)",
-        remedy="run «resnet8 fetch», or name the folder with --data-dir",
+        remedy="run «resnet8 fetch», or name the folder that holds them",
     )
 
 

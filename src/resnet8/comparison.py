@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet8.results import Evaluation, ModelDescription
+    from resnet8.results import Evaluation, NoiseStudy, Score
 
 MAX_DROP_POINTS = 5.0
 SIGNIFICANCE = 0.05
@@ -42,21 +42,26 @@ RULE = (
 
 def name_of(evaluation: Evaluation) -> str:
     """What a model is called: its recipe, ``fp32``, or its file's name when neither is known."""
+    options = "".join(f", {name}={value}" for name, value in sorted(evaluation.session_options.items()))
     if evaluation.quantization is not None:
-        return evaluation.quantization.recipe
-    return PurePath(evaluation.model_path).stem if evaluation.model.quantized else FP32
+        return evaluation.quantization.recipe + options
+    return (PurePath(evaluation.model_path).stem if evaluation.model.quantized else FP32) + options
 
 
-def portable(backend: str, model: ModelDescription) -> bool | None:
+def portable(one: Evaluation) -> bool | None:
     """Whether a count measured on one x86 CPU holds on all; none where that is not known.
 
     Without VNNI, ONNX Runtime multiplies u8 by s8 with VPMADDUBSW, which adds two neighbouring products in a saturating
-    int16; 8-bit signed weights can exceed it, unsigned weights take another kernel. fbgemm's default observers keep
-    activations to 7 bits, and 127 x 128 x 2 = 32,512 fits.
+    int16; signed weights of 8 bits can exceed it. Those of 7 bits cannot (255 x 64 x 2 = 32,640 fits), unsigned weights
+    take another kernel, and a session option (``session.x64quantprecision``) makes them of signed ones. The default
+    observers for fbgemm keep activations to 7 bits, and 127 x 128 x 2 = 32,512 fits.
     """
-    if not model.quantized or backend == "pytorch":
+    if not one.model.quantized or one.backend == "pytorch":
         return True
-    return model.weights == "uint8" if backend == "onnxruntime" else None
+    if one.backend != "onnxruntime":
+        return None
+    reduced = one.quantization is not None and one.quantization.settings.get("reduce_range") is True
+    return one.model.weights == "uint8" or reduced or one.session_options.get("session.x64quantprecision") == "1"
 
 
 def mcnemar(lost: int, gained: int) -> float:
@@ -88,6 +93,7 @@ def compare(
     *,
     files: Sequence[str] | None = None,
     refused: Mapping[str, str] | None = None,
+    noise: Sequence[NoiseStudy] = (),
     max_drop_points: float = MAX_DROP_POINTS,
 ) -> Comparison:
     """Compare models on the same images.
@@ -98,10 +104,11 @@ def compare(
         evaluations: One for each model, in the order of the table.
         files: Where each evaluation is kept, for the table's reader; none known when left out.
         refused: Recipes that a backend refused, with its words.
+        noise: Studies of recipes; each is shown beside the count that it is about (:func:`noise_of`), or ignored.
         max_drop_points: Drop of accuracy above which a model is flagged, in percentage points.
 
     Raises:
-        ResultError: when there is no float model, not all are of the same images, or one contradicts itself.
+        ResultError: when there is no float model, not all are of the same images, or a result contradicts itself.
     """
     if not evaluations:
         raise ResultError("there is nothing to compare", expected="evaluations (resnet8 evaluate … --json F)")
@@ -119,10 +126,9 @@ def compare(
         )
     baseline = next((one for one in floats if one.backend == "onnxruntime"), floats[0])
     rows = tuple(
-        _row(one, baseline, floats, max_drop_points, file)
+        _row(one, baseline, floats, max_drop_points, file=file, noise=noise_of(one, noise))
         for one, file in zip(evaluations, files or [""] * len(evaluations), strict=True)
     )
-    processor = evaluations[0].environment.cpu
     correct = {row: _correct(one) for row, one in zip(rows, evaluations, strict=True)}
     return Comparison(
         data=evaluations[0].data,
@@ -130,24 +136,32 @@ def compare(
         rows=rows,
         refused=dict(refused or {}),
         rule=RULE.replace(f"at most {MAX_DROP_POINTS:g} points", f"at most {max_drop_points:g} points"),
-        recommendations=(
-            _recommend(f"this CPU ({processor.model})", [row for row in rows if row.candidate], correct),
-            _recommend("any x86-64 CPU", [row for row in rows if row.candidate and row.portable], correct),
-        ),
-        cpu=processor.model,
-        vnni=has_vnni(processor),
+        recommendations=_recommendations(evaluations, rows, correct),
     )
+
+
+def _recommendations(
+    evaluations: Sequence[Evaluation],
+    rows: Sequence[ComparisonRow],
+    correct: Mapping[ComparisonRow, NDArray[np.bool_]],
+) -> tuple[Recommendation, ...]:
+    """One for each kind of CPU that something was measured on, by what was measured there; one for all CPUs."""
+    candidates = [row for row in rows if row.candidate]
+    kinds = sorted({has_vnni(one.environment.cpu) for one in evaluations})
+    chosen = []
+    for vnni in kinds:
+        models = dict.fromkeys(
+            one.environment.cpu.model for one in evaluations if has_vnni(one.environment.cpu) == vnni
+        )
+        target = "this CPU" if len(kinds) == 1 else f"CPUs {'with' if vnni else 'without'} VNNI"
+        there = [row for row in candidates if row.vnni == vnni]
+        chosen.append(_recommend(f"{target} ({', '.join(models)})", there, correct))
+    return (*chosen, _recommend("any x86-64 CPU", [row for row in candidates if row.portable], correct))
 
 
 def _require_sound(one: Evaluation) -> None:
     """Refuse a result that was altered: its counts must be those of its predictions."""
-    digits = one.labels + one.predictions
-    if (
-        one.backend not in FRAMEWORKS
-        or not (digits.isascii() and digits.isdigit())
-        or not len(one.labels) == len(one.predictions) == one.overall.total
-        or int(_correct(one).sum()) != one.overall.correct
-    ):
+    if one.backend not in FRAMEWORKS or not _counts(one.labels, one.predictions, one.overall):
         raise ResultError(
             f"the result of {one.model_path} contradicts itself",
             found=f"backend {one.backend}, {one.overall.correct:,} of {one.overall.total:,} correct, "
@@ -155,6 +169,61 @@ def _require_sound(one: Evaluation) -> None:
             expected="a known backend, a label and a prediction (one digit each) for each image, and their count",
             remedy="it was altered: evaluate the model again",
         )
+
+
+def noise_of(evaluation: Evaluation, studies: Sequence[NoiseStudy]) -> NoiseStudy | None:
+    """The first study of a result's recipe, float model, images, runtime and kind of CPU; none where there is none.
+
+    A recipe's name stands for its settings. Studies are made with the runtime's own configuration.
+
+    Raises:
+        ResultError: when the study contradicts itself.
+    """
+    made = evaluation.quantization
+    if made is None or made.calibration is None or evaluation.session_options:
+        return None
+    wanted = (
+        *(made.recipe, made.source_sha256, evaluation.backend),
+        *(made.calibration.data.fingerprint, made.calibration.indices),
+        *(evaluation.data_fingerprint, evaluation.data.subset, has_vnni(evaluation.environment.cpu)),
+    )
+    for study in studies:
+        if wanted == (
+            *(study.recipe, study.source_sha256, study.backend),
+            *(study.calibration.data.fingerprint, study.calibration.indices),
+            *(study.data.fingerprint, study.data.subset, has_vnni(study.environment.cpu)),
+        ):
+            _require_sound_study(study)
+            return study
+    return None
+
+
+def _require_sound_study(study: NoiseStudy) -> None:
+    """Refuse a study that was altered: the unperturbed run, two others or more, each with the count it predicts."""
+    seeds = [run.seed for run in study.runs]
+    if (
+        seeds[:1] != [None]
+        or len(seeds) < 3
+        or None in seeds[1:]
+        or not all(_counts(study.labels, run.predictions, run.overall) for run in study.runs)
+    ):
+        raise ResultError(
+            f"the noise study of {study.recipe} contradicts itself",
+            found=f"{len(seeds)} runs of {len(study.labels):,} images",
+            expected="the unperturbed run, then two or more, each with a prediction for each image, and their count",
+            remedy="it was altered: make it again with «resnet8 audit noise»",
+        )
+
+
+def _counts(labels: str, predictions: str, overall: Score) -> bool:
+    """Whether labels and predictions are digits, one of each for every image, and as many agree as the score says."""
+    digits = labels + predictions
+    return (
+        digits.isascii()
+        and digits.isdigit()
+        and len(labels) == len(predictions) == overall.total
+        and int((from_digits(labels) == from_digits(predictions)).sum()) == overall.correct
+    )
 
 
 def _require_same_images(first: Evaluation, other: Evaluation) -> None:
@@ -179,7 +248,13 @@ def _correct(evaluation: Evaluation) -> NDArray[np.bool_]:
 
 
 def _row(
-    one: Evaluation, baseline: Evaluation, floats: Sequence[Evaluation], max_drop_points: float, file: str
+    one: Evaluation,
+    baseline: Evaluation,
+    floats: Sequence[Evaluation],
+    max_drop_points: float,
+    *,
+    file: str,
+    noise: NoiseStudy | None,
 ) -> ComparisonRow:
     from scipy import stats
 
@@ -208,8 +283,13 @@ def _row(
         reduction=1 - one.model.size_bytes / sized.model.size_bytes,
         images_per_second=one.images_per_second,
         published_correct=PUBLISHED_CORRECT.get(name) if published else None,
-        portable=portable(one.backend, one.model),
-        candidate=one.quantization is not None and one.backend in _MEASURED and -delta <= max_drop_points,
+        vnni=has_vnni(one.environment.cpu),
+        portable=portable(one),
+        candidate=one.quantization is not None
+        and one.backend in _MEASURED
+        and not one.session_options
+        and -delta <= max_drop_points,
+        noise=noise.spread if noise is not None else None,
     )
 
 

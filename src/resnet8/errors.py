@@ -6,6 +6,8 @@ What was wrong, what was found, what was expected, and what to do. The command l
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 
 class Resnet8Error(Exception):
     """Base of all errors that this package raises on purpose.
@@ -91,8 +93,10 @@ class WorkerError(Resnet8Error):
 
 def missing_extra(package: str, extra: str) -> MissingExtraError:
     """The error for ``package`` not being installed, naming the ``extra`` of this project that brings it."""
+    wheel = f"resnet8-{version('resnet8')}-py3-none-any.whl"
     return MissingExtraError(
         f"this needs the package {package}",
         found="it is not installed",
-        remedy=f"install it with: pip install 'resnet8[{extra}]'  (in a checkout: uv sync)",
+        remedy=f"in a checkout run «uv sync»; elsewhere install the wheel again with its extra: "
+        f"pip install '{wheel}[{extra}]'",
     )

@@ -111,7 +111,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise StorageError(
             f"{folder} exists already",
             expected="a folder that is not there yet: nothing is overwritten",
-            remedy="choose another with --output, or move it away",
+            remedy="choose another name, or move it away",
         )
     target = folder.absolute()
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")

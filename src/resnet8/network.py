@@ -63,5 +63,14 @@ PUBLISHED_CORRECT: dict[str, int] = {
 }
 """Correct of the 10,000 CIFAR-10 test images, as published for the original scripts; by recipe name, or ``fp32``."""
 
+PUBLISHED_SIZES: dict[tuple[str, str], tuple[int, int | None]] = {
+    ("fp32", "onnxruntime"): (315, None),
+    ("fp32", "pytorch"): (345, None),
+    ("published-uint8", "onnxruntime"): (123, 61),
+    ("published-int8", "onnxruntime"): (123, 61),
+    ("torch-int8", "pytorch"): (165, 52),
+}
+"""Published sizes in KB and reductions in per cent, by recipe (or ``fp32``) and runtime."""
+
 PUBLISHED_PER_CLASS = (877, 954, 839, 734, 872, 742, 946, 905, 924, 926)
 """Correct of each class's 1,000 test images for ``fp32``, airplane to truck."""

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 from resnet8 import calibration, environment, results
 from resnet8.assets import fetch
 from resnet8.cifar10 import META, SPLIT_FILES, read_split
-from resnet8.conversion import convert, probe
-from resnet8.documents import ANALYSIS, COMPARISON, PARITY, write_comparison
-from resnet8.evaluation import record_path
+from resnet8.conversion import convert
+from resnet8.documents import ANALYSIS, COMPARISON, PARITY, noise_files, write_comparison
+from resnet8.evaluation import probe, record_path
 from resnet8.files import sha256_file, write_text
 from resnet8.quantization import RECIPES, quantize
 from resnet8.results import Comparison, Parity
@@ -315,7 +315,7 @@ class _Run:
 
         return Stage(
             name="compare",
-            inputs=(*files, *refusals, self.root / PARITY),
+            inputs=(*files, *refusals, *noise_files(self.root), self.root / PARITY),
             outputs=(self.root / COMPARISON, self.root / ANALYSIS),
             options={},
             run=run,

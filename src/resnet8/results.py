@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
-from dataclasses import dataclass
+import statistics
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -175,6 +177,7 @@ class Evaluation:
         images_per_second: Images over ``run_seconds``.
         quantization: How the model was quantized, where a record beside the file says so; else none.
         requantization: How the integer engine brought accumulators to codes; none in other runtimes.
+        session_options: Configuration entries of ONNX Runtime's session by name; empty in other runtimes.
     """
 
     backend: str
@@ -196,6 +199,7 @@ class Evaluation:
     environment: Environment
     created: str
     requantization: str | None = None
+    session_options: dict[str, str] = field(default_factory=dict)
     kind: Literal["evaluation"] = "evaluation"
     schema_version: Literal[1] = SCHEMA_VERSION
     __pydantic_config__ = STRICT
@@ -302,6 +306,25 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class NoiseSpread:
+    """The counts of a recipe when the last bit of its float constants moves (:class:`NoiseStudy`).
+
+    Attributes:
+        mean: Of the counts.
+        deviation: Their standard deviation (of a sample: divided by the number of runs less one).
+        least: The smallest count.
+        greatest: The largest.
+        runs: How many there are.
+    """
+
+    mean: float
+    deviation: float
+    least: int
+    greatest: int
+    runs: int
+
+
+@dataclass(frozen=True)
 class ComparisonRow:
     """One model of a comparison.
 
@@ -322,8 +345,11 @@ class ComparisonRow:
         reduction: ``1 - size / baseline size``, by the same framework's float file where there is one.
         images_per_second: Measured with this model, on the CPU of the results.
         published_correct: The published count, where the images are those of the publication.
-        portable: Whether the count holds on x86 CPUs without VNNI; none where that is not known.
+        vnni: Whether it was measured on a CPU with VNNI.
+        portable: Whether the count holds on all x86 CPUs, with VNNI or without; none where that is not known.
         candidate: Whether it may be recommended (quantized, and made by a recipe of this project).
+        noise: The counts that the recipe gives when the last bit of the float constants moves; none where no study of
+            the same model, images and kind of CPU is known.
     """
 
     file: str
@@ -342,8 +368,10 @@ class ComparisonRow:
     reduction: float
     images_per_second: float
     published_correct: int | None
+    vnni: bool
     portable: bool | None
     candidate: bool
+    noise: NoiseSpread | None = None
 
 
 @dataclass(frozen=True)
@@ -365,8 +393,6 @@ class Comparison:
     refused: dict[str, str]
     rule: str
     recommendations: tuple[Recommendation, ...]
-    cpu: str
-    vnni: bool
     kind: Literal["comparison"] = "comparison"
     schema_version: Literal[1] = SCHEMA_VERSION
     __pydantic_config__ = STRICT
@@ -606,6 +632,21 @@ class NoiseStudy:
         """Correct images of each perturbed run."""
         return tuple(run.overall.correct for run in self.runs if run.seed is not None)
 
+    @property
+    def spread(self) -> NoiseSpread:
+        """Of the perturbed runs' counts."""
+        counts = self.counts
+        return NoiseSpread(statistics.fmean(counts), statistics.stdev(counts), min(counts), max(counts), len(counts))
+
+    @property
+    def agreements(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Images that two runs predict alike: each perturbed run and the unperturbed one; each two perturbed runs."""
+        unperturbed, *others = (from_digits(run.predictions) for run in self.runs)
+        return (
+            tuple(int((one == unperturbed).sum()) for one in others),
+            tuple(int((one == other).sum()) for one, other in itertools.combinations(others, 2)),
+        )
+
 
 @dataclass(frozen=True)
 class CpuFile:
@@ -752,16 +793,51 @@ class WorkedExample:
 
 
 @dataclass(frozen=True)
+class ClassExample:
+    """What becomes of one class behind the last integer layer.
+
+    Attributes:
+        class_name: Its name.
+        code: Of its logit.
+        real: The logit, dequantized.
+        probability: By softmax, in float32; none where the graph has no softmax.
+        probability_code: Of the probability, where the file quantizes it; else none.
+    """
+
+    class_name: str
+    code: int
+    real: float
+    probability: float | None
+    probability_code: int | None
+
+
+@dataclass(frozen=True)
 class WorkedArithmetic:
-    """A model's arithmetic in numbers."""
+    """A model's arithmetic in numbers.
+
+    Attributes:
+        image: Index of the image that is worked through.
+        label: Its class.
+        input: Grid of the input.
+        pixels: Some of its pixels.
+        layers: The parameters of every layer.
+        examples: One output of each kind of layer.
+        logits: Grid of the logits.
+        probabilities: Grid of the probabilities, where the file quantizes them; else none.
+        classes: From logit to probability, in class order.
+    """
 
     model: ModelDescription
     data: DataSource
     image: int
+    label: str
     input: GridRange
     pixels: tuple[PixelExample, ...]
     layers: tuple[LayerFacts, ...]
     examples: tuple[WorkedExample, ...]
+    logits: GridRange
+    probabilities: GridRange | None
+    classes: tuple[ClassExample, ...]
     environment: Environment
     created: str
     kind: Literal["worked"] = "worked"
@@ -895,8 +971,8 @@ def load(kind: type[Result], path: Path) -> Result:
     return from_json(kind, read_bytes(path), str(path))
 
 
-def read_any(path: Path) -> Evaluation | Quantization | None:
-    """Read an evaluation, or the record of a quantization, by the kind the file says it is; none for another kind.
+def read_any(path: Path) -> Evaluation | Quantization | NoiseStudy | None:
+    """Read what a comparison is made of, by the kind that the file says it is; none for another kind.
 
     Raises:
         StorageError: when the file cannot be read.
@@ -906,6 +982,8 @@ def read_any(path: Path) -> Evaluation | Quantization | None:
     kind = _fields(content).get("kind")
     if kind == "quantization":
         return from_json(Quantization, content, str(path))
+    if kind == "noise":
+        return from_json(NoiseStudy, content, str(path))
     if isinstance(kind, str) and kind != "evaluation":
         return None
     return from_json(Evaluation, content, str(path))

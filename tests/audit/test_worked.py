@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from fractions import Fraction
 
 import builders
@@ -10,7 +12,9 @@ import quantized
 
 from resnet8.audit.worked import worked
 from resnet8.cifar10 import Split, read_split
-from resnet8.render import arithmetic
+from resnet8.integer import engine
+from resnet8.qparams import Dtype, qparams
+from resnet8.render import arithmetic, tables
 from resnet8.results import WorkedArithmetic, WorkedExample, from_json, to_json
 
 MODEL = builders.model("q.onnx", "uint8", "int8")
@@ -71,6 +75,46 @@ def test_examples_tell_something(result: WorkedArithmetic) -> None:
 def test_pixels_are_quantized_as_the_input_grid_says(result: WorkedArithmetic) -> None:
     for pixel in result.pixels:
         assert pixel.code == round(pixel.real / result.input.scales[0]) + result.input.zero_points[0]
+
+
+def test_classes_are_what_softmax_makes_of_their_logits(result: WorkedArithmetic) -> None:
+    """In float64, by the definition; the result is float32."""
+    (scale, _), (zero, _) = result.logits.scales, result.logits.zero_points
+    reals = [scale * (one.code - zero) for one in result.classes]
+    exponentials = [math.exp(real) for real in reals]
+    assert len({one.code for one in result.classes}) > 1
+    for one, real, exponential in zip(result.classes, reals, exponentials, strict=True):
+        assert one.real == pytest.approx(real, rel=1e-6)
+        assert one.probability == pytest.approx(exponential / sum(exponentials), rel=1e-5)
+        assert one.probability_code is None
+
+
+@pytest.mark.parametrize(("dtype", "zero"), [("uint8", 0), ("int8", -128)])
+def test_quantized_probabilities_give_what_the_engine_returns(dtype: Dtype, zero: int, split: Split) -> None:
+    grid = qparams(1 / 255, zero, dtype)
+    program = replace(quantized.network(seed=7, dtype=dtype), probabilities=grid)
+    result = worked(MODEL, program, split, image=2)
+    assert result.probabilities is not None
+    assert (result.probabilities.dtype, result.probabilities.zero_points) == (dtype, (zero, zero))
+    returned = engine.probabilities(program, engine.run(program, engine.input_codes(program, split.images[2:3])))
+    for one, value in zip(result.classes, returned[0], strict=True):
+        assert one.probability is not None
+        assert one.probability_code == round(one.probability * 255) + zero
+        assert (one.probability_code - zero) / 255 == pytest.approx(float(value), rel=1e-6)
+
+
+def test_without_softmax_there_are_no_probabilities(split: Split) -> None:
+    result = worked(MODEL, replace(quantized.network(), softmax=False), split)
+    assert {(one.probability, one.probability_code) for one in result.classes} == {(None, None)}
+    assert tables.classes(result).headings == ("class", "code of the logit", "dequantized")
+
+
+def test_the_table_names_the_first_of_the_greatest_logits(split: Split) -> None:
+    result = worked(MODEL, quantized.network(seed=7), split, image=2)
+    tied = replace(result, classes=tuple(replace(one, code=9) for one in result.classes))
+    assert f"image 2, {split.class_names[int(split.labels[2])]}; predicted: airplane" in tables.classes(tied).title
+    best = max(result.classes, key=lambda one: one.real)
+    assert f"predicted: {best.class_name}" in tables.classes(result).title
 
 
 def test_it_comes_back_from_json(result: WorkedArithmetic) -> None:

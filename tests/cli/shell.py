@@ -7,14 +7,15 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from resnet8.assets import Assets
 
 Case = tuple[Any, ...]
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 INTERRUPTIBLE = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);from resnet8.__main__ import main; main()"
@@ -33,8 +34,11 @@ class Shell:
         self.environment.pop("COLUMNS", None)
 
     def run(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Runs the command, or one of the scripts where the first argument is its file's name."""
+        script = str(arguments[0]).endswith(".py") if arguments else False
+        program = [str(SCRIPTS / str(arguments[0]))] if script else ["-m", "resnet8"]
         return subprocess.run(
-            [sys.executable, "-m", "resnet8", *map(str, arguments)],
+            [sys.executable, *program, *map(str, arguments[script:])],
             cwd=self.folder,
             env=self.environment | environment,
             capture_output=True,
@@ -78,3 +82,14 @@ class Shell:
         """All there is, but the logs."""
         files = {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.is_file()}
         return {name: path.read_bytes() for name, path in files.items() if not name.startswith("logs/")}
+
+
+def assert_defaults_shown(help_text: str) -> None:
+    """Every argument and option that takes a value says what it is when it is left out, or that it must not be."""
+    entries = re.findall(
+        r"^  (\S.*(?:\n {4,}.*)*)", help_text[re.search(r"^(Arguments|Options):", help_text, re.M).start() :], re.M
+    )
+    assert entries
+    for entry in map(" ".join, (entry.split() for entry in entries)):
+        flag = entry.startswith("-") and not re.match(r"(-\w, )?--[\w-]+ (<|N |mlperf)", entry)
+        assert flag or "[default: " in entry or "[required" in entry, entry

@@ -122,6 +122,7 @@ def test_accumulators(shell: Shell, recommended: Path) -> None:
 def test_worked(shell: Shell, int8: Path) -> None:
     text = shell.good("audit", "worked", int8, "--demo", "--image", 3, "--json", "r.json")
     assert "acc =" in text
+    assert "predicted: " in text
     result = load(WorkedArithmetic, shell.folder / "r.json")
     assert result.image == 3
     assert len(result.layers) == 29

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from shell import INTERRUPTIBLE
+from shell import INTERRUPTIBLE, assert_defaults_shown
 
 from resnet8.cifar10 import FOLDER, perf_indices, read_split
 from resnet8.network import PARAMETERS
@@ -76,6 +76,18 @@ def test_help_names_every_command(shell: Shell) -> None:
     for command in ("reproduce", "fetch", "convert", "evaluate", "calibrate", "quantize", "compare"):
         assert command in text
         assert f"resnet8 {command}" in shell.good(command, "--help")
+
+
+COMMANDS = [
+    *("reproduce", "fetch", "convert", "evaluate", "calibrate", "quantize", "compare", "vectors", "playground", "docs"),
+    *("inspect operations", "inspect graph"),
+    *("audit agreement", "audit requantization", "audit accumulators", "audit worked", "audit noise"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_what_everything_is_when_left_out(shell: Shell, command: str) -> None:
+    assert_defaults_shown(shell.run(*command.split(), "-h").stdout)
 
 
 def test_version(shell: Shell) -> None:
@@ -266,6 +278,24 @@ def test_compare(shell: Shell, reproduced: Reproduction) -> None:
     assert all(row.flagged for row in strict.rows if row.delta_points < 1)
 
 
+def test_compare_takes_folders_and_skips_other_kinds(shell: Shell, reproduced: Reproduction) -> None:
+    folder = shutil.copytree(reproduced.output_dir / "results", shell.folder / "results")
+    whole = shell.run("compare", "results", "--json", "c.json")
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stderr == "skipped 2 of another kind: comparison.json, parity.json\n"
+    rows = {row.file for row in load(Comparison, shell.folder / "c.json").rows}
+    assert rows == {row.file for row in reproduced.comparison.rows}
+    # What a shell makes of results/*.json is the same; a damaged file that only lies there is skipped too.
+    named = shell.run("compare", *sorted(path.relative_to(shell.folder) for path in folder.glob("*.json")))
+    assert (named.stdout, named.stderr) == (whole.stdout, whole.stderr)
+    (folder / "a.json").write_text("{")
+    (folder / "b.json").mkdir()
+    assert (
+        "skipped 4 of another kind: a.json (unreadable), b.json (unreadable), c" in shell.run("compare", folder).stderr
+    )
+    assert "no evaluation result" in shell.bad("compare", folder, folder / "a.json")
+
+
 def test_convert_without_data(shell: Shell, demo_assets: Assets, reproduced: Reproduction, tmp_path: Path) -> None:
     text = shell.good(
         "convert",
@@ -358,12 +388,16 @@ def test_errors_of_compare(shell: Shell, reproduced: Reproduction, onnx_model: P
     (shell.folder / "broken.json").write_text('{"kind": "evaluation"')
     newer = (results / "fp32-onnx.json").read_text().replace('"schema_version": 1', '"schema_version": 2')
     (shell.folder / "newer.json").write_text(newer)
+    (shell.folder / "empty").mkdir()
+    (shell.folder / "damaged").mkdir()
+    (shell.folder / "damaged/broken.json").write_text("")
     cases: list[Case] = [
         (("none.json",), "does not exist"),
         (("broken.json",), r"broken\.json is no evaluation result"),
         (("newer.json",), "schema_version"),
-        ((results / "parity.json",), "no evaluation result of this version"),
-        ((results / "comparison.json",), "no evaluation result of this version"),
+        ((results / "parity.json",), r"nothing to compare: found 1 of another kind: parity\.json"),
+        (("empty",), r"nothing to compare: found no \.json file"),
+        (("damaged",), r"nothing to compare: found 1 of another kind: broken\.json \(unreadable\)"),
         ((results / "ort-int8.json",), "no baseline among the results"),
         ((results / "torch-uint8.json",), "nothing to compare"),
         ((results / "fp32-onnx.json", "few.json"), "evaluated on different images"),
@@ -388,6 +422,33 @@ def test_errors_of_convert_fetch_and_reproduce(shell: Shell, demo_assets: Assets
         (("reproduce", "--demo", "--output-dir", "file"), "cannot write", {}),
     ]
     shell.all_bad(cases)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "arguments"),
+    [
+        ("tf2onnx", ["convert", "--demo"]),
+        ("onnx2torch", ["convert", "--demo"]),
+        ("torch", ["reproduce", "--demo"]),
+        ("tensorflow", ["reproduce", "--demo"]),
+    ],
+)
+def test_a_missing_extra_is_named_before_anything_is_done(shell: Shell, hidden: str, arguments: list[str]) -> None:
+    code = "import sys, importlib.util as u; old = u.find_spec; "
+    code += f"u.find_spec = lambda name, *rest: None if name == {hidden!r} else old(name, *rest); "
+    code += f"from resnet8.__main__ import main; sys.argv = ['resnet8', *{arguments!r}]; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=shell.folder,
+        env=shell.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, shell.files()) == (1, "", {})
+    extra = "torch" if "torch" in hidden else "keras"
+    assert re.fullmatch(rf"error: this needs the package {hidden}: .*\.whl\[{extra}\]'\n", done.stderr)
 
 
 # --- pipes and interrupts ---

@@ -141,7 +141,7 @@ def test_without_marimo_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, shel
         [sys.executable, "-c", hidden], cwd=shell.folder, capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode != 0
-    assert "resnet8[playground]" in done.stderr
+    assert "whl[playground]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

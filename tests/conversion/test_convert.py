@@ -246,6 +246,39 @@ def test_an_altered_model_fails_the_certificate(  # noqa: PLR0917 - fixtures
     assert differences["onnxruntime", "pytorch"] <= written.tolerance  # PyTorch came from the altered file
 
 
+def renamed(graph: onnx.ModelProto) -> bytes:
+    """An equivalent file of other bytes."""
+    model = onnx.ModelProto.FromString(graph.SerializeToString())
+    model.producer_name = "another converter"
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("versions", ["tested", "others"])
+def test_another_file_of_a_known_network_is_an_error_only_with_the_tested_versions(  # noqa: PLR0917 - fixtures
+    workers: Workers,
+    graph: onnx.ModelProto,
+    reproduced: Reproduction,
+    demo_assets: Assets,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    versions: str,
+) -> None:
+    if versions == "others":
+        monkeypatch.setitem(CONVERTED_WITH, "tf2onnx", "0.1")
+    doctored = Answered(workers, convert_keras, Converted(renamed(graph), reproduced.parity.structure, ()))
+    files = (tmp_path / "resnet8.onnx", tmp_path / "resnet8.pt", tmp_path / "parity.json")
+    if versions == "tested":
+        with pytest.raises(
+            ConversionError, match=r"does not make the ONNX file that it makes on other machines: found"
+        ):
+            convert(demo_assets.keras_model, *files, doctored)  # type: ignore[arg-type]
+    else:
+        convert(demo_assets.keras_model, *files, doctored)  # type: ignore[arg-type]
+    written = load(Parity, files[2])
+    assert written.passed
+    assert written.known_file is False
+
+
 def test_a_model_that_belongs_to_other_images_is_refused(
     workers: Workers, graph: onnx.ModelProto, reproduced: Reproduction, demo_assets: Assets, tmp_path: Path
 ) -> None:

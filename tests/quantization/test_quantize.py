@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from resnet8 import calibration
+from resnet8 import calibration, environment
 from resnet8.cifar10 import KNOWN_FINGERPRINTS, read_split
 from resnet8.errors import ModelError, QuantizationError, WorkerError
 from resnet8.evaluation import evaluate, record_path
@@ -98,6 +98,55 @@ def test_a_quantized_file_is_smaller_and_about_as_good(reproduced: Reproduction,
 def test_a_folded_graph_makes_smaller_files(reproduced: Reproduction) -> None:
     sizes = {name: model_of(reproduced, name).stat().st_size for name in ("ort-uint8", "ort-portable")}
     assert sizes["ort-portable"] < sizes["ort-uint8"]
+
+
+DIGESTS = {
+    "resnet8.onnx": "b1085a71db4d14187dbab509ba32058b434a3f09aa467699c4a358991c6e711b",
+    "resnet8.pt": "3617be6feec752abac9f091b4dda784466029620b7cf53d231aedcd397093fc0",
+    "published-int8": "17b87ca629f9feac109d7b01dcb6211227da79a541ce2fb7a3b4f201fa158720",
+    "published-uint8": "f3db65a1845be760484de2852f0d2131ae56e414f4bf8179a091e6f32ea53a8c",
+    "ort-int8": "cf681d394dbaa92c52de565e97651937cf147bf5f7942eb13168af65abe321bf",
+    "ort-uint8": "ede498faa1ce895e684fcf166be9ae0aee887f2610fee177567d04f4590ddb62",
+    "ort-per-channel": "9d7768fe7d11015c612f4200a1ec76b3fb028c915fb0525421fc37fd2e7aee60",
+    "ort-portable": "9b6326263c6a3d8dc2657102ef5699771931e53761fda0b423bff0b3506bb5b5",
+    "ort-7bit-weights": "c7857c3d1410f70c4bed6e8c5381b57fdb74fff6dc37bf3330fa823f80425244",
+    "torch-int8": "e4c725088649c04dd51934a3b08f8a58bdf5a499e5b1cbc554a2e64d3e6cce70",
+}
+"""SHA-256 of the demo's files, with the tested versions, on every CPU."""
+
+FMA = "fma" in environment.cpu().flags
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_the_files_are_the_same_on_every_machine(reproduced: Reproduction, name: str) -> None:
+    if name.startswith("published-") and not FMA:
+        pytest.skip("ONNX Runtime's kernels, which find a published recipe's ranges, round otherwise without FMA")
+    file = RECIPES[name].output if name in RECIPES else name
+    assert sha256_file(reproduced.output_dir / "models" / file) == DIGESTS[name]
+
+
+def test_the_order_of_recipes_leaves_no_trace(
+    reproduced: Reproduction, demo_assets: Assets, tmp_path: Path, workers: Workers
+) -> None:
+    """In a process that has made others before: TorchScript numbers what it compiles, and sets have orders."""
+    for name in ("torch-int8", "ort-portable", "torch-int8"):
+        images = calibration.calibrate(demo_assets.data_dir, method=RECIPES[name].draw)
+        output = tmp_path / RECIPES[name].output
+        quantize(reproduced.output_dir / "models/resnet8.onnx", name, output, images, workers)
+        assert sha256_file(output) == DIGESTS[name]
+
+
+def test_the_calibration_set_must_be_the_recipes(
+    reproduced: Reproduction, demo_assets: Assets, tmp_path: Path, workers: Workers
+) -> None:
+    source = reproduced.output_dir / "models/resnet8.onnx"
+    first = calibration.calibrate(demo_assets.data_dir)
+    with pytest.raises(QuantizationError, match=r"published-uint8 fixes its calibration set: found .* first draw, exp"):
+        quantize(source, "published-uint8", tmp_path / "q.onnx", first, workers)
+    few = calibration.calibrate(demo_assets.data_dir, samples_per_class=20)
+    with pytest.raises(QuantizationError, match="published-int8 fixes its calibration set: found 20 per class"):
+        quantize(source, "published-int8", tmp_path / "q.onnx", few, workers)
+    assert not list(tmp_path.iterdir())
 
 
 # --- records ---

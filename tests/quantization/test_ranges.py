@@ -48,7 +48,7 @@ def wide(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
 
 
 def test_they_are_the_extremes_of_every_image_in_float64(model: onnx.ModelProto, images: NDArray[np.uint8]) -> None:
-    found = ranges(model, images)
+    found = ranges(model, images, "float64")
     names = [name for node in model.graph.node for name in node.output]
     assert set(found) == {"input", *names}
     assert found["input"] == (0.0, 255.0)
@@ -66,7 +66,7 @@ def test_the_last_bits_of_the_runtimes_kernels_do_not_matter(
     """The same ranges, when every extreme that the runtime reports is off by up to three ulp."""
     import onnxruntime
 
-    expected = ranges(model, images)
+    expected = ranges(model, images, "float64")
     genuine = onnxruntime.InferenceSession.run
     generator = np.random.default_rng(1)
 
@@ -74,13 +74,37 @@ def test_the_last_bits_of_the_runtimes_kernels_do_not_matter(
         return [shifted(one, generator.integers(-3, 4, one.shape)) for one in genuine(self, *arguments)]
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", erring)
-    assert ranges(model, images) == expected
+    assert ranges(model, images, "float64") == expected
 
 
 def test_the_order_of_images_does_not_matter(model: onnx.ModelProto, images: NDArray[np.uint8]) -> None:
-    assert ranges(model, images[::-1]) == ranges(model, images)
+    assert ranges(model, images[::-1], "float64") == ranges(model, images, "float64")
 
 
 def test_a_single_image_is_enough(model: onnx.ModelProto, images: NDArray[np.uint8]) -> None:
-    low, high = ranges(model, images[-1:])["input"]
+    low, high = ranges(model, images[-1:], "float64")["input"]
     assert (low, high) == (0.0, 255.0)
+
+
+def test_in_float32_they_are_those_of_onnx_runtimes_own_calibration(
+    model: onnx.ModelProto, images: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    from onnxruntime.quantization import CalibrationDataReader
+    from onnxruntime.quantization.calibrate import create_calibrator
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.batches = iter([{"input": images.astype(np.float32)}])
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            return next(self.batches, None)
+
+    onnx.save(model, tmp_path / "model.onnx")
+    calibrator = create_calibrator(tmp_path / "model.onnx", None, str(tmp_path / "augmented.onnx"))
+    calibrator.collect_data(Reader())
+    found = ranges(model, images, "float32")
+    theirs = calibrator.compute_data()
+    assert found.keys() == set(theirs.keys())
+    for name, (low, high) in found.items():
+        least, greatest = theirs[name].range_value
+        assert (low, high) == (min(least, 0), max(greatest, 0)), name

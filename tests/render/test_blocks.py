@@ -12,9 +12,15 @@ from resnet8.audit.accumulators import audit
 from resnet8.audit.requantization import study
 from resnet8.audit.worked import worked
 from resnet8.cifar10 import Split, read_split
+from resnet8.comparison import compare
+from resnet8.environment import Cpu
 from resnet8.render import blocks
 from resnet8.results import (
     Agreement,
+    CpuFile,
+    CpuTrial,
+    Evaluation,
+    FoldedConstant,
     GraphAgreement,
     LayerAgreement,
     PlaygroundUse,
@@ -44,6 +50,7 @@ def agreement(*differences: PredictionDifference) -> Agreement:
 def test_agreement_shows_layers_that_differ_and_the_sum() -> None:
     text = blocks.agreement("x", agreement())["agreement-x"]
     assert "Model `q.onnx`, 10 images" in text
+    assert "ONNX Runtime on Example CPU (AVX-512, with VNNI)." in text
     assert "1 of 2 layers with integer kernels" in text
     assert "All 10 predictions are equal." in text
     assert "| conv | conv | integer | 1,000 | 3 | 2 | 1 | 0 | 0 | 1 |" in text
@@ -79,17 +86,190 @@ def test_accumulators_and_widths(split: Split) -> None:
 def test_worked(split: Split) -> None:
     result = worked(MODEL, quantized.network(), split)
     found = blocks.worked("x", result)
-    assert set(found) == {"layers-x", "pixels-x"} | {f"example-{one.operator}-x" for one in result.examples}
+    assert "predicted: " in found["logits-x"]
+    assert found["logits-x"].count("\n| ") == 1 + 10 + 1
+    assert set(found) == {"layers-x", "pixels-x", "logits-x"} | {f"example-{one.operator}-x" for one in result.examples}
     assert found["example-conv-x"].count("```") == 2
     assert found["layers-x"].count("\n| ") == 1 + len(result.layers) + 1
 
 
-def test_portability_counts_changed_predictions() -> None:
-    labels = "0123456789"
-    there = builders.evaluation(labels, labels, recipe="ort-int8", described=builders.model("q.onnx", "int8", "int8"))
-    here = builders.evaluation(labels, "1123456780", backend="emulated-avx2")
-    text = blocks.portability({"ort-int8": here}, {"ort-int8": there})
-    assert "| ort-int8 | int8 | 10 | 8 | -2 | 2 |" in text
+LABELS = "0123456789"
+OLD = replace(builders.ENVIRONMENT, cpu=Cpu("Old CPU", ("avx", "avx2", "fma"), 2))
+
+
+def test_portability_checks_the_side_that_the_cpu_is_on() -> None:
+    int8 = builders.model("q.onnx", "int8", "int8")
+    exact = builders.evaluation(LABELS, LABELS, backend="integer", described=int8)
+    emulated = builders.evaluation(LABELS, "1123456780", backend="emulated-avx2", described=int8)
+    new = builders.evaluation(LABELS, "0123456780", recipe="ort-int8", described=int8)
+    text = blocks.portability({"ort-int8": exact}, {"ort-int8": emulated}, {"ort-int8": new})
+    assert "| ort-int8 | int8 | 10 | 8 | -2 | 2 | 9 | with | 1 |" in text
+    assert "ONNX Runtime on Example CPU (AVX-512, with VNNI)" in text
+    old = replace(new, predictions="1123456780", overall=emulated.overall, environment=OLD)
+    text = blocks.portability({"ort-int8": exact}, {"ort-int8": emulated}, {"ort-int8": old})
+    assert "| ort-int8 | int8 | 10 | 8 | -2 | 2 | 8 | without | 0 |" in text
+    assert "ONNX Runtime on Old CPU (AVX2, no VNNI)" in text
+    assert "Best without VNNI: 80.00 %" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("avx", "avx2", "avx_vnni"), "AVX2, with VNNI"),
+        (("avx", "avx2", "avx512f"), "AVX-512, no VNNI"),
+        (("avx",), "AVX, no VNNI"),
+        (("sse4_1",), "SSE, no VNNI"),
+        (("asimd", "asimddp"), "Arm, with dot products"),
+        (("asimd",), "Arm, no dot products"),
+    ],
+)
+def test_a_cpu_is_named_with_what_decides_its_kernels(flags: tuple[str, ...], words: str) -> None:
+    there = replace(builders.ENVIRONMENT, cpu=Cpu("Some CPU", flags, 2))
+    one = builders.evaluation(LABELS, LABELS, environment=there)
+    assert f"Some CPU ({words})" in blocks.portability({"m": one}, {"m": one}, {"m": one})
+
+
+def test_precision_sets_an_option_and_another_file_beside_the_file() -> None:
+    described = builders.model("q.onnx", "uint8", "int8")
+    before = builders.evaluation(LABELS, "1111111111", described=described, speed=1000)
+    after = builders.evaluation(LABELS, "0123456780", described=described, speed=500)
+    after = replace(after, session_options={"session.x64quantprecision": "1"})
+    exact = builders.evaluation(LABELS, "0123456788", backend="integer", described=described)
+    seven = builders.evaluation(LABELS, "0123456711", speed=1200)
+    elsewhere = replace(builders.evaluation(LABELS, LABELS, speed=1200), environment=OLD)
+    measured = {"ort-per-channel": before, "ort-7bit-weights": seven, "ort-portable": elsewhere}
+    text = blocks.precision({"ort-per-channel": after}, {"ort-per-channel": exact}, measured)
+    option = "`session.x64quantprecision` = `1`"
+    assert f"| ort-per-channel | {option} | 1 | 9 | +8 | 1,000 | 500 | 0.50 | 1 |" in text
+    assert "| the file `ort-7bit-weights` in its place | 1 | 8 | +7 | 1,000 | 1,200 | 1.20 | – |" in text
+    assert "| the file `ort-portable` in its place | 1 | 10 | +9 | 1,000 | 1,200 | – | – |" in text
+    assert "10 images" in text
+    alone = blocks.precision({"ort-per-channel": after}, {}, {"ort-per-channel": before})
+    assert "0.50 | – |" in alone
+    assert "in its place" not in alone
+
+
+# A file that was made and predicts as here; one of other bytes; one that cannot be made; one that cannot run; one of a
+# CPU that was not asked.
+def trial(emulator: str | None = "qemu-x86_64 7.2.22 -cpu Haswell", cpu: Cpu = OLD.cpu) -> CpuTrial:
+    made = builders.model("q.onnx", "int8", "int8").sha256
+    return CpuTrial(
+        emulator=emulator,
+        data=replace(builders.CIFAR10, subset="first-5"),
+        images=5,
+        folding=(FoldedConstant("factor", (0, -3, 2)), FoldedConstant("addend", (0,))),
+        files=(
+            CpuFile("ort-int8", made, None, made, "01234"),
+            CpuFile("ort-uint8", "0" * 64, None, made, "01239"),
+            CpuFile("torch-int8", None, "no\nengine", made, "01234"),
+            CpuFile("torch-other", made, "no kernel", made, None),
+            CpuFile("fp32-onnx", None, None, made, "11234"),
+        ),
+        environment=replace(builders.ENVIRONMENT, cpu=cpu),
+        created="2026-01-02T03:04:05+00:00",
+    )
+
+
+def cpu_blocks(*trials: CpuTrial, emulated: str = "0123456788") -> dict[str, str]:
+    def one(activations: str, weights: str, backend: str = "onnxruntime") -> Evaluation:
+        return replace(
+            builders.evaluation(
+                LABELS, LABELS, backend=backend, described=builders.model("q.onnx", activations, weights), recipe="r"
+            ),
+            environment=OLD,
+        )
+
+    int8 = one("int8", "int8")
+    measured = {
+        "ort-int8": int8,
+        "ort-uint8": one("uint8", "uint8"),
+        "torch-int8": one("uint8", "int8", "pytorch"),
+        "torch-other": one("uint8", "int8", "pytorch"),
+        "fp32-onnx": one("float32", "float32"),
+    }
+    exact = {"ort-int8": replace(int8, backend="integer", predictions="9923456789")}
+    without = {"ort-int8": replace(int8, backend="emulated-avx2", predictions=emulated)}
+    return blocks.cpus(trials, measured, exact, without)
+
+
+def test_a_recipe_makes_the_same_file_elsewhere_or_not() -> None:
+    text = cpu_blocks(trial())["cpus-files"]
+    assert "- **Haswell**: AVX2, no VNNI; emulated by `qemu-x86_64 7.2.22 -cpu Haswell`; 5 images" in text
+    assert "Of 4 folded constants, TensorFlow's were off in 2 there, by at most 3 ulp" in text
+    assert "| made by | Haswell |" in text
+    for row in ("ort-int8 | yes", "ort-uint8 | no", "torch-int8 | not possible", "torch-other | yes"):
+        assert f"| {row} |" in text
+    assert "| fp32-onnx | not tried |" in text
+    assert "Not possible: `torch-int8` on Haswell. «no engine»" in text
+    assert "no kernel" not in text
+
+
+def test_files_predict_the_same_elsewhere_or_not() -> None:
+    text = cpu_blocks(trial())["cpus-predictions"]
+    assert "| Haswell ≠ here | Haswell ≠ exact |" in text
+    assert "of 5." in text
+    assert "| ort-int8 | no | 0 | 2 |" in text
+    assert "| ort-uint8 | yes | 1 | 1 |" in text  # unsigned weights: exact is what was measured
+    assert "| torch-int8 | yes | 0 | – |" in text
+    assert "| torch-other | yes | not possible | – |" in text
+    assert "| fp32-onnx | yes | 1 | – |" in text
+    assert "Not possible: `torch-other` on Haswell. «no kernel»" in text
+    differing = "`ort-uint8` on Haswell, `fp32-onnx` on Haswell"
+    assert f"the same everywhere: 4. With another prediction than here: {differing}." in text
+
+
+def test_each_cpu_has_its_columns_and_a_real_one_its_own_name() -> None:
+    bare = replace(trial(None, Cpu("Real CPU", ("avx",), 2)), images=3, folding=(), files=trial().files[:1])
+    found = cpu_blocks(trial(), bare)
+    assert "- **Real CPU**: AVX, no VNNI, no FMA; 5 images" not in found["cpus-files"]
+    assert (
+        "- **Real CPU**: AVX, no VNNI, no FMA; 3 images: CIFAR-10 (official), test split, subset first-5.\n"
+        in (found["cpus-files"])
+    )
+    assert "| ort-int8 | yes | yes |" in found["cpus-files"]
+    assert "| ort-uint8 | no | not tried |" in found["cpus-files"]
+    assert "of 5 (Haswell), 3 (Real CPU)." in found["cpus-predictions"]
+    assert "| ort-uint8 | yes | 1 | 1 | – | – |" in found["cpus-predictions"]
+
+
+def test_the_emulation_is_compared_where_a_cpu_is_such_a_one() -> None:
+    text = cpu_blocks(trial(), emulated="0123956789")["cpus-emulation"]
+    assert "| ort-int8 | Haswell | 5 | 5 | 4 | 1 |" in text
+    for flags in (("avx",), ("avx2", "avx512_vnni")):
+        assert "cpus-emulation" not in cpu_blocks(trial(cpu=Cpu("Other CPU", flags, 2)))
+
+
+def test_seven_bits_of_weights_are_exact_as_they_are() -> None:
+    described = builders.model("q.onnx", "uint8", "int8")
+    one = replace(builders.evaluation(LABELS, LABELS, described=described, recipe="r"), environment=OLD)
+    assert one.quantization is not None
+    seven = replace(one, quantization=replace(one.quantization, settings={"reduce_range": True}))
+    there = replace(trial(), files=(CpuFile("m", None, None, described.sha256, "01239"),))
+    new = replace(one, environment=builders.ENVIRONMENT)
+    for measured, cells in ((one, "no | 1 | –"), (seven, "yes | 1 | 1"), (new, "no | 1 | 1")):
+        text = blocks.cpus([there], {"m": measured}, {}, {})["cpus-predictions"]
+        assert f"| m | {cells} |" in text
+
+
+def test_accumulators_multiplied_out_are_those_of_the_examples(split: Split) -> None:
+    for dtype in ("uint8", "int8"):
+        result = worked(MODEL, quantized.network(dtype=dtype), split)
+        (text,) = blocks.expanded("x", result).values()
+        sums = {one.layer: one.accumulator for one in result.examples if one.operator in {"conv", "mul", "dense"}}
+        rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()[4:]]
+        assert {row[0] for row in rows} == sums.keys()
+        for layer, _, _, *parts, total in rows:
+            numbers = [int(part.replace(",", "")) for part in parts]
+            assert sum(numbers) == int(total.replace(",", "")) == sums[layer]
+
+
+def test_recommendations() -> None:
+    float32 = builders.evaluation(LABELS, LABELS)
+    small = builders.model("q.onnx", "uint8", "uint8", size_bytes=100_000)
+    portable = builders.evaluation(LABELS, LABELS, described=small, recipe="ort-portable")
+    text = blocks.recommendations(compare([float32, portable]))
+    assert text.startswith("- For this CPU (Example CPU): **ort-portable**. 10 of 10 correct in 100,000 bytes")
+    assert "\n- For any x86-64 CPU: **ort-portable**." in text
 
 
 def test_mistakes_change_the_code_that_the_example_gives(split: Split) -> None:
@@ -121,12 +301,6 @@ def test_per_channel_models_show_how_far_multipliers_are_apart(split: Split) -> 
     low, high = result.layers[0].multipliers[0]
     assert f"| {high / low:.3g} |" in found["channels-x"]
     assert "clipping-x" not in found
-
-
-def test_qemu_compares_the_images_that_both_have() -> None:
-    everything = builders.evaluation("0123456789", "0123456780", backend="emulated-avx2")
-    genuine = builders.evaluation("01234", "01235")
-    assert "| m | 5 | 4 | 5 | 1 |" in blocks.qemu({"m": genuine}, {"m": everything})
 
 
 def test_the_playground_has_a_column_for_each_model() -> None:

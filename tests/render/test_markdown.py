@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from builders import CIFAR10, ENVIRONMENT, evaluation, model, parity, wrong_on
+from builders import CIFAR10, ENVIRONMENT, evaluation, model, noise_study, parity, wrong_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -128,7 +128,7 @@ def test_refusals_words_stay_one_paragraph() -> None:
 
 def test_every_table_is_well_formed() -> None:
     found = tables_in(markdown.analysis(compared(), parity(), RUN))
-    assert len(found) == 6
+    assert len(found) == 9
     for table in found:
         assert len({len(row) for row in table}) == 1
         assert all(set(cell) <= set("-:") for cell in table[1])
@@ -166,6 +166,10 @@ def test_document_is_the_results() -> None:
         "1.50e-06",
     ):
         assert fact in conversion
+    assert "byte for byte, the one that this Keras file makes on every machine" in conversion
+    pairs, folding = tables_in(conversion)
+    assert pairs[2][:2] == ["keras – onnxruntime", "1.50e-06"]
+    assert folding[2:] == [["bn/mul", "3", "2", "3"], ["bn/add", "3", "0", "0"]]
     assert "**FAILED**" in section(markdown.analysis(result, parity(passed=False), RUN), "The conversion is equivalent")
 
     (classes,) = tables_in(section(document, "What quantization costs, class by class"))
@@ -180,14 +184,44 @@ def test_document_is_the_results() -> None:
     calibration = section(document, "Calibration: the same images for all, and how much they matter")
     (drawn,) = tables_in(calibration)
     assert drawn[3] == ["published-uint8", "second", "42", "20", "2 – 2", "895"]
-    assert "from 896 (first) to 895 (second) correct images: with the same settings, 1 images" in calibration
+    assert "moves the uint8 model from 896 (first) to 895 (second) correct images" in calibration
+    assert "with the same settings (but for the last bits of the ranges), 1 images" in calibration
 
     cpu = section(document, "The CPU is part of the result")
     (kernels,) = tables_in(cpu)
     assert [row[3] for row in kernels[2:]] == ["no: can lose accuracy without VNNI", "yes", "yes"]
     assert "Example CPU, with VNNI" in cpu
 
+    published = section(document, "The published numbers")
+    counts, sizes = tables_in(published)
+    assert counts[2:] == [["published-uint8", "8,675", "895 (VNNI)", "–", "–", "–"]]
+    assert sizes[4][:4] == ["published-uint8", "123,000", "120.1 KB", "123 KB"]
+
     assert "uv run resnet8 reproduce\n" in section(document, "Reproduce it")
+
+
+def test_the_noise_floor() -> None:
+    studies = [noise_study(RUN[2], [range(150), range(165)]), noise_study(RUN[3], [range(100), range(112)])]
+    result = compare(RUN, refused=REFUSED, noise=studies)
+    document = markdown.analysis(result, parity(), RUN, noise=studies)
+    (comparison,) = tables_in(section(document, "Result"))
+    assert [row[4] for row in comparison] == ["noise", "---:", "–", "–", "835 – 850", "888 – 900", "–"]
+    assert "Noise: the least and the greatest count" in section(document, "Result")
+    floor = section(document, "The noise floor")
+    (measured,) = tables_in(floor)
+    assert [row[:5] for row in measured[2:]] == [
+        ["ort-int8", "840", "2", "842.5 ± 10.6", "835 – 850"],
+        ["published-uint8", "895", "2", "894.0 ± 8.5", "888 – 900"],
+    ]
+    assert "Counts that differ by less than the spread are not different results." in floor
+    assert "widest for ort-int8: 15 images, from 835 to 850." in floor
+    assert "Published counts: published-uint8 (8,675) outside its range." in floor
+
+
+def test_nothing_is_said_of_noise_that_was_not_measured() -> None:
+    document = markdown.analysis(compared(), parity(), RUN)
+    assert "noise floor" not in document
+    assert "Noise:" not in document
 
 
 @pytest.mark.parametrize("dataset", ["demo digits", "unofficial"])
@@ -213,3 +247,54 @@ def test_document_without_quantized_models() -> None:
     document = markdown.analysis(compare(RUN[:1]), parity(PairParity("keras", "onnxruntime", 0, 0, 0, 0)), RUN[:1])
     assert all(len({len(row) for row in table}) == 1 for table in tables_in(document))
     assert "The draw alone" not in document
+
+
+# --- what lies between a published count and ours ---
+
+
+def published_int8(correct: int, *, vnni: bool, subset: str = "all") -> Evaluation:
+    """A result of 10,000 images with that many right, on a CPU with or without VNNI."""
+    labels = "0123456789" * 1000
+    cpu = ENVIRONMENT.cpu if vnni else Cpu("Old CPU", ("avx2",), 4)
+    return evaluation(
+        labels,
+        wrong_on(labels, range(10_000 - correct)),
+        described=model("i.onnx", "int8", "int8", 123_456),
+        recipe="published-int8",
+        environment=replace(ENVIRONMENT, cpu=cpu),
+        data=replace(CIFAR10, subset=subset),
+    )
+
+
+@pytest.mark.parametrize(
+    ("here", "vnni", "words"),
+    [
+        (
+            8612,
+            True,
+            "+54 here. The saturation of CPUs without VNNI costs this file 53 images: 8,559 where sums of two",
+        ),
+        (
+            8559,
+            False,
+            "+1 here. The saturation of CPUs without VNNI costs this file 53 images: 8,559 where sums of two",
+        ),
+        (8558, False, "the published count, to the image. The saturation"),
+    ],
+)
+def test_a_published_difference_is_explained_by_measured_files(here: int, vnni: bool, words: str) -> None:
+    labels = "0123456789" * 1000
+    run = [evaluation(labels, wrong_on(labels, range(1281))), published_int8(here, vnni=vnni)]
+    exact = {"published-int8": replace(published_int8(8612, vnni=False), backend="integer")}
+    saturated = {"published-int8": replace(published_int8(8559, vnni=False), backend="emulated-avx2")}
+    document = markdown.analysis(compare(run), parity(), run, exact=exact, saturated=saturated)
+    published = section(document, "The published numbers")
+    assert f"- **published-int8**: {words}" in published
+    assert "A CPU without VNNI comes closest to the published count: +1." in published
+
+
+def test_without_that_evidence_the_difference_stands_alone() -> None:
+    labels = "0123456789" * 1000
+    run = [evaluation(labels, wrong_on(labels, range(1281))), published_int8(8612, vnni=True)]
+    published = section(markdown.analysis(compare(run), parity(), run), "The published numbers")
+    assert "- **published-int8**: +54 here.\n" in published

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import CIFAR10, CLASS_NAMES, evaluation, model, parity, quantization, wrong_on
+from builders import CIFAR10, CLASS_NAMES, evaluation, model, noise_study, parity, quantization, wrong_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,6 +101,30 @@ def test_comparison_on_other_images_has_no_published_column() -> None:
     table = tables.comparison(compare([replace(FP32, data=data), replace(int8(110), data=data)]))
     assert table.headings[-1] == "reduction"
     assert "not CIFAR-10" in table.title
+
+
+def test_the_noise_stands_beside_the_count() -> None:
+    studies = [noise_study(int8(110), [range(108), range(115)])]
+    result = compare([FP32, int8(110), int8(110, "ort-uint8")], noise=studies)
+    assert tables.comparison(result).headings[3:6] == ("correct", "noise", "accuracy")
+    assert [cells(result, i)["noise"] for i in range(3)] == ["–", "885 – 892", "–"]
+    assert {len(row) for row in tables.comparison(result).rows} == {len(tables.comparison(result).headings)}
+    assert "noise" not in tables.comparison(compare([FP32, int8(110)])).headings
+
+
+def test_noise() -> None:
+    table = tables.noise([noise_study(int8(110), [range(108), range(116), range(109)])])
+    assert table.title.endswith("1,000 images: CIFAR-10 (official), test split")
+    row = dict(zip(table.headings, table.rows[0], strict=True))
+    assert row == {
+        "recipe": "ort-int8",
+        "correct": "890",
+        "runs": "3",
+        "mean ± sd": "889.0 ± 4.4",  # of 892, 884, 891: variance (9 + 25 + 4) / 2 = 19
+        "range": "884 – 892",
+        "as unperturbed": "99.40 – 99.90, mean 99.70 %",
+        "between runs": "99.20 – 99.90, mean 99.47 %",
+    }
 
 
 def test_only_one_row_is_the_baseline() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from resnet8.conversion import convert_keras
-from resnet8.evaluation import probe
 from resnet8.errors import ConversionError, ModelError
+from resnet8.evaluation import probe
 from resnet8.results import Evaluation, load
 
 if TYPE_CHECKING:

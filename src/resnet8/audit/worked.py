@@ -1,7 +1,8 @@
-"""The arithmetic of one model in numbers: every layer's parameters, one output of each kind of layer step by step."""
+"""The arithmetic of one model in numbers: every layer's parameters, one output of each kind of layer, the classes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,16 @@ import numpy as np
 from resnet8 import environment, results
 from resnet8.integer import engine
 from resnet8.integer.program import AveragePool, Constant, Product, Sum, Weighted
-from resnet8.qparams import limits
-from resnet8.results import GridRange, LayerFacts, PixelExample, Term, WorkedArithmetic, WorkedExample
+from resnet8.qparams import dequantize, limits, quantize
+from resnet8.results import (
+    ClassExample,
+    GridRange,
+    LayerFacts,
+    PixelExample,
+    Term,
+    WorkedArithmetic,
+    WorkedExample,
+)
 from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
@@ -45,10 +54,14 @@ def worked(model: ModelDescription, program: Program, split: Split, image: int =
         model=model,
         data=split.source,
         image=image,
+        label=split.class_names[int(split.labels[image])],
         input=grid(program.input.params),
         pixels=_pixels(program, pixels, values),
         layers=tuple(_facts(layer) for layer in program.layers),
         examples=tuple(_example(layer, values) for layer in shown.values()),
+        logits=grid(program.logits.params),
+        probabilities=None if program.probabilities is None else grid(program.probabilities),
+        classes=_classes(program, values[program.logits.name].reshape(1, -1), split.class_names),
         environment=environment.current(),
         created=results.now(),
     )
@@ -113,6 +126,23 @@ def _pixels(program: Program, pixels: NDArray[np.uint8], values: dict[str, NDArr
             code=int(values[program.input.name][0, middle, middle + i, 0]),
         )
         for i in range(_PIXELS)
+    )
+
+
+def _classes(program: Program, codes: NDArray[Any], names: tuple[str, ...]) -> tuple[ClassExample, ...]:
+    """From the codes of the logits, (1, classes), to the codes of the probabilities."""
+    reals = dequantize(codes, program.logits.params)
+    soft = engine.probabilities(replace(program, probabilities=None), codes) if program.softmax else None
+    coded = None if soft is None or program.probabilities is None else quantize(soft, program.probabilities)
+    return tuple(
+        ClassExample(
+            class_name=name,
+            code=int(codes[0, i]),
+            real=float(reals[0, i]),
+            probability=None if soft is None else float(soft[0, i]),
+            probability_code=None if coded is None else int(coded[0, i]),
+        )
+        for i, name in enumerate(names)
     )
 
 

@@ -26,6 +26,7 @@ from resnet8.cli import (
 from resnet8.errors import Resnet8Error
 
 INTERRUPTED = 130
+HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
     name="resnet8",
@@ -34,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP,
 )
 
 for command in (

@@ -1,4 +1,4 @@
-"""``resnet8 audit``: the integer arithmetic of a quantized model, questioned on the test images."""
+"""``resnet8 audit``: the arithmetic of a quantized model, and its count, questioned on the test images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from resnet8.cli.common import DataDir, Demo, Json, progress, show
+from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, progress, show
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer", bound="AnyResult")
 Model = Annotated[Path, typer.Argument(help="A quantized file: ONNX or TorchScript.")]
-MaxSamples = Annotated[int | None, typer.Option(help="Only the first N images.", metavar="N")]
 
 app = typer.Typer(
-    help="Question the integer arithmetic of a quantized model on the test images.",
+    help="Question the arithmetic of a quantized model, and its count, on the test images.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -90,7 +89,7 @@ def worked(
     json: Json = None,
     demo: Demo = False,
 ) -> None:
-    """Every layer's parameters, and one output of each kind of layer, step by step."""
+    """Every layer's parameters, one output of each kind of layer, step by step, and the classes."""
     from resnet8.audit.worked import worked as work
     from resnet8.errors import DataError
     from resnet8.render import tables, text
@@ -104,6 +103,46 @@ def worked(
     show(text.table(tables.layers(result)))
     for one in result.examples:
         show(text.steps(one))
+    show(text.table(tables.classes(result)))
+
+
+@app.command()
+def noise(
+    model: Annotated[Path, typer.Argument(help="The float model: resnet8.onnx.")],
+    recipe: Annotated[str, typer.Option(help="Name of the recipe («resnet8 quantize --list»).")],
+    seeds: Annotated[int, typer.Option(help="Perturbed runs, at least 2.")] = 20,
+    data_dir: DataDir = None,
+    samples_per_class: Annotated[int, typer.Option(help="Calibration images of each class, at least 20.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the calibration draw.")] = 42,
+    max_samples: MaxSamples = None,
+    json: Json = None,
+    logs: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("logs"),
+    demo: Demo = False,
+) -> None:
+    """How far a recipe's count moves when only the last bit of the float constants does.
+
+    Each float constant is moved by -1, 0 or +1 ulp, and the recipe carried out again, once for each seed.
+    """
+    from resnet8 import results
+    from resnet8.noise import study
+    from resnet8.render import tables, text
+    from resnet8.workers import Workers
+
+    with Workers(logs) as workers, progress() as step:
+        result = study(
+            model,
+            recipe,
+            resolve(data_dir, demo=demo),
+            workers,
+            seeds=seeds,
+            samples_per_class=samples_per_class,
+            calibration_seed=seed,
+            max_samples=max_samples,
+            progress=step(f"{recipe}, {seeds + 1} runs"),
+        )
+    if json is not None:
+        results.save(result, json)
+    show(text.table(tables.noise([result])))
 
 
 def _traces(model: Path, content: bytes, file_format: str) -> Mapping[str, Any]:

@@ -15,7 +15,9 @@ def calibrate(
     data_dir: DataDir = None,
     samples_per_class: Annotated[int, typer.Option(help="Images of each class, at least 20.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 42,
-    indices: Annotated[Path | None, typer.Option(help="Write the drawn training indices here (.npy, int64).")] = None,
+    indices: Annotated[
+        Path | None, typer.Option(help="Write the drawn training indices here (.npy, int64).  [default: nowhere]")
+    ] = None,
     demo: Demo = False,
 ) -> None:
     """Draw the calibration set from the training images, and show its distribution."""

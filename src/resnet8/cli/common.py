@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from resnet8.errors import missing_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +26,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
-        help="Folder with CIFAR-10's batch files, or the one above it.  [default: as --assets-dir]",
+        help="Folder with CIFAR-10's batch files, or the one above it.  [default: $RESNET8_ASSETS, else the cache]",
     ),
 ]
 AssetsDir = Annotated[
@@ -34,7 +37,28 @@ AssetsDir = Annotated[
     ),
 ]
 Demo = Annotated[bool, typer.Option("--demo", help="Use the embedded demo: handwritten digits, no download.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the result here, as JSON.")]
+MaxSamples = Annotated[int | None, typer.Option(help="Only the first N images.  [default: all]", metavar="N")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result here, as JSON.  [default: nowhere]")]
+
+
+EXTRAS = {
+    "keras": ("keras", "tensorflow", "tf2onnx"),
+    "torch": ("torch", "onnx2torch"),
+    "playground": ("marimo", "altair"),
+}
+"""What a command looks for before it begins, by the extra of this project that brings it."""
+
+
+def require(*extras: str) -> None:
+    """Check that the packages of ``extras`` are installed, without importing them.
+
+    Raises:
+        MissingExtraError: for the first that is not.
+    """
+    for extra in extras:
+        for package in EXTRAS[extra]:
+            if find_spec(package) is None:
+                raise missing_extra(package, extra)
 
 
 def console(*, err: bool = False) -> Console:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resnet8.cli.common import AssetsDir, DataDir, Demo, assets, progress, show
+from resnet8.cli.common import AssetsDir, Demo, assets, progress, require, show
 
 
 def convert(
@@ -22,7 +22,10 @@ def convert(
         Path | None,
         typer.Option(help="The parity certificate to write.  [default: as --output, with .parity.json]"),
     ] = None,
-    data_dir: DataDir = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder with CIFAR-10's batch files, or the one above it.  [default: that of --assets-dir]"),
+    ] = None,
     assets_dir: AssetsDir = None,
     logs: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("logs"),
     demo: Demo = False,
@@ -33,9 +36,11 @@ def convert(
     """
     from resnet8.conversion import convert as run
     from resnet8.errors import DataError, DownloadError
+    from resnet8.files import read_bytes
     from resnet8.render import text
     from resnet8.workers import Workers
 
+    require("keras", "torch")
     if keras_model is None or demo:
         found = assets(assets_dir, demo=demo)
         keras_model, data_dir = found.keras_model, data_dir if data_dir and not demo else found.data_dir
@@ -45,6 +50,7 @@ def convert(
         except (DataError, DownloadError):
             if assets_dir is not None:
                 raise
+    read_bytes(keras_model)  # a missing file is no reason to start TensorFlow
     with Workers(logs) as workers, progress() as step:
         conversion = run(
             keras_model,

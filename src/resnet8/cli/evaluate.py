@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from resnet8.cli.common import DataDir, Demo, Json, progress, show
+from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, progress, show
 from resnet8.cli.common import data_dir as resolve
 from resnet8.variants import Multiplier, Requantization, Rounding
 
@@ -26,17 +26,21 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model file: .h5, .onnx, .pt or .tflite, known by its content.")],
     data_dir: DataDir = None,
     subset: Annotated[
-        str | None, typer.Option(help="«mlperf-perf»: the official 200-image subset.", metavar="mlperf-perf")
+        str | None,
+        typer.Option(
+            help="«mlperf-perf»: the official 200-image subset.  [default: all images]", metavar="mlperf-perf"
+        ),
     ] = None,
-    max_samples: Annotated[int | None, typer.Option(help="Only the first N images.", metavar="N")] = None,
+    max_samples: MaxSamples = None,
     batch_size: Annotated[int, typer.Option(help="Images fed at once.")] = 50,
     json: Json = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Write the predicted class of each image here (.npy, int64).")
+        Path | None,
+        typer.Option(help="Write the predicted class of each image here (.npy, int64).  [default: nowhere]"),
     ] = None,
     runtime: Annotated[
         Runtime | None,
-        typer.Option(help="«integer»: this package's integer engine instead of the file's own runtime."),
+        typer.Option(help="«integer»: this package's integer engine.  [default: the file's own runtime]"),
     ] = None,
     requantize: Annotated[
         Multiplier | None, typer.Option(help="How the integer engine holds multipliers.  [default: float32]")
@@ -46,12 +50,19 @@ def evaluate(
     ] = None,
     emulate_cpu: Annotated[
         EmulatedCpu | None,
-        typer.Option(help="«avx2»: predict what ONNX Runtime reports on an x86 CPU without VNNI."),
+        typer.Option(help="«avx2»: predict what ONNX Runtime reports on an x86 CPU without VNNI.  [default: this CPU]"),
+    ] = None,
+    session_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An entry of ONNX Runtime's session configuration; may be repeated.  [default: none]",
+            metavar="NAME=VALUE",
+        ),
     ] = None,
     demo: Demo = False,
 ) -> None:
     """Measure a model's top-1 accuracy on the test images, overall and by class."""
-    opener = _opener(runtime, requantize, rounding, emulate_cpu)
+    opener = _opener(runtime, requantize, rounding, emulate_cpu, session_option or [])
     run(
         model,
         resolve(data_dir, demo=demo),
@@ -65,8 +76,16 @@ def evaluate(
 
 
 def _opener(
-    runtime: Runtime | None, requantize: Multiplier | None, rounding: Rounding | None, emulate_cpu: EmulatedCpu | None
+    runtime: Runtime | None,
+    requantize: Multiplier | None,
+    rounding: Rounding | None,
+    emulate_cpu: EmulatedCpu | None,
+    session_options: list[str],
 ) -> Callable[[Path, bytes], Predictor] | None:
+    if session_options:
+        if runtime or requantize or rounding or emulate_cpu:
+            raise typer.BadParameter("it is for ONNX Runtime itself", param_hint="--session-option")
+        return _with_options(dict(map(_option, session_options)))
     if emulate_cpu is not None and (runtime or requantize or rounding):
         raise typer.BadParameter("it excludes --runtime, --requantize and --rounding", param_hint="--emulate-cpu")
     if emulate_cpu is None and runtime is None:
@@ -79,6 +98,27 @@ def _opener(
         return integer.open_emulated
     variant = Requantization(requantize or "float32", rounding or "half-even")
     return partial(integer.open_content, requantization=variant)
+
+
+def _option(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not (name and separator and value):
+        raise typer.BadParameter(f"found {text!r}, expected NAME=VALUE", param_hint="--session-option")
+    return name, value
+
+
+def _with_options(options: dict[str, str]) -> Callable[[Path, bytes], Predictor]:
+    def opener(path: Path, content: bytes) -> Predictor:
+        from resnet8.errors import ModelError
+        from resnet8.runtimes import identify, ort
+
+        if (found := identify(path, content)).format != "onnx":
+            raise ModelError(
+                f"{path} has no session that takes options", found=f"a file for {found.label}", expected="an ONNX file"
+            )
+        return ort.open_content(path, content, options)
+
+    return opener
 
 
 def run(

@@ -6,13 +6,13 @@ import os
 import socket
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from resnet8.errors import StorageError, missing_extra
+from resnet8.cli.common import require
+from resnet8.errors import StorageError
 from resnet8.files import read_bytes, write_bytes
 
 INSTALLED = "notebook.py"
@@ -36,9 +36,7 @@ def playground(
     headless: Annotated[bool, typer.Option("--headless", help="Open no browser; the address is printed.")] = False,
 ) -> None:
     """Open the playground in the browser: look inside the quantized network, and change it."""
-    for package in ("marimo", "altair"):
-        if find_spec(package) is None:
-            raise missing_extra(package, "playground")
+    require("playground")
     from resnet8.playground import sources
 
     if demo and folder is not None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resnet8.cli.common import DataDir, Demo, show
 from resnet8.cli.common import data_dir as resolve
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from resnet8.results import Calibration
+
 
 def quantize(
-    model: Annotated[Path | None, typer.Argument(help="The float model: resnet8.onnx, or its resnet8.pt.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Name of the recipe (see --list).")] = None,
-    output: Annotated[Path | None, typer.Option(help="The quantized file to write.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(help="The float model: resnet8.onnx, or its resnet8.pt.  [required without --list]")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Name of the recipe (see --list).  [required without it]")] = None,
+    output: Annotated[Path | None, typer.Option(help="The quantized file to write.  [required without --list]")] = None,
     data_dir: DataDir = None,
     samples_per_class: Annotated[int, typer.Option(help="Calibration images of each class, at least 20.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the calibration draw.")] = 42,
@@ -34,23 +41,56 @@ def quantize(
             name for name, value in (("MODEL", model), ("--recipe", recipe), ("--output", output)) if value is None
         ]
         raise typer.BadParameter(f"missing {', '.join(missing)} (or --list)")
-    run(model, recipe, output, resolve(data_dir, demo=demo), samples_per_class, seed, logs)
+    run(model, {recipe: output}, resolve(data_dir, demo=demo), samples_per_class, seed, logs)
 
 
-def run(model: Path, recipe: str, output: Path, data_dir: Path, samples_per_class: int, seed: int, logs: Path) -> None:
-    """Draw the calibration set, quantize, and say what came of it."""
-    from resnet8.calibration import calibrate
+def run(
+    model: Path,
+    outputs: Mapping[str, Path],
+    data_dir: Path,
+    samples_per_class: int,
+    seed: int,
+    logs: Path,
+    said: Callable[[Calibration], None] = lambda _: None,
+) -> list[Path]:
+    """Draw the calibration sets, quantize by each recipe, say what came of it, and return the models that did.
+
+    The training images are read once, while the frameworks are imported.
+
+    Args:
+        model: The float model.
+        outputs: The file to write, by recipe.
+        data_dir: CIFAR-10's folder.
+        samples_per_class: Calibration images of each class.
+        seed: Of the draws.
+        logs: Folder for the logs.
+        said: Told of the first recipe's set, once it is drawn.
+    """
+    from resnet8.calibration import sample
+    from resnet8.cifar10 import read_split
     from resnet8.evaluation import record_path
     from resnet8.quantization import quantize as make
+    from resnet8.quantization import warm
     from resnet8.recipes import recipe as find
     from resnet8.workers import Workers
 
-    chosen = find(recipe)
-    chosen.require_calibration(samples_per_class, seed)
+    recipes = [find(name) for name in outputs]
+    for one in recipes:
+        one.require_calibration(samples_per_class, seed)
+    made = []
     with Workers(logs) as workers:
-        record = make(model, recipe, output, calibrate(data_dir, samples_per_class, seed, chosen.draw), workers)
-    if record.refusal is not None:
-        show(f"{recipe}: refused. {record.refusal}\nNo model was written; the record is {record_path(output)}")
-        return
-    size = output.stat().st_size
-    show(f"{output}: {size:,} bytes, by {recipe} in {record.seconds:.1f} s; record: {record_path(output)}")
+        warm(recipes, workers)
+        train = read_split(data_dir, "train")
+        drawn = {one.draw: sample(train, samples_per_class, seed, one.draw) for one in recipes}
+        said(drawn[recipes[0].draw][1])
+        for one, output in zip(recipes, outputs.values(), strict=True):
+            record = make(model, one.name, output, drawn[one.draw], workers)
+            if record.refusal is not None:
+                show(
+                    f"{one.name}: refused. {record.refusal}\nNo model was written; the record is {record_path(output)}"
+                )
+                continue
+            size = output.stat().st_size
+            show(f"{output}: {size:,} bytes, by {one.name} in {record.seconds:.1f} s; record: {record_path(output)}")
+            made.append(output)
+    return made

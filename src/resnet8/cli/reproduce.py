@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnet8.cli.common import AssetsDir, Demo, assets, console, progress, show
+from resnet8.cli.common import AssetsDir, Demo, assets, console, progress, require, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ def reproduce(
     """
     from resnet8 import pipeline
 
+    require("keras", "torch")
     # The demo does not overwrite the results of a real run.
     root = output_dir or Path("demo" if demo else ".")
     found = assets(assets_dir, demo=demo, download=True)

@@ -7,45 +7,49 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnet8.cli import HELP, run
 from resnet8.cli import calibrate as calibrate_command
 from resnet8.cli import convert as convert_command
 from resnet8.cli import evaluate as evaluate_command
 from resnet8.cli import quantize as quantize_command
-from resnet8.cli import run
+from resnet8.cli.common import DataDir, MaxSamples, assets, progress, require, show
 from resnet8.cli.common import data_dir as resolve
-from resnet8.cli.common import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from resnet8.results import Calibration, Evaluation
 
 ONNX_MODEL = Path("models/resnet8.onnx")
 PYTORCH_MODEL = Path("models/resnet8.pt")
 LOGS = Path("logs")
 
-DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="CIFAR-10's folder.  [default: $RESNET8_ASSETS, else the cache]")
+DataArgument = Annotated[
+    Path | None, typer.Argument(metavar="DATA_DIR", help="CIFAR-10's folder.  [default: as --data-dir]")
 ]
 SamplesPerClass = Annotated[int, typer.Option(help="Calibration images of each class, at least 20.")]
 Seed = Annotated[int, typer.Option(help="Of the calibration draw.")]
-MaxSamples = Annotated[int | None, typer.Option(help="Only the first N images.", metavar="N")]
-OutputJson = Annotated[Path | None, typer.Option(help="Write the result here, as JSON.")]
+OutputJson = Annotated[Path | None, typer.Option(help="Write the result here, as JSON.  [default: nowhere]")]
 
 
 def main(command: Callable[..., None]) -> None:
     """Run one script's function as a program of its own."""
     application = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    application.command()(command)
+    application.command(context_settings=HELP)(command)
     run(application)
 
 
-def _one(positional: Path | None, option: Path | None, default: Path) -> Path:
+def _one(positional: Path | None, option: Path | None) -> Path | None:
     if positional is not None and option is not None:
         raise typer.BadParameter(f"{positional} and {option} are both given: leave one out")
-    return positional or option or default
+    return positional or option
 
 
 def convert(
-    keras_model: Annotated[Path | None, typer.Option(help="The Keras .h5 file.  [default: the fetched one]")] = None,
+    keras_model: Annotated[
+        Path | None,
+        typer.Option(help="The Keras .h5 file.  [default: pretrainedResnet.h5 of $RESNET8_ASSETS, else of the cache]"),
+    ] = None,
     output: Annotated[Path, typer.Option(help="The ONNX file to write; the PyTorch file goes beside it.")] = ONNX_MODEL,
 ) -> None:
     """Convert Keras to ONNX and PyTorch, and prove them equivalent."""
@@ -53,16 +57,25 @@ def convert(
 
 
 def convert_pytorch(
-    source: Annotated[Path | None, typer.Argument(metavar="INPUT", help="The ONNX file.")] = None,
-    target: Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="The PyTorch file to write.")] = None,
-    input_: Annotated[Path | None, typer.Option("--input", help="The ONNX file.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", help="The PyTorch file to write.")] = None,
+    source: Annotated[
+        Path | None, typer.Argument(metavar="INPUT", help="The ONNX file.  [default: as --input]")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Argument(metavar="OUTPUT", help="The PyTorch file to write.  [default: as --output]")
+    ] = None,
+    input_: Annotated[
+        Path | None, typer.Option("--input", help="The ONNX file.  [default: models/resnet8.onnx]")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="The PyTorch file to write.  [default: models/resnet8.pt]")
+    ] = None,
 ) -> None:
     """Convert ONNX to PyTorch, and prove them equivalent on seeded random images."""
     from resnet8.conversion import convert_to_pytorch
     from resnet8.workers import Workers
 
-    onnx_model, pytorch_model = _one(source, input_, ONNX_MODEL), _one(target, output, PYTORCH_MODEL)
+    require("torch")
+    onnx_model, pytorch_model = _one(source, input_) or ONNX_MODEL, _one(target, output) or PYTORCH_MODEL
     with Workers(LOGS) as workers:
         pair = convert_to_pytorch(onnx_model, pytorch_model, workers)
     show(
@@ -72,40 +85,79 @@ def convert_pytorch(
 
 
 def evaluate(
-    positional_model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="The model file.")] = None,
-    positional_data: Annotated[Path | None, typer.Argument(metavar="DATA_DIR", help="CIFAR-10's folder.")] = None,
+    positional_model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="The model file.  [default: as --model]")
+    ] = None,
+    positional_data: DataArgument = None,
     model: Annotated[Path | None, typer.Option(help="The model file.  [default: models/resnet8.onnx]")] = None,
     data_dir: DataDir = None,
     max_samples: MaxSamples = None,
     output_json: OutputJson = None,
 ) -> None:
-    """Measure top-1 accuracy, overall and by class."""
-    data = _one(positional_data, data_dir, Path()) if positional_data or data_dir else None
-    evaluate_command.run(
-        _one(positional_model, model, ONNX_MODEL),
-        resolve(data, demo=False),
-        max_samples=max_samples,
-        json=output_json,
-    )
+    """Measure top-1 accuracy, overall and by class, and a quantized model's delta to the float model beside it."""
+    chosen, images = _one(positional_model, model) or ONNX_MODEL, _one(positional_data, data_dir)
+    _evaluate(chosen, images, max_samples, output_json)
 
 
 def evaluate_pytorch(
-    positional_model: Annotated[Path | None, typer.Argument(metavar="MODEL", help="The model file.")] = None,
-    positional_data: Annotated[Path | None, typer.Argument(metavar="DATA_DIR", help="CIFAR-10's folder.")] = None,
+    positional_model: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="The model file.  [default: as --model]")
+    ] = None,
+    positional_data: DataArgument = None,
     model: Annotated[Path | None, typer.Option(help="The model file.  [default: models/resnet8.pt]")] = None,
     data_dir: DataDir = None,
     max_samples: MaxSamples = None,
     output_json: OutputJson = None,
 ) -> None:
-    """Measure top-1 accuracy, overall and by class."""
-    evaluate(
-        positional_model,
-        positional_data,
-        model or (None if positional_model else PYTORCH_MODEL),
-        data_dir,
-        max_samples,
-        output_json,
-    )
+    """Measure a PyTorch model's top-1 accuracy, overall and by class, and its delta to the float model beside it."""
+    chosen, images = _one(positional_model, model) or PYTORCH_MODEL, _one(positional_data, data_dir)
+    _require_pytorch(chosen)
+    _evaluate(chosen, images, max_samples, output_json)
+
+
+def _require_pytorch(model: Path) -> None:
+    from resnet8.errors import ModelError
+    from resnet8.files import read_bytes
+    from resnet8.runtimes import identify
+
+    found = identify(model, read_bytes(model))
+    if found.format != "torchscript":
+        raise ModelError(
+            f"{model} is no PyTorch model",
+            found=f"a file for {found.label}",
+            expected="TorchScript (.pt)",
+            remedy="use evaluate.py, which opens every kind",
+        )
+
+
+def _evaluate(model: Path, data_dir: Path | None, max_samples: int | None, output_json: Path | None) -> None:
+    from resnet8.network import MINIMUM_ACCURACY
+
+    images = resolve(data_dir, demo=False)
+    result = evaluate_command.run(model, images, max_samples=max_samples, json=output_json)
+    accuracy = result.overall.accuracy
+    reached = "reached" if accuracy >= MINIMUM_ACCURACY else "not reached"
+    show(f"≥ {MINIMUM_ACCURACY * 100:g} %: {reached} ({accuracy * 100:.2f} %)")
+    beside = model.with_name((PYTORCH_MODEL if result.backend == "pytorch" else ONNX_MODEL).name)
+    if result.model.quantized and beside.is_file():
+        _show_delta(result, beside, images, max_samples)
+
+
+def _show_delta(result: Evaluation, float_model: Path, images: Path, max_samples: int | None) -> None:
+    """Evaluate the float model on the same images, and say what quantization cost."""
+    from resnet8.errors import Resnet8Error
+    from resnet8.evaluation import evaluate as measure
+
+    try:
+        with progress() as step:
+            other = measure(
+                float_model, images, max_samples=max_samples, progress=step(f"evaluate {float_model.name}")
+            ).overall
+    except Resnet8Error as error:
+        typer.echo(f"no delta to {float_model}: {error}", err=True)
+        return
+    delta = (result.overall.accuracy - other.accuracy) * 100
+    show(f"delta to {float_model} ({other.accuracy * 100:.2f} %): {delta:+.2f} points")
 
 
 def calibration_utils(data_dir: DataDir = None, samples_per_class: SamplesPerClass = 100, seed: Seed = 42) -> None:
@@ -114,7 +166,12 @@ def calibration_utils(data_dir: DataDir = None, samples_per_class: SamplesPerCla
 
 
 def quantize_onnx(
-    model: Annotated[Path, typer.Option(help="The float ONNX file.")] = ONNX_MODEL,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="The float ONNX file; the default is converted first if missing.  [default: models/resnet8.onnx]"
+        ),
+    ] = None,
     data_dir: DataDir = None,
     output_int8: Annotated[Path, typer.Option(help="The int8 file to write.")] = Path("models/resnet8_int8.onnx"),
     output_uint8: Annotated[Path, typer.Option(help="The uint8 file to write.")] = Path("models/resnet8_uint8.onnx"),
@@ -125,13 +182,18 @@ def quantize_onnx(
 
     With the default calibration these are the published models; with any other, both share the set that was asked for.
     """
+    from resnet8.calibration import calibrate
     from resnet8.recipes import recipe
 
     published = recipe("published-int8").accepts(samples_per_class, seed)
     prefix = "published" if published else "ort"
     images = resolve(data_dir, demo=False)
-    for kind, output in (("int8", output_int8), ("uint8", output_uint8)):
-        quantize_command.run(model, f"{prefix}-{kind}", output, images, samples_per_class, seed, LOGS)
+    log = _Log("quantize_onnx")
+    if model is None and not ONNX_MODEL.exists():
+        calibrate(images, samples_per_class, seed)  # what cannot be calibrated with is no reason to convert
+        _convert_first(images, log)
+    outputs = {f"{prefix}-int8": output_int8, f"{prefix}-uint8": output_uint8}
+    _quantize(model or ONNX_MODEL, outputs, images, samples_per_class, seed, log)
 
 
 def quantize_pytorch(
@@ -144,4 +206,80 @@ def quantize_pytorch(
     seed: Seed = 42,
 ) -> None:
     """Quantize with PyTorch to int8."""
-    quantize_command.run(model, "torch-int8", output, resolve(data_dir, demo=False), samples_per_class, seed, LOGS)
+    images = resolve(data_dir, demo=False)
+    _quantize(model, {"torch-int8": output}, images, samples_per_class, seed, _Log("quantize_pytorch"))
+
+
+class _Log:
+    """Says lines on standard output, and appends them to ``logs/NAME.log``."""
+
+    def __init__(self, name: str) -> None:
+        self._path = LOGS / f"{name}.log"
+
+    def say(self, line: str) -> None:
+        from resnet8.errors import StorageError
+        from resnet8.results import now
+
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(f"{now()} {line}\n")
+        except OSError as error:
+            raise StorageError(
+                f"cannot write the log {self._path}", found=error.strerror or str(error), expected="a writable folder"
+            ) from error
+        show(line)
+
+
+def _convert_first(images: Path, log: _Log) -> None:
+    """Make the default ONNX model from the Keras file.
+
+    Raises:
+        Resnet8Error: when there is no Keras file, or it cannot be converted.
+    """
+    from resnet8.errors import Resnet8Error
+
+    try:
+        keras_model = assets(None, demo=False).keras_model
+    except Resnet8Error as error:
+        raise type(error)(
+            f"{ONNX_MODEL} does not exist, nor what to convert it from: {error.what}",
+            found=error.found,
+            expected=error.expected,
+            remedy=error.remedy,
+        ) from error
+    log.say(f"{ONNX_MODEL} does not exist: converting {keras_model} first")
+    convert_command.convert(keras_model=keras_model, output=ONNX_MODEL, data_dir=images)
+
+
+def _quantize(
+    model: Path, outputs: dict[str, Path], images: Path, samples_per_class: int, seed: int, log: _Log
+) -> None:
+    """Quantize ``model`` by each recipe, and say how and what came of it."""
+    from resnet8.files import reading
+    from resnet8.recipes import recipe
+
+    with reading(model):
+        whole = model.stat().st_size
+
+    def say(drawn: Calibration) -> None:
+        log.say(
+            f"seed {drawn.seed}, {drawn.samples_per_class} images per class, {len(drawn.indices):,} calibration images"
+        )
+        for name, output in outputs.items():
+            how = recipe(name).settings()
+            words = ", ".join(f"{key} {how[key]}" for key in _SETTINGS if key in how)
+            log.say(f"{name}: calibration method {_METHODS[str(how['observer'])]}, {words}; output {output}")
+
+    made = quantize_command.run(model, outputs, images, samples_per_class, seed, LOGS, say)
+    log.say(f"{model}: {whole:,} bytes")
+    for output in made:
+        size = output.stat().st_size
+        log.say(f"{output}: {size:,} bytes, {1 - size / whole:.1%} smaller than {model}")
+
+
+_METHODS = {"minmax": "MinMax", "histogram": "histogram"}
+"""A recipe's observer, as calibration methods are called."""
+
+_SETTINGS = ("format", "mode", "engine", "activations", "weights")
+"""What else is said of a recipe's settings, where it has them."""

@@ -95,7 +95,6 @@ def convert(
     workers["pytorch"].warm("resnet8.conversion.onnx_to_pytorch")
     step("Keras → ONNX")
     converted = workers["keras"].call(convert_keras, keras_model)
-    known = _known(keras_model, converted.content)
     write_bytes(onnx_model, converted.content)
     step("ONNX → PyTorch")
     write_bytes(pytorch_model, workers["pytorch"].call(convert_onnx, onnx_model))
@@ -115,10 +114,11 @@ def convert(
         next(iter(evaluations.values())).data,
         converted.structure,
         converted.folding,
-        known_file=known,
+        known_file=_known(keras_model, converted.content),
     )
     save(proof, certificate)
     parity.require(proof)
+    _require_known(proof, keras_model)
     for backend, evaluation in evaluations.items():
         if data_dir is not None and evaluation.overall.accuracy < MINIMUM_ACCURACY:
             raise ConversionError(
@@ -131,20 +131,17 @@ def convert(
 
 
 def _known(keras_model: Path, content: bytes) -> bool | None:
-    """Whether a known Keras file made the ONNX file that it makes on every machine; none for another Keras file.
-
-    Raises:
-        ConversionError: when it did not, with the very versions of the libraries that made the known one.
-    """
+    """Whether a known Keras file made the ONNX file that it makes on every machine; none for another Keras file."""
     expected = ONNX_FILES.get(sha256_file(keras_model))
-    found = sha256(content)
-    if expected is None or found == expected:
-        return None if expected is None else True
-    if library_versions(tuple(CONVERTED_WITH)) == CONVERTED_WITH:
+    return None if expected is None else sha256(content) == expected
+
+
+def _require_known(proof: Parity, keras_model: Path) -> None:
+    """Check that the ONNX file is the one of every machine, where the libraries are those that made that one."""
+    if proof.known_file is False and library_versions(tuple(CONVERTED_WITH)) == CONVERTED_WITH:
         raise ConversionError(
             f"{keras_model} does not make the ONNX file that it makes on other machines",
-            found=f"sha256 {found}",
-            expected=expected,
-            remedy="nothing was written; please report it, with the log of the conversion",
+            found=f"sha256 {proof.models['onnxruntime'].sha256}",
+            expected=ONNX_FILES[proof.models["keras"].sha256],
+            remedy="the files were written, but are not those that the results were measured on; please report it",
         )
-    return False

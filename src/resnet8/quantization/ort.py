@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 from onnxruntime.quantization import (
-    CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
@@ -19,7 +18,6 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
-from resnet8.cifar10 import preprocess
 from resnet8.errors import ModelError
 from resnet8.files import read_bytes
 from resnet8.network import IR_VERSION
@@ -35,19 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
-
-_BATCH = 50
-"""Images per calibration step. MinMax keeps the extremes: the batch size changes the time, not the ranges."""
-
-
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, input_name: str, images: NDArray[np.uint8]) -> None:
-        self._batches = (
-            {input_name: preprocess(images[start : start + _BATCH])} for start in range(0, len(images), _BATCH)
-        )
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        return next(self._batches, None)
 
 
 def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
@@ -83,14 +68,13 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
             quant_pre_process(str(model), str(folded), skip_symbolic_shape=True)
             log.info("folded: %d nodes of %d", len(onnx.load(folded).graph.node), len(source.graph.node))
         observed = folded if recipe.fold else model
-        known = Path(folder) / "ranges.json"  # the ranges, where ONNX Runtime is not to find them
-        if recipe.observed_in == "float64":
-            save_tensors_data(_ranges(observed, images), known)
+        known = Path(folder) / "ranges.json"
+        save_tensors_data(_ranges(observed, recipe, images), known)
         quantize_static(
             str(observed),
             str(result),
-            _Reader(source.graph.input[0].name, images),
-            calibration_cache_path=str(known) if known.exists() else None,
+            None,
+            calibration_cache_path=str(known),
             quant_format=QuantFormat.QDQ,
             per_channel=recipe.per_channel,
             reduce_range=recipe.reduce_range,
@@ -109,8 +93,8 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
     return bytes(quantized.SerializeToString())
 
 
-def _ranges(model: Path, images: NDArray[np.uint8]) -> TensorsData:
-    """What ONNX Runtime's MinMax calibration finds, but for the last bits (:mod:`resnet8.quantization.ranges`)."""
+def _ranges(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> TensorsData:
+    """What a MinMax calibration finds (:mod:`resnet8.quantization.ranges`), in ONNX Runtime's form."""
     inferred = onnx.shape_inference.infer_shapes(onnx.load(model))
-    found = {name: (np.array(low), np.array(high)) for name, (low, high) in ranges(inferred, images).items()}
-    return TensorsData(CalibrationMethod.MinMax, found)
+    found = ranges(inferred, images, recipe.observed_in).items()
+    return TensorsData(CalibrationMethod.MinMax, {name: (np.array(low), np.array(high)) for name, (low, high) in found})

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from resnet8.render import arithmetic
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resnet8.recipes import Recipe
     from resnet8.results import (
         AccumulatorAudit,
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
         DataSource,
         Evaluation,
         GraphAgreement,
+        NoiseSpread,
+        NoiseStudy,
         Parity,
         RequantizationStudy,
         WorkedArithmetic,
@@ -60,7 +64,9 @@ def p_value(value: float) -> str:
 
 
 def comparison(result: Comparison) -> Table:
-    """Framework x dtype x accuracy x delta x size x reduction, and the published count where there is one."""
+    """Framework x dtype x accuracy x delta x size x reduction; noise and the published count where there are any."""
+    noise = any(row.noise is not None for row in result.rows)
+    mixed = len({row.vnni for row in result.rows}) > 1
     published = any(row.published_correct is not None for row in result.rows)
     baseline = next(
         (row for row in result.rows if row.dtype == "float32" and f"{row.framework} {row.name}" == result.baseline),
@@ -71,6 +77,8 @@ def comparison(result: Comparison) -> Table:
         "framework",
         "dtype",
         "correct",
+        *(("noise",) if noise else ()),
+        *(("CPU",) if mixed else ()),
         "accuracy",
         "delta (points)",
         "p",
@@ -80,18 +88,20 @@ def comparison(result: Comparison) -> Table:
     return Table(
         title=f"{result.rows[0].overall.total:,} images: {source(result.data)}",
         headings=headings + (("published", "difference") if published else ()),
-        rows=tuple(_cells(row, published, is_baseline=row is baseline) for row in result.rows),
+        rows=tuple(_cells(row, noise, mixed, published, is_baseline=row is baseline) for row in result.rows),
         left=3,
     )
 
 
-def _cells(row: ComparisonRow, published: bool, *, is_baseline: bool) -> tuple[str, ...]:
+def _cells(row: ComparisonRow, noise: bool, mixed: bool, published: bool, *, is_baseline: bool) -> tuple[str, ...]:
     is_float = row.dtype == "float32"
     cells = (
         row.name,
         row.framework,
         row.dtype,
         f"{row.overall.correct:,}",
+        *((counts(row.noise) if row.noise else "–",) if noise else ()),
+        *(("VNNI" if row.vnni else "no VNNI",) if mixed else ()),
         percent(row.overall.accuracy),
         "baseline" if is_baseline else f"{row.delta_points:+.2f}" + (" ⚠ drop" if row.flagged else ""),
         "–" if is_float else p_value(row.p_value),
@@ -103,6 +113,45 @@ def _cells(row: ComparisonRow, published: bool, *, is_baseline: bool) -> tuple[s
     if row.published_correct is None:
         return (*cells, "–", "–")
     return (*cells, f"{row.published_correct:,}", f"{row.overall.correct - row.published_correct:+d}")
+
+
+def counts(spread: NoiseSpread) -> str:
+    """The least and the greatest count."""
+    return f"{spread.least:,} – {spread.greatest:,}"
+
+
+def folding(result: Parity) -> Table:
+    """How far off the converter's folded constants were, before they were rounded correctly."""
+    return Table(
+        title="constants folded out of batch normalizations, as this machine computed them",
+        headings=("constant", "values", "not correctly rounded", "largest difference (ulp)"),
+        rows=tuple((one.name, f"{len(one.ulps)}", f"{one.off}", f"{one.largest}") for one in result.folding),
+    )
+
+
+def noise(studies: Sequence[NoiseStudy]) -> Table:
+    """Of each recipe: the count, and what becomes of it when the last bit of the float constants moves."""
+    first = studies[0]
+    return Table(
+        title=f"every float constant moved by −1, 0 or +1 ulp; {len(first.labels):,} images: {source(first.data)}",
+        headings=("recipe", "correct", "runs", "mean ± sd", "range", "as unperturbed", "between runs"),
+        rows=tuple(_noise_cells(one) for one in studies),
+    )
+
+
+def _noise_cells(study: NoiseStudy) -> tuple[str, ...]:
+    spread, share = study.spread, 100 / len(study.labels)
+    return (
+        study.recipe,
+        f"{study.runs[0].overall.correct:,}",
+        str(spread.runs),
+        f"{spread.mean:,.1f} ± {spread.deviation:.1f}",
+        counts(spread),
+        *(
+            f"{share * min(same):.2f} – {share * max(same):.2f}, mean {share * sum(same) / len(same):.2f} %"
+            for same in study.agreements
+        ),
+    )
 
 
 def per_class(evaluations: tuple[Evaluation, ...], names: tuple[str, ...]) -> Table:
@@ -327,6 +376,30 @@ def layers(result: WorkedArithmetic) -> Table:
         ),
         left=6,
     )
+
+
+def classes(result: WorkedArithmetic) -> Table:
+    """Each class from the code of its logit to its probability, and back where the file quantizes that."""
+    logits = [one.code for one in result.classes]
+    predicted = result.classes[logits.index(max(logits))].class_name
+    titles = [
+        f"image {result.image}, {result.label}; predicted: {predicted}",
+        f"logits {arithmetic.grid(result.logits)}",
+    ]
+    headings = ["class", "code of the logit", "dequantized"]
+    columns = [[one.class_name for one in result.classes], [str(code) for code in logits]]
+    columns.append([f"{one.real:.6g}" for one in result.classes])
+    soft = [one.probability for one in result.classes if one.probability is not None]
+    if soft:
+        headings.append("softmax")
+        columns.append([f"{value:.6f}" for value in soft])
+    if soft and (on := result.probabilities) is not None:
+        codes = [one.probability_code or 0 for one in result.classes]
+        titles.append(f"probabilities {arithmetic.grid(on)}")
+        headings += ["code of the probability", "dequantized"]
+        columns.append([str(code) for code in codes])
+        columns.append([f"{on.scales[0] * (code - on.zero_points[0]):.6f}" for code in codes])
+    return Table("; ".join(titles), tuple(headings), tuple(zip(*columns, strict=True)))
 
 
 def _span(low: float, high: float, form: str) -> str:

@@ -47,7 +47,24 @@ def comparison(result: Comparison) -> RenderableType:
 def parity(result: Parity) -> RenderableType:
     """The certificate."""
     verdict = ("equivalent", "bold green") if result.passed else ("NOT equivalent", "bold red")
-    return Group(table(tables.parity(result)), Text.assemble("The models are ", verdict, "."))
+    lines = [Text.assemble("The models are ", verdict, ".")]
+    if result.known_file is False:
+        lines.append(
+            Text(
+                "The ONNX file is another one than this Keras file makes with the tested versions: results may differ in "
+                "the last bits of what is made from it.",
+                style="bold yellow",
+            )
+        )
+    if result.folding:
+        off, values = sum(one.off for one in result.folding), sum(len(one.ulps) for one in result.folding)
+        lines.append(
+            Text(
+                f"{off} of {values} folded constants were not correctly rounded by TensorFlow here (by up to "
+                f"{max(one.largest for one in result.folding)} ulp); in the file all are."
+            )
+        )
+    return Group(table(tables.parity(result)), *lines)
 
 
 def agreement(result: GraphAgreement, images: int) -> RenderableType:

@@ -30,7 +30,7 @@ class KerasPredictor:
     """A Keras model (see :class:`resnet8.runtimes.base.Predictor`); TensorFlow divides the work itself."""
 
     backend = "keras"
-    requantization = None
+    requantization: str | None = None
     session_options: Mapping[str, str] = MappingProxyType({})
     threads = 1
 

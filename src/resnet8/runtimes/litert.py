@@ -28,7 +28,7 @@ class LiteRtPredictor:
     """
 
     backend = "litert"
-    requantization = None
+    requantization: str | None = None
     session_options: Mapping[str, str] = MappingProxyType({})
     threads = 1
 

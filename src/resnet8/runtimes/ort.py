@@ -41,7 +41,7 @@ class OrtPredictor:
     """
 
     backend = "onnxruntime"
-    requantization = None
+    requantization: str | None = None
 
     def __init__(
         self, model: ModelDescription, session: onnxruntime.InferenceSession, options: Mapping[str, str]

@@ -41,7 +41,7 @@ class TorchPredictor:
     """
 
     backend = "pytorch"
-    requantization = None
+    requantization: str | None = None
     session_options: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, model: ModelDescription, module: torch.jit.ScriptModule) -> None:
