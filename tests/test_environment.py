@@ -76,6 +76,10 @@ def test_reads_an_arm_cpuinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             ("AVX2", "AVX512F", "AVX512BW", "AVX512VNNI"),
             {"avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "amx_int8"},
         ),
+        (  # a Sandy Bridge has neither AVX2 nor fused multiply-adds
+            ("FMA3", "AVX2", "AVX512F", "AVX512BW", "AVX512VNNI"),
+            {"fma", "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "amx_int8"},
+        ),
     ],
 )
 def test_an_emulated_cpu_is_not_its_host(

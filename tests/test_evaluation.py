@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pytest
-from builders import CIFAR10, CLASS_NAMES, model, noise, quantization
+from builders import CIFAR10, CLASS_NAMES, cifar_folder, model, noise, quantization
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from resnet8 import results
@@ -260,3 +261,24 @@ def test_evaluate_names_what_is_missing(tmp_path: Path, demo_assets: Assets, rep
         evaluate(tmp_path / "nothing.onnx", demo_assets.data_dir)
     with pytest.raises(DataError, match="no CIFAR-10 in"):
         evaluate(reproduced.output_dir / "models" / "resnet8.onnx", tmp_path)
+
+
+def test_probing_reads_the_test_images_once_while_they_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from resnet8 import evaluation as module
+
+    folder = cifar_folder(tmp_path / "cifar")
+    reads = []
+
+    def counted(directory: Path, split: str) -> Split:
+        reads.append(split)
+        return read_split(directory, split)
+
+    monkeypatch.setattr(module, "read_split", counted)
+    monkeypatch.setattr(module, "open_model", lambda _: Linear())
+    first, _ = module.probe(tmp_path / "m", folder)
+    again, _ = module.probe(tmp_path / "m", folder)
+    assert (first.data, first.labels) == (again.data, again.labels)
+    assert reads == ["test"]
+    os.utime(folder / "test_batch", ns=(1, 1))
+    module.probe(tmp_path / "m", folder)
+    assert reads == ["test", "test"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from resnet8.cifar10 import random_images
 from resnet8.errors import DataError, StorageError, WorkerError
 from resnet8.workers import Progress, Worker, Workers, no_progress
 
@@ -41,6 +43,10 @@ def count(total: int, progress: Progress = no_progress) -> int:
 
 def refuse(what: str) -> NoReturn:
     raise DataError(what, found="1", expected="2", remedy="go on")
+
+
+def take(*_: object) -> None:
+    pass
 
 
 def divide(a: int, b: int) -> float:
@@ -211,6 +217,18 @@ def test_everything_said_goes_to_the_log(worker: Worker, capfd: pytest.CaptureFi
     assert "ZeroDivisionError" in said
     assert "Traceback" in said
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_log_says_what_was_called_without_its_pixels(worker: Worker) -> None:
+    split = random_images(30)
+    worker.call(take, split, Path("model.onnx"), tuple(range(1000)))
+    assert worker.log is not None
+    text = worker.log.read_text()
+    digest = hashlib.sha256(split.images.tobytes()).hexdigest()[:12]
+    assert f"take Split(images=uint8 (30, 32, 32, 3) sha256 {digest}, labels=int64 (30,) sha256 " in text
+    assert "source=DataSource(directory=none, dataset=random images" in text
+    assert "model.onnx 1000 items sha256 " in text
+    assert len(text) < 2000
 
 
 def test_the_log_is_appended_to(tmp_path: Path) -> None:
