@@ -194,10 +194,10 @@ def test_images_of_a_class_and_those_that_are_lost(served: browser.Server, demo_
 def test_every_kind_of_change_of_channels_bits_and_rounding(
     served: browser.Server, folder: Path, demo_assets: Assets, tmp_path: Path
 ) -> None:
-    before = open_network(folder / "models/resnet8_ort-per-channel.onnx").require_quantized().program.layers[0]
+    before = open_network(folder / "models/resnet8_ort-7bit-weights.onnx").require_quantized().program.layers[0]
     assert isinstance(before, Weighted)
     with browser.opened(served) as page:
-        browser.model(page, "resnet8_ort-per-channel.onnx")
+        browser.model(page, "resnet8_ort-7bit-weights.onnx")
         page.get_by_role("heading", name="Scales of the output channels").wait_for()
 
         browser.choose(page, "weights: ", "^weights: ")

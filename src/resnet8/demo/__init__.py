@@ -64,10 +64,10 @@ RUN_FILES = (
     "models/resnet8.onnx",
     *(
         f"models/resnet8_{name}.onnx{record}"
-        for name in ("int8", "uint8", "ort-per-channel")
+        for name in ("int8", "uint8", "ort-7bit-weights")
         for record in ("", ".json")
     ),
-    *(f"results/{name}.json" for name in ("fp32-onnx", "published-int8", "published-uint8", "ort-per-channel")),
+    *(f"results/{name}.json" for name in ("fp32-onnx", "published-int8", "published-uint8", "ort-7bit-weights")),
 )
 """What :func:`materialize_models` brings along, by path in its folder."""
 
@@ -124,7 +124,7 @@ def materialize_models(folder: Path) -> Path:
     """Make ``folder`` hold models of the demo's network and what was measured of them; repair it where it is damaged.
 
     They are what ``resnet8 reproduce --demo`` makes, brought along (``tools/demo_models``): ``models/resnet8.onnx``,
-    those of the recipes published-int8, published-uint8 and ort-per-channel, each with its record, and their
+    those of the recipes published-int8, published-uint8 and ort-7bit-weights, each with its record, and their
     evaluations in ``results/``. Other files in the folder are left alone. It appears as :func:`materialize`'s does.
 
     Args:
