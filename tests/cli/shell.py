@@ -56,22 +56,29 @@ class Shell:
     def bad(self, *arguments: object, code: int = 1, **environment: str) -> str:
         """Runs what must fail: with one line, and nothing written."""
         before = self.files()
+        message = self._refused(*arguments, code=code, **environment)
+        assert self.files() == before
+        return message
+
+    def _refused(self, *arguments: object, code: int, **environment: str) -> str:
         done = self.run(*arguments, **environment)
         assert done.returncode == code, done.stderr
         assert done.stdout == ""
         assert len(done.stderr.splitlines()) == 1, done.stderr
         assert done.stderr.startswith("error: ")
         assert "Traceback" not in done.stderr
-        assert self.files() == before
         return done.stderr
 
     def all_bad(self, cases: list[Case], code: int = 1) -> None:
-        """Each of these must fail so: arguments, what the message says, and the environment."""
+        """Each of these must fail so: arguments, what the message says, and the environment.
+
+        They run side by side, and may see one another's temporary files: what is left is looked at in the end.
+        """
         before = self.files()
 
         def check(case: Case) -> None:
             arguments, match, *environment = case
-            message = self.bad(*arguments, code=code, **(environment[0] if environment else {}))
+            message = self._refused(*arguments, code=code, **(environment[0] if environment else {}))
             assert re.search(match, message), message
 
         with ThreadPoolExecutor(2) as pool:

@@ -119,7 +119,7 @@ def test_without_torch_the_error_says_what_to_install(network: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "resnet8.runtimes.pytorch", raising=False)
     monkeypatch.delitem(sys.modules, "resnet8.integer.extract_torchscript", raising=False)
-    with pytest.raises(MissingExtraError, match=r"resnet8\[torch\]"):
+    with pytest.raises(MissingExtraError, match=r"\.whl\[torch\]"):
         open_model(network, integer.open_content)
 
 
