@@ -291,7 +291,8 @@ def statically_quantized(folder: Path, form: QuantFormat, of_x: str, of_w: str, 
             activation_type=kinds[of_x],
             weight_type=kinds[of_w],
             per_channel=per_channel,
-            reduce_range=of_w == "int8",  # 7-bit weights: no CPU saturates
+            # 7-bit weights: no CPU saturates. QOperator files have signed ones per channel, whatever is asked for.
+            reduce_range=of_w == "int8" or (per_channel and form is QuantFormat.QOperator),
         )
     finally:
         logging.disable(logging.NOTSET)
