@@ -164,6 +164,7 @@ def trial(emulator: str | None = "qemu-x86_64 7.2.22 -cpu Haswell", cpu: Cpu = O
             CpuFile("torch-int8", None, "no\nengine", made, "01234"),
             CpuFile("torch-other", made, "no kernel", made, None),
             CpuFile("fp32-onnx", None, None, made, "11234"),
+            CpuFile("fp32-pytorch", made, None, made, None),
         ),
         environment=replace(builders.ENVIRONMENT, cpu=cpu),
         created="2026-01-02T03:04:05+00:00",
@@ -186,6 +187,7 @@ def cpu_blocks(*trials: CpuTrial, emulated: str = "0123456788") -> dict[str, str
         "torch-int8": one("uint8", "int8", "pytorch"),
         "torch-other": one("uint8", "int8", "pytorch"),
         "fp32-onnx": one("float32", "float32"),
+        "fp32-pytorch": one("float32", "float32", "pytorch"),
     }
     exact = {"ort-int8": replace(int8, backend="integer", predictions="9923456789")}
     without = {"ort-int8": replace(int8, backend="emulated-avx2", predictions=emulated)}
@@ -213,9 +215,13 @@ def test_files_predict_the_same_elsewhere_or_not() -> None:
     assert "| torch-int8 | yes | 0 | – |" in text
     assert "| torch-other | yes | not possible | – |" in text
     assert "| fp32-onnx | yes | 1 | – |" in text
+    assert "| fp32-pytorch | yes | not tried | – |" in text
     assert "Not possible: `torch-other` on Haswell. «no kernel»" in text
     differing = "`ort-uint8` on Haswell, `fp32-onnx` on Haswell"
-    assert f"the same everywhere: 4. With another prediction than here: {differing}." in text
+    assert (
+        f"the same everywhere: 5, of which 3 were evaluated on these CPUs. With another prediction than here: {differing}."
+        in text
+    )
 
 
 def test_each_cpu_has_its_columns_and_a_real_one_its_own_name() -> None:

@@ -478,7 +478,9 @@ def _made(file: CpuFile | None, expected: str) -> str:
 def _against(file: CpuFile | None, reference: str | None) -> str:
     if file is None or reference is None:
         return "–"
-    return "not possible" if file.predictions is None else f"{_unequal(file.predictions, reference):,}"
+    if file.predictions is None:
+        return "not tried" if file.refusal is None else "not possible"
+    return f"{_unequal(file.predictions, reference):,}"
 
 
 def _exact(measured: Evaluation, exact: Evaluation | None) -> str | None:
@@ -512,9 +514,13 @@ def _kept(
         and one.predictions is not None
         and _unequal(one.predictions, measured[name].predictions)
     ]
+    tried = sum(
+        any((one := there.get(name)) is not None and one.predictions is not None for _, there in known)
+        for name in names
+    )
     return (
-        f"Files that the analysis calls the same everywhere: {len(names)}. With another prediction than here: "
-        f"{', '.join(differing) or 'none'}."
+        f"Files that the analysis calls the same everywhere: {len(names)}, of which {tried} were evaluated on "
+        f"these CPUs. With another prediction than here: {', '.join(differing) or 'none'}."
     )
 
 
