@@ -218,11 +218,8 @@ def test_files_predict_the_same_elsewhere_or_not() -> None:
     assert "| fp32-pytorch | yes | not tried | – |" in text
     assert "Not possible: `torch-other` on Haswell. «no kernel»" in text
     differing = "`ort-uint8` on Haswell, `fp32-onnx` on Haswell"
-    assert (
     assert "the same everywhere: 5, of which 3 were evaluated on these CPUs. " in text
     assert f"With another prediction than here: {differing}." in text
-        in text
-    )
 
 
 def test_each_cpu_has_its_columns_and_a_real_one_its_own_name() -> None:
