@@ -54,10 +54,10 @@ def write_comparison(root: Path, evaluations: list[Path], refusals: list[Path]) 
     records = [results.load(Quantization, path) for path in refusals]
     refused = {record.recipe: record.refusal for record in records if record.refusal is not None}
     loaded = [results.load(Evaluation, path) for path in evaluations]
-    studies = [results.load(NoiseStudy, path) for path in noise_files(root)]
+    studies = _studies(root)
     comparison = compare(loaded, refused=refused, noise=studies, files=[path.name for path in evaluations])
     results.save(comparison, root / COMPARISON)
-    write_text(root / ANALYSIS, _analysis(root, comparison, loaded))
+    write_text(root / ANALYSIS, _analysis(root, comparison, loaded, studies))
 
 
 def noise_files(root: Path) -> list[Path]:
@@ -65,8 +65,11 @@ def noise_files(root: Path) -> list[Path]:
     return sorted((root / NOISE).glob("*.json"))
 
 
-def _analysis(root: Path, comparison: Comparison, evaluations: list[Evaluation]) -> str:
-    studies = [results.load(NoiseStudy, path) for path in noise_files(root)]
+def _studies(root: Path) -> list[NoiseStudy]:
+    return [results.load(NoiseStudy, path) for path in noise_files(root)]
+
+
+def _analysis(root: Path, comparison: Comparison, evaluations: list[Evaluation], studies: list[NoiseStudy]) -> str:
     used = [study for one in evaluations if (study := noise_of(one, studies)) is not None]
     return markdown.analysis(
         comparison,
@@ -101,7 +104,7 @@ def stale(root: Path) -> dict[Path, str]:
     known = {"comparison": markdown.comparison(comparison)} | _arithmetic(root, comparison, evaluations)
     if used := [results.load(PlaygroundUse, path) for path in sorted((root / PLAYGROUND).glob("*.json"))]:
         known["playground"] = blocks.playground(used)
-    wanted = {root / ANALYSIS: _analysis(root, comparison, evaluations)}
+    wanted = {root / ANALYSIS: _analysis(root, comparison, evaluations, _studies(root))}
     for path in sorted([root / "README.md", *(root / "docs").rglob("*.md")]):
         if path.is_file() and path not in wanted:
             wanted[path] = _filled(path, known)
