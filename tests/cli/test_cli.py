@@ -137,6 +137,14 @@ def test_evaluate_writes_what_was_promised(shell: Shell, onnx_model: Path, demo_
     assert load(Evaluation, shell.folder / "out/result.json").predictions == "".join(map(str, predictions))
 
 
+def test_evaluate_leaves_a_log(shell: Shell, onnx_model: Path) -> None:
+    shell.good("evaluate", onnx_model, "--demo", "--max-samples", 20)
+    shell.good("evaluate", onnx_model, "--demo", "--max-samples", 30, "--logs", "elsewhere")
+    (line,) = (shell.folder / "logs/evaluate.log").read_text().splitlines()
+    assert re.search(r"INFO resnet8.evaluation: .*resnet8.onnx: \d+ of 20 correct in onnxruntime", line)
+    assert "of 30 correct" in (shell.folder / "elsewhere/evaluate.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "backend", "dtype"),
     [
@@ -337,6 +345,7 @@ def test_errors_of_evaluate(shell: Shell, onnx_model: Path, demo_assets: Assets)
         ((*evaluate, "--demo", "--subset", "mlperf"), "subset is not known: found mlperf, expected mlperf-perf"),
         ((*evaluate, "--demo", "--subset", "mlperf-perf", "--max-samples", "5"), "exclude each other"),
         ((*evaluate, "--demo", "--max-samples", "5", "--json", "folder"), "cannot write folder"),
+        ((*evaluate, "--demo", "--logs", "file"), "cannot write the log file/evaluate.log"),
         ((*evaluate, "--demo", "--max-samples", "5", "--json", "file/r.json"), r"cannot write file/r\.json"),
         ((*evaluate, "--demo", "--max-samples", "5", "--predictions", "folder"), "cannot write folder"),
     ]

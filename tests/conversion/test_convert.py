@@ -333,6 +333,23 @@ def test_without_data_seeded_random_images_take_their_place(
 # --- the .pt file ---
 
 
+def test_what_makes_it_imports_no_other_framework(reproduced: Reproduction) -> None:
+    """Nor torchvision, which onnx2torch asks for, nor torch's compiler, which torchvision brings."""
+    code = (
+        "import sys; from pathlib import Path; from resnet8.conversion.onnx_to_pytorch import onnx_to_pytorch;"
+        "onnx_to_pytorch(Path(sys.argv[1]));"
+        "unwanted = {'onnxruntime', 'tensorflow', 'torchvision', 'torch._inductor'};"
+        "print('found:', *sorted(unwanted & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, reproduced.output_dir / "models/resnet8.onnx"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["found:"]
+
+
 def test_the_pt_loads_without_what_made_it(reproduced: Reproduction, demo_assets: Assets) -> None:
     code = (
         "import sys; from pathlib import Path; from resnet8.evaluation import evaluate;"

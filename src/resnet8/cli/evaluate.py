@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, progress, show
+from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, logged, progress, show
 from resnet8.cli.common import data_dir as resolve
 from resnet8.variants import Multiplier, Requantization, Rounding
 
@@ -59,6 +59,7 @@ def evaluate(
             metavar="NAME=VALUE",
         ),
     ] = None,
+    logs: Annotated[Path, typer.Option(help="Folder for the log.")] = Path("logs"),
     demo: Demo = False,
 ) -> None:
     """Measure a model's top-1 accuracy on the test images, overall and by class."""
@@ -72,6 +73,7 @@ def evaluate(
         batch_size=batch_size,
         json=json,
         predictions=predictions,
+        logs=logs,
     )
 
 
@@ -109,13 +111,10 @@ def _option(text: str) -> tuple[str, str]:
 
 def _with_options(options: dict[str, str]) -> Callable[[Path, bytes], Predictor]:
     def opener(path: Path, content: bytes) -> Predictor:
-        from resnet8.errors import ModelError
-        from resnet8.runtimes import identify, ort
+        from resnet8.runtimes import ort
+        from resnet8.runtimes.base import require_format
 
-        if (found := identify(path, content)).format != "onnx":
-            raise ModelError(
-                f"{path} has no session that takes options", found=f"a file for {found.label}", expected="an ONNX file"
-            )
+        require_format(path, content, "onnx", "has no session that takes options", expected="an ONNX file")
         return ort.open_content(path, content, options)
 
     return opener
@@ -131,13 +130,14 @@ def run(
     json: Path | None = None,
     predictions: Path | None = None,
     opener: Callable[[Path, bytes], Predictor] | None = None,
+    logs: Path = Path("logs"),
 ) -> Evaluation:
     """Evaluate, write what was asked for, and show the table."""
     from resnet8 import results
     from resnet8.evaluation import evaluate as measure
     from resnet8.render import tables, text
 
-    with progress() as step:
+    with logged("evaluate", logs), progress() as step:
         result = measure(
             model,
             data_dir,

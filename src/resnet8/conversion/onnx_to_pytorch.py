@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import logging
 import re
+import sys
 import warnings
 import zipfile
 from itertools import groupby
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-import onnx2torch
 import torch
 
-from resnet8.errors import ModelError
-from resnet8.files import read_bytes, sha256_file
+from resnet8.files import sha256_file
 from resnet8.network import IMAGE_SHAPE
-from resnet8.runtimes import ort
-from resnet8.runtimes.base import require_shapes
+from resnet8.runtimes.onnx_file import read_float
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,23 +30,34 @@ SOURCE_FILE = "source.json"
 """Extra file in the TorchScript archive: ``{"onnx_sha256": …}``, of the ONNX file that the module comes from."""
 
 
+def _import_onnx2torch() -> ModuleType:
+    """onnx2torch, without torchvision.
+
+    Two of its converters, of operators that no ResNet8 has, would import it, and with it torch's compiler, which takes
+    longer than torch itself.
+    """
+    absent = [name for name in ("torchvision", "torchvision.ops") if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = ModuleType(name)
+    if "torchvision.ops" in absent:
+        sys.modules["torchvision.ops"].roi_align = None  # type: ignore[attr-defined]
+    try:
+        return importlib.import_module("onnx2torch")
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+onnx2torch = _import_onnx2torch()
+
+
 def to_module(onnx_model: Path) -> torch.fx.GraphModule:
     """The onnx2torch module of a float ResNet8: float32 (batch, 32, 32, 3) NHWC to (batch, 10), in evaluation mode.
 
     Raises:
         ModelError: when the ONNX file is damaged, quantized or no ResNet8.
     """
-    model = ort.parse(onnx_model, read_bytes(onnx_model))
-    inputs, outputs = ort.shapes(model)
-    require_shapes(onnx_model, inputs[1:], outputs[1:])
-    if ort.dtypes(model) != ("float32", "float32"):
-        raise ModelError(
-            f"{onnx_model} is quantized already",
-            found="/".join(ort.dtypes(model)),
-            expected="a float32 model",
-            remedy="name the file that «resnet8 convert» wrote",
-        )
-    module = onnx2torch.convert(model).eval()
+    module = onnx2torch.convert(read_float(onnx_model)).eval()
     _flatten_instead_of_reshape(module)
     return module
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, numpy_helper
 from resnet8 import network
 from resnet8.errors import ConversionError
 from resnet8.results import Structure
-from resnet8.runtimes.ort import shapes
+from resnet8.runtimes.onnx_file import shapes
 
 if TYPE_CHECKING:
     import onnx

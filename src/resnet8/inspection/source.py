@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from resnet8.errors import ModelError
 from resnet8.files import read_bytes
 from resnet8.integer.extract import extract
-from resnet8.runtimes import ort
+from resnet8.runtimes import onnx_file
 from resnet8.runtimes.base import identify
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def read(path: Path) -> Source:
     """
     content = read_bytes(path)
     _require_onnx(path, content)
-    model = ort.read(path, content)
-    return Source(path, model, ort.describe(path, content, model))
+    model = onnx_file.read(path, content)
+    return Source(path, model, onnx_file.describe(path, content, model))
 
 
 def in_graph(activation: Activation) -> Shape:

@@ -14,7 +14,7 @@ from resnet8.files import read_bytes, reading
 from resnet8.playground.sources import require_folder
 from resnet8.render.tables import kilobytes, percent
 from resnet8.results import Evaluation, ModelDescription, Quantization, Score, load, sha256
-from resnet8.runtimes import ort
+from resnet8.runtimes import onnx_file
 from resnet8.runtimes.base import RUNTIMES, identify
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def describe(path: Path, content: bytes) -> ModelDescription:
     """
     runtime = identify(path, content)
     if runtime.format == "onnx":
-        return ort.describe(path, content, ort.read(path, content))
+        return onnx_file.describe(path, content, onnx_file.read(path, content))
     if runtime.format != "torchscript":
         raise ModelError(
             f"{path} cannot be looked into", found=f"a file for {runtime.label}", expected="ONNX or TorchScript"

@@ -14,7 +14,7 @@ from resnet8.playground.export import without_clips
 from resnet8.playground.matching import behind
 from resnet8.playground.quantized import Quantized
 from resnet8.qparams import limits
-from resnet8.runtimes import integer, ort
+from resnet8.runtimes import integer, onnx_file
 from resnet8.runtimes.base import identify
 
 if TYPE_CHECKING:
@@ -194,8 +194,8 @@ def reference(network: Network, of: Network) -> RealNetwork:
 
 
 def _open_onnx(path: Path, content: bytes) -> Network:
-    model = ort.read(path, content)
-    description = ort.describe(path, content, model)
+    model = onnx_file.read(path, content)
+    description = onnx_file.describe(path, content, model)
     if (description.activations, description.weights) == ("float32", "float32"):
         return _of_real(description, float_onnx.read(model, str(path)))
     plain, narrow = without_clips(model)

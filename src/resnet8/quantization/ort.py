@@ -18,12 +18,9 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
-from resnet8.errors import ModelError
-from resnet8.files import read_bytes
 from resnet8.network import IR_VERSION
 from resnet8.quantization.ranges import ranges
-from resnet8.runtimes import ort
-from resnet8.runtimes.base import require_shapes
+from resnet8.runtimes.onnx_file import read_float
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,16 +47,7 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
     Raises:
         ModelError: when the file is damaged, quantized already, or no ResNet8.
     """
-    source = ort.parse(model, read_bytes(model))
-    inputs, outputs = ort.shapes(source)
-    require_shapes(model, inputs[1:], outputs[1:])
-    if ort.dtypes(source) != ("float32", "float32"):
-        raise ModelError(
-            f"{model} is quantized already",
-            found="/".join(ort.dtypes(source)),
-            expected="a float32 model",
-            remedy="name the file that «resnet8 convert» wrote",
-        )
+    source = read_float(model)
     with tempfile.TemporaryDirectory(prefix="resnet8-") as folder:
         result = Path(folder) / "quantized.onnx"
         if recipe.fold:

@@ -133,6 +133,19 @@ def _opened(path: Path, content: bytes, opener: Callable[[Path, bytes], Predicto
         ) from error
 
 
+def require_format(
+    path: Path, content: bytes, wanted: str, what: str, *, expected: str, remedy: str | None = None
+) -> None:
+    """Check that a file is of the format ``wanted``; ``what`` says what else it is not good for.
+
+    Raises:
+        ModelError: when it is of another, or no model file.
+    """
+    found = identify(path, content)
+    if found.format != wanted:
+        raise ModelError(f"{path} {what}", found=f"a file for {found.label}", expected=expected, remedy=remedy)
+
+
 def require_shapes(path: Path, inputs: tuple[object, ...], outputs: tuple[object, ...]) -> None:
     """Check a model's shapes without their batch axis.
 

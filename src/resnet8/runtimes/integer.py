@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from resnet8.environment import cpu
-from resnet8.errors import ModelError, missing_extra
+from resnet8.errors import missing_extra
 from resnet8.integer import engine
 from resnet8.integer.extract import extract
 from resnet8.integer.vpmaddubsw import saturating
-from resnet8.runtimes import ort
-from resnet8.runtimes.base import identify
+from resnet8.runtimes import onnx_file, ort
+from resnet8.runtimes.base import identify, require_format
 from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def open_content(
         description, program = _read_torchscript(path, content)
     else:
         model = read(path, content)
-        description, program = ort.describe(path, content, model), extract(model, str(path))
+        description, program = onnx_file.describe(path, content, model), extract(model, str(path))
     return IntegerPredictor(description, program.as_integer(), requantization, accumulators)
 
 
@@ -101,7 +101,7 @@ def open_emulated(path: Path, content: bytes) -> IntegerPredictor:
     Raises:
         ModelError: as :func:`open_content`.
     """
-    description = ort.describe(path, content, read(path, content))
+    description = onnx_file.describe(path, content, read(path, content))
     program = extract(ort.optimized(content), str(path))
     return IntegerPredictor(description, program, accumulators=saturating, backend="emulated-avx2")
 
@@ -112,12 +112,12 @@ def read(path: Path, content: bytes) -> onnx.ModelProto:
     Raises:
         ModelError: when it is of another format, damaged, or no ResNet8.
     """
-    runtime = identify(path, content)
-    if runtime.format != "onnx":
-        raise ModelError(
-            f"{path} cannot be run in integers",
-            found=f"a file for {runtime.label}",
-            expected="a quantized ONNX file",
-            remedy="make one with «resnet8 quantize»",
-        )
-    return ort.read(path, content)
+    require_format(
+        path,
+        content,
+        "onnx",
+        "cannot be run in integers",
+        expected="a quantized ONNX file",
+        remedy="make one with «resnet8 quantize»",
+    )
+    return onnx_file.read(path, content)

@@ -9,17 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
-from onnx import TensorProto
 
 from resnet8.environment import cpu
-from resnet8.errors import ModelError
 from resnet8.files import read_bytes
 from resnet8.integer.extract import extract
-from resnet8.network import MAX_READABLE_IR_VERSION, MAX_READABLE_OPSET
 from resnet8.qparams import storage
-from resnet8.results import ModelDescription, sha256
-from resnet8.runtimes.base import require_shapes
+from resnet8.runtimes.onnx_file import describe, parse, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.integer.program import Activation, Program
-
-_TYPES = {TensorProto.FLOAT: "float32", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
-_WEIGHT_INPUT = {"Conv": 1, "MatMul": 1, "Gemm": 1, "QLinearConv": 3, "QLinearMatMul": 3}
+    from resnet8.results import ModelDescription
 
 
 class OrtPredictor:
@@ -58,95 +51,6 @@ class OrtPredictor:
         return output
 
 
-def parse(path: Path, content: bytes) -> onnx.ModelProto:
-    """The ONNX model in ``content``.
-
-    Raises:
-        ModelError: when it is no whole ONNX model, or of an operator set that ONNX Runtime does not read.
-    """
-    try:
-        model = onnx.load_model_from_string(content)
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise ModelError(
-            f"{path} is no valid ONNX model",
-            found=str(error)[:200],
-            expected="a complete ONNX file",
-            remedy="it is truncated or damaged: make it again with «resnet8 convert»",
-        ) from error
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-    if not 0 < opset <= MAX_READABLE_OPSET:
-        raise ModelError(
-            f"{path} uses an operator set that is not read here",
-            found=f"opset {opset}",
-            expected=f"opset 1 to {MAX_READABLE_OPSET}",
-            remedy="export it with a lower opset (resnet8 writes 13)",
-        )
-    if model.ir_version > MAX_READABLE_IR_VERSION:
-        raise ModelError(
-            f"{path} is of a file format version that is not read here",
-            found=f"IR version {model.ir_version}",
-            expected=f"IR version {MAX_READABLE_IR_VERSION} or lower",
-            remedy="set its ir_version to what its opset needs (resnet8 writes 7)",
-        )
-    return model
-
-
-def shapes(model: onnx.ModelProto) -> tuple[tuple[int | str, ...], tuple[int | str, ...]]:
-    """Shape of the first input that is no initializer, and of the first output; named axes as their names.
-
-    Raises:
-        ModelError: when there is no input.
-    """
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in initializers]
-    if not inputs:
-        raise ModelError("the graph has no input", found="constants only", expected="an input (batch, 32, 32, 3)")
-
-    def shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
-        dims = value.type.tensor_type.shape.dim
-        return tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
-
-    return shape(inputs[0]), shape(model.graph.output[0])
-
-
-def dtypes(model: onnx.ModelProto) -> tuple[str, str]:
-    """Data types of the activations and of the weights, by the types that the graph's (de)quantizing nodes hold."""
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    producers = {output: node for node in model.graph.node for output in node.output}
-    activations = {
-        _TYPES.get(tensors[node.input[2]].data_type, "other")
-        for node in model.graph.node
-        if node.op_type == "QuantizeLinear" and len(node.input) > 2 and node.input[2] in tensors
-    }
-    weights = set()
-    for node in model.graph.node:
-        if node.op_type in _WEIGHT_INPUT:
-            name = node.input[_WEIGHT_INPUT[node.op_type]]
-            producer = producers.get(name)
-            if producer is not None and producer.op_type == "DequantizeLinear":
-                name = producer.input[0]
-            if name in tensors:
-                weights.add(_TYPES.get(tensors[name].data_type, "other"))
-    return _one(activations), _one(weights)
-
-
-def _one(types: set[str]) -> str:
-    return "float32" if not types else types.pop() if len(types) == 1 else "mixed"
-
-
-def read(path: Path, content: bytes) -> onnx.ModelProto:
-    """The ONNX model in ``content``, a ResNet8 by its shapes.
-
-    Raises:
-        ModelError: when it is damaged or no ResNet8.
-    """
-    model = parse(path, content)
-    inputs, outputs = shapes(model)
-    require_shapes(path, inputs[1:], outputs[1:])
-    return model
-
-
 def open_content(path: Path, content: bytes, options: Mapping[str, str] = MappingProxyType({})) -> OrtPredictor:
     """Open the ONNX model in ``content``.
 
@@ -165,19 +69,6 @@ def open_content(path: Path, content: bytes, options: Mapping[str, str] = Mappin
         settings.add_session_config_entry(name, value)
     session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
     return OrtPredictor(describe(path, content, model), session, options)
-
-
-def describe(path: Path, content: bytes, model: onnx.ModelProto) -> ModelDescription:
-    """What the file with this ``content``, parsed as ``model``, is."""
-    activations, weights = dtypes(model)
-    return ModelDescription(
-        path=str(path),
-        sha256=sha256(content),
-        size_bytes=len(content),
-        format="onnx",
-        activations=activations,
-        weights=weights,
-    )
 
 
 def optimized(content: bytes) -> onnx.ModelProto:
