@@ -20,6 +20,7 @@ from resnet8.errors import ModelError
 from resnet8.network import IMAGE_SHAPE
 from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
+from resnet8.runtimes.pytorch_constants import spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +38,8 @@ class TorchPredictor:
     Torch is set to one thread per call, process-wide, and called from one thread per CPU.
 
     Attributes:
-        module: The module; frozen, unless it is quantized.
+        module: The module as it is in the file; what runs is frozen, and computes the same
+            (:mod:`resnet8.runtimes.pytorch_constants`).
     """
 
     backend = "pytorch"
@@ -49,11 +51,14 @@ class TorchPredictor:
         self.threads = cpu().logical_cpus
         self.module = module
         torch.set_num_threads(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the deprecation of torch.jit: known, and pinned
+            self._runs = spread(module, torch.zeros(1, *IMAGE_SHAPE)) if model.quantized else torch.jit.freeze(module)
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities, float32 (N, 10)."""
         with torch.inference_mode():
-            output: NDArray[np.float32] = self.module(torch.from_numpy(images)).numpy()
+            output: NDArray[np.float32] = self._runs(torch.from_numpy(images)).numpy()
         return output
 
 
@@ -69,10 +74,12 @@ def open_content(path: Path, content: bytes) -> TorchPredictor:
     if quantized:
         torch.backends.quantized.engine = ENGINE
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the deprecation of torch.jit: known, and pinned
+        warnings.simplefilter("ignore")  # the deprecation of torch.jit, and of quantized tensors: known, and pinned
+        if quantized:
+            torch.quantize_per_tensor(
+                torch.zeros(1), 1.0, 0, torch.quint8
+            )  # else C++ says it, past Python, when loading
         module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
-        if not quantized:
-            module = torch.jit.freeze(module)
     description = ModelDescription(
         path=str(path),
         sha256=sha256(content),
@@ -82,9 +89,9 @@ def open_content(path: Path, content: bytes) -> TorchPredictor:
         activations="uint8" if quantized else "float32",
         weights="int8" if quantized else "float32",
     )
-    predictor = TorchPredictor(description, module)
     # The file states no shapes: two images tell them, and that the batch is free.
     try:
+        predictor = TorchPredictor(description, module)
         probe = predictor.probabilities(torch.zeros(2, *IMAGE_SHAPE).numpy())
     except RuntimeError as error:
         raise ModelError(
