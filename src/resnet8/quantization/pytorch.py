@@ -6,9 +6,12 @@ import copy
 import json
 import logging
 import zipfile
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.fx.config
 from torch.ao.quantization import (
     HistogramObserver,
     MinMaxObserver,
@@ -28,6 +31,7 @@ from resnet8.runtimes import identify
 from resnet8.runtimes.pytorch import ENGINE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy as np
@@ -39,6 +43,9 @@ log = logging.getLogger(__name__)
 
 _BATCH = 32
 """Images per calibration step, as published: the histogram observers depend on it."""
+
+_AT_ONCE = 4
+"""Images whose patches are in memory at once in float64."""
 
 
 def source_onnx(model: Path) -> Path:
@@ -112,14 +119,46 @@ def _converted(module: torch.fx.GraphModule, recipe: Recipe, images: NDArray[np.
     batches = [
         torch.from_numpy(preprocess(images[start : start + _BATCH])).double() for start in range(0, len(images), _BATCH)
     ]
-    prepared = prepare_fx(copy.deepcopy(module).double(), _mapping(recipe), (batches[0][:1],))
-    with torch.inference_mode():
-        for batch in batches:
-            prepared(batch)
+    # Nobody reads where in the source a node was traced, and finding it out imports a compiler.
+    torch.fx.config.do_not_emit_stack_traces = True
+    wide = copy.deepcopy(module).double()
+    for part in wide.modules():
+        if type(part) is torch.nn.Conv2d:
+            part._conv_forward = partial(_in_parts, part._conv_forward)
+    prepared = prepare_fx(wide, _mapping(recipe), (batches[0][:1],))
+    _observe(prepared, batches)
     for part in prepared.modules():
         if not isinstance(part, ObserverBase):
             _narrow(part)
     return convert_fx(prepared)
+
+
+def _in_parts(convolve: Callable[..., torch.Tensor], images: torch.Tensor, *operands: Any) -> torch.Tensor:
+    """A convolution in float64, a few images at once: the patches of a whole batch outgrow the cache."""
+    return torch.cat([convolve(part, *operands) for part in images.split(_AT_ONCE)])
+
+
+def _observe(prepared: torch.fx.GraphModule, batches: list[torch.Tensor]) -> None:
+    """Show every activation of every batch to its observer; one thread observes while the next batch is computed."""
+    observers = [part for part in prepared.modules() if isinstance(part, _Histogram)]
+
+    def count(seen: list[tuple[_Histogram, torch.Tensor]]) -> None:
+        with torch.inference_mode():
+            for observer, activation in seen:
+                observer.observe(activation)
+
+    seen: list[tuple[_Histogram, torch.Tensor]] = []
+    for observer in observers:
+        observer.seen = seen
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(count, [])
+        for batch in batches:
+            with torch.inference_mode():
+                prepared(batch)
+            pending.result()  # no more than two batches' activations in memory
+            pending = pool.submit(count, seen.copy())
+            seen.clear()
+        pending.result()
 
 
 def _narrow(part: torch.nn.Module) -> None:
@@ -135,6 +174,16 @@ class _Histogram(HistogramObserver):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__(reduce_range=True, factory_kwargs={"dtype": torch.float64})
+        self.seen: list[tuple[_Histogram, torch.Tensor]] = []
+
+    def forward(self, x_orig: torch.Tensor) -> torch.Tensor:
+        """Note an activation, for :meth:`observe` to look at."""
+        self.seen.append((self, x_orig))
+        return x_orig
+
+    def observe(self, activation: torch.Tensor) -> None:
+        """Count the values of an activation, and widen the range."""
+        super().forward(activation)
 
     def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Scale, float32, and zero point."""
