@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet8.calibration import DEFAULT_PER_CLASS, DEFAULT_SEED, calibrate
+from resnet8.calibration import calibrate
 from resnet8.cifar10 import preprocess
-from resnet8.cli.scripts import calibration_utils, main
+from resnet8.network import DEFAULT_PER_CLASS, DEFAULT_SEED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,4 +37,6 @@ def load_calibration_data(
 
 
 if __name__ == "__main__":
+    from resnet8.cli.scripts import calibration_utils, main
+
     main(calibration_utils)

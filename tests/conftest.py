@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from resnet8 import assets as known
-from resnet8 import calibration, demo
+from resnet8 import demo
 from resnet8.assets import Assets
+from resnet8.network import DEFAULT_PER_CLASS
 from resnet8.pipeline import Reproduction, reproduce
 from resnet8.recipes import RECIPES
 from resnet8.workers import Workers
@@ -51,7 +52,7 @@ def reproduced(demo_assets: Assets, tmp_path_factory: pytest.TempPathFactory) ->
     return reproduce(
         tmp_path_factory.mktemp("reproduced"),
         assets=demo_assets,
-        samples_per_class=calibration.DEFAULT_PER_CLASS,
+        samples_per_class=DEFAULT_PER_CLASS,
     )
 
 

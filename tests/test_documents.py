@@ -18,7 +18,7 @@ from resnet8.comparison import compare
 from resnet8.documents import ANALYSIS, COMPARISON, PARITY, noise_files, stale, write_comparison
 from resnet8.environment import Cpu
 from resnet8.errors import ResultError
-from resnet8.network import PUBLISHED_PER_CLASS
+from resnet8.network import CLASSES, PARAMETERS, PUBLISHED_PER_CLASS
 from resnet8.pipeline import FLOAT_RESULTS, REFERENCE
 from resnet8.recipes import RECIPES
 from resnet8.results import (
@@ -220,3 +220,26 @@ def test_every_file_that_a_document_links_to_is_there() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", (ROOT / document).read_text()):
             assert ((ROOT / document).parent / target).exists(), f"{document}: {target}"
+
+
+def test_the_readme_counts_the_parameters_of_the_network() -> None:
+    """By the shapes of the published architecture: weights, biases, and four numbers a channel where a BN follows."""
+
+    def convolution(rows: int, channels_in: int, channels_out: int, *, normalized: bool = True) -> int:
+        return rows * rows * channels_in * channels_out + channels_out * (5 if normalized else 1)
+
+    wanted = [
+        convolution(3, 3, 16),
+        2 * convolution(3, 16, 16),
+        *(
+            convolution(3, half, 2 * half)
+            + convolution(3, 2 * half, 2 * half)
+            + convolution(1, half, 2 * half, normalized=False)
+            for half in (16, 32)
+        ),
+        64 * CLASSES + CLASSES,
+    ]
+    table = (ROOT / "README.md").read_text().partition("| part | layers |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[-2].strip() for line in table.splitlines() if line.startswith("| ")]
+    assert [int(one.replace(",", "")) for one in rows if one and one[0].isdigit()] == wanted
+    assert sum(wanted) == PARAMETERS

@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet8.cifar10 import Split, read_split
 from resnet8.errors import DataError
-from resnet8.network import CLASSES
+from resnet8.network import CLASSES, DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.results import Calibration
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-DEFAULT_SEED = 42
-DEFAULT_PER_CLASS = 100
 MINIMUM_PER_CLASS = 20
 
 DRAWS = {"first": 0, "second": 1}

@@ -238,7 +238,7 @@ def _require_same_images(first: Evaluation, other: Evaluation) -> None:
                 found=f"{first.overall.total:,} of «{first.data.dataset}» ({first.data.subset}, {a[:12]}) and "
                 f"{other.overall.total:,} of «{other.data.dataset}» ({other.data.subset}, {b[:12]})",
                 expected="the same images for all",
-                remedy="evaluate them with the same --data-dir, --subset and --max-samples",
+                remedy="evaluate them with the same options of «resnet8 evaluate»: --data-dir, --subset, --max-samples",
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,8 +67,10 @@ def evaluate(
         DataError: for unusable data or an empty choice of images.
         ModelError: for an unusable model.
     """
-    predictor = open_model(model, opener)
-    split = choose(read_split(data_dir, "test"), subset, max_samples)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_split, data_dir, "test")  # while a framework is imported
+        predictor = open_model(model, opener)
+        split = choose(reading.result(), subset, max_samples)
     evaluation, _ = evaluate_split(predictor, split, batch_size, progress)
     return evaluation
 

@@ -74,3 +74,9 @@ PUBLISHED_SIZES: dict[tuple[str, str], tuple[int, int | None]] = {
 
 PUBLISHED_PER_CLASS = (877, 954, 839, 734, 872, 742, 946, 905, 924, 926)
 """Correct of each class's 1,000 test images for ``fp32``, airplane to truck."""
+
+DEFAULT_SEED = 42
+"""Of the calibration draw, as published."""
+
+DEFAULT_PER_CLASS = 100
+"""Calibration images of each class, as published."""

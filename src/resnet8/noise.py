@@ -22,6 +22,7 @@ from resnet8.conversion.folding import shifted
 from resnet8.errors import ModelError, QuantizationError
 from resnet8.evaluation import choose, evaluate_split
 from resnet8.files import read_bytes, write_bytes
+from resnet8.network import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.recipes import recipe
 from resnet8.results import NoiseRun, NoiseStudy
 from resnet8.runtimes import identify, open_model
@@ -45,8 +46,8 @@ def study(
     workers: Workers,
     *,
     seeds: int = DEFAULT_SEEDS,
-    samples_per_class: int = calibration.DEFAULT_PER_CLASS,
-    calibration_seed: int = calibration.DEFAULT_SEED,
+    samples_per_class: int = DEFAULT_PER_CLASS,
+    calibration_seed: int = DEFAULT_SEED,
     max_samples: int | None = None,
     progress: Progress = no_progress,
 ) -> NoiseStudy:
@@ -166,7 +167,7 @@ def _constants(model: onnx.ModelProto) -> list[onnx.TensorProto]:
 
 
 def _parse(model: Path, content: bytes) -> onnx.ModelProto:
-    from resnet8.runtimes import ort  # in the process that works only
+    from resnet8.runtimes import onnx_file  # in the process that works only
 
     found = identify(model, content)
     if found.format != "onnx":
@@ -176,7 +177,7 @@ def _parse(model: Path, content: bytes) -> onnx.ModelProto:
             expected="the float ONNX file",
             remedy="name the file that «resnet8 convert» wrote",
         )
-    return ort.read(model, content)
+    return onnx_file.read(model, content)
 
 
 def _quantize(chosen: Recipe, model: Path, images: Split, record: Calibration) -> bytes:

@@ -23,6 +23,7 @@ from resnet8.conversion import convert
 from resnet8.documents import ANALYSIS, COMPARISON, PARITY, noise_files, write_comparison
 from resnet8.evaluation import probe, record_path
 from resnet8.files import sha256_file, write_text
+from resnet8.network import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.quantization import RECIPES, quantize
 from resnet8.results import Comparison, Parity
 from resnet8.workers import Progress, Workers, no_progress
@@ -106,8 +107,8 @@ def reproduce(
     output_dir: Path = Path(),
     *,
     assets: Assets | None = None,
-    samples_per_class: int = calibration.DEFAULT_PER_CLASS,
-    seed: int = calibration.DEFAULT_SEED,
+    samples_per_class: int = DEFAULT_PER_CLASS,
+    seed: int = DEFAULT_SEED,
     reporter: Reporter | None = None,
 ) -> Reproduction:
     """Run every stage that is out of date: convert and prove, quantize by every recipe, evaluate, compare, recommend.
@@ -262,7 +263,7 @@ class _Run:
         model, refused = self._model(name), RECIPES[name].refused
         samples_per_class, seed = self.samples_per_class, self.seed
         if RECIPES[name].published:
-            samples_per_class, seed = calibration.DEFAULT_PER_CLASS, calibration.DEFAULT_SEED
+            samples_per_class, seed = DEFAULT_PER_CLASS, DEFAULT_SEED
 
         def run(step: Callable[[str], Progress]) -> None:
             # Its turn comes: it can import while ONNX Runtime works.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from resnet8.calibration import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.errors import QuantizationError
+from resnet8.network import DEFAULT_PER_CLASS, DEFAULT_SEED
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Recipe:
     summary: str
     reduce_range: bool = False
     refused: bool = False
+
+    @property
+    def module(self) -> str:
+        """The module that carries it out, which imports its framework."""
+        return f"resnet8.quantization.{ {'onnxruntime': 'ort', 'pytorch': 'pytorch'}[self.framework] }"
 
     def accepts(self, samples_per_class: int, seed: int) -> bool:
         """Whether these are the calibration options that the recipe takes; a published recipe takes one choice only."""

@@ -7,6 +7,7 @@ to a file, progress comes back to the caller, and an interrupt ends it at once.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import importlib
 import logging
@@ -32,6 +33,34 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def open_log(path: Path) -> None:
+    """Make the log at ``path``, and its folder, if they are not there.
+
+    Raises:
+        StorageError: when it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise StorageError(
+            f"cannot write the log {path}",
+            found=error.strerror or str(error),
+            expected="a writable folder",
+            remedy="choose another place",
+        ) from error
+
+
+def start_logging(handler: logging.Handler) -> logging.Handler:
+    """Let ``handler`` keep what is logged from now on, and Python's warnings."""
+    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(capture=True)
+    return handler
 
 
 class Progress(Protocol):
@@ -131,16 +160,7 @@ class Worker:
         if self._connection is not None:
             return self._connection
         if self.log is not None:
-            try:
-                self.log.parent.mkdir(parents=True, exist_ok=True)
-                self.log.open("ab").close()
-            except OSError as error:
-                raise StorageError(
-                    f"cannot write the log {self.log}",
-                    found=error.strerror or str(error),
-                    expected="a writable folder",
-                    remedy="choose another place",
-                ) from error
+            open_log(self.log)
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self.log), name=self.name, daemon=True)
@@ -205,9 +225,28 @@ def _remedy(log: Path | None) -> str:
     return f"see {log}" if log else "run it with a log folder to see what it printed"
 
 
+def rare_garbage_collection() -> None:
+    """Look for cycles less often: importing a framework makes a million objects, of which none is garbage."""
+    gc.set_threshold(100_000)
+
+
 def _serve(connection: Connection, log: Path | None) -> None:
+    """Answer calls until the connection ends, or the process is told to; taking a framework apart takes too long."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary folders are removed
-    _redirect(log)
+    code = 0
+    try:
+        _redirect(log)
+        rare_garbage_collection()
+        _answer(connection, log)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _answer(connection: Connection, log: Path | None) -> None:
     while True:
         try:
             function, *request = connection.recv()
@@ -264,5 +303,4 @@ def _redirect(log: Path | None) -> None:
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=_LOG_FORMAT, force=True)
-    logging.captureWarnings(capture=True)
+    start_logging(logging.StreamHandler(sys.stderr))

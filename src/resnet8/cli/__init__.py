@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -24,6 +26,7 @@ from resnet8.cli import (
     vectors,
 )
 from resnet8.errors import Resnet8Error
+from resnet8.workers import rare_garbage_collection
 
 INTERRUPTED = 130
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -83,6 +86,8 @@ def run(application: typer.Typer, arguments: list[str] | None = None) -> NoRetur
     Exit codes: 0 done, 1 an error of this project, 2 unusable arguments, 130 interrupted.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and temporary files are cleared away
+    rare_garbage_collection()
+    atexit.register(gc.freeze)  # the one at exit would look at a whole framework once more
     try:
         code = application(args=arguments, standalone_mode=False)
     except typer.TyperException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,6 +94,26 @@ def data_dir(given: Path | None, *, demo: bool) -> Path:
         Resnet8Error: when none is given and none was fetched.
     """
     return given if given is not None and not demo else assets(None, demo=demo).data_dir
+
+
+@contextmanager
+def logged(name: str, folder: Path = Path("logs")) -> Iterator[None]:
+    """Append what is logged and every warning in this block to ``folder/NAME.log``.
+
+    Raises:
+        StorageError: when the log cannot be written.
+    """
+    from resnet8.workers import open_log, start_logging
+
+    path = folder / f"{name}.log"
+    open_log(path)
+    handler = start_logging(logging.FileHandler(path, encoding="utf-8"))
+    try:
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 @contextmanager

@@ -66,11 +66,6 @@ def run(
         logs: Folder for the logs.
         said: Told of the first recipe's set, once it is drawn.
     """
-    from resnet8.calibration import sample
-    from resnet8.cifar10 import read_split
-    from resnet8.evaluation import record_path
-    from resnet8.quantization import quantize as make
-    from resnet8.quantization import warm
     from resnet8.recipes import recipe as find
     from resnet8.workers import Workers
 
@@ -79,7 +74,13 @@ def run(
         one.require_calibration(samples_per_class, seed)
     made = []
     with Workers(logs) as workers:
-        warm(recipes, workers)
+        for one in recipes:
+            workers[one.framework].warm(one.module)
+        from resnet8.calibration import sample
+        from resnet8.cifar10 import read_split
+        from resnet8.evaluation import record_path
+        from resnet8.quantization import quantize as make
+
         train = read_split(data_dir, "train")
         drawn = {one.draw: sample(train, samples_per_class, seed, one.draw) for one in recipes}
         said(drawn[recipes[0].draw][1])

@@ -116,18 +116,17 @@ def evaluate_pytorch(
 
 
 def _require_pytorch(model: Path) -> None:
-    from resnet8.errors import ModelError
     from resnet8.files import read_bytes
-    from resnet8.runtimes import identify
+    from resnet8.runtimes.base import require_format
 
-    found = identify(model, read_bytes(model))
-    if found.format != "torchscript":
-        raise ModelError(
-            f"{model} is no PyTorch model",
-            found=f"a file for {found.label}",
-            expected="TorchScript (.pt)",
-            remedy="use evaluate.py, which opens every kind",
-        )
+    require_format(
+        model,
+        read_bytes(model),
+        "torchscript",
+        "is no PyTorch model",
+        expected="TorchScript (.pt)",
+        remedy="use evaluate.py, which opens every kind",
+    )
 
 
 def _evaluate(model: Path, data_dir: Path | None, max_samples: int | None, output_json: Path | None) -> None:

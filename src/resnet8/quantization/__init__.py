@@ -13,13 +13,12 @@ from resnet8.recipes import RECIPES, Recipe, recipe
 from resnet8.results import Calibration, Quantization
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from resnet8.cifar10 import Split
     from resnet8.workers import Workers
 
-__all__ = ["RECIPES", "Recipe", "quantize", "recipe", "warm"]
+__all__ = ["RECIPES", "Recipe", "quantize", "recipe"]
 
 
 def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> tuple[bytes | None, Quantization]:
@@ -59,13 +58,6 @@ def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> tu
         environment=environment.current(),
         created=results.now(),
     )
-
-
-def warm(recipes: Sequence[Recipe], workers: Workers) -> None:
-    """Let the processes that the recipes need import their frameworks while the caller goes on."""
-    modules = {"onnxruntime": "resnet8.quantization.ort", "pytorch": "resnet8.quantization.pytorch"}
-    for framework in dict.fromkeys(one.framework for one in recipes):
-        workers[framework].warm(modules[framework])
 
 
 def quantize(
