@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from resnet8 import environment
+from resnet8.cifar10 import find
 
 HERE = Path(__file__).resolve().parent
 RESNET8 = [sys.executable, "-m", "resnet8"]
@@ -77,6 +78,51 @@ def main() -> None:
         help_ = run("--help", [*RESNET8, "--help"])
         ort = run("evaluate resnet8.onnx", [*RESNET8, "evaluate", str(models / "resnet8.onnx"), "--data-dir", data])
         torch = run("evaluate resnet8.pt", [*RESNET8, "evaluate", str(models / "resnet8.pt"), "--data-dir", data])
+        scripts, batches = HERE.parent / "scripts", find(options.assets_dir)
+        quantized = [
+            (
+                f"`scripts/{script}`",
+                run(
+                    script,
+                    [
+                        sys.executable,
+                        str(scripts / script),
+                        "--model",
+                        str(models / model),
+                        "--data-dir",
+                        data,
+                        *outputs,
+                    ],
+                ),
+                run(bare_, [sys.executable, str(HERE / bare_), str(models / "resnet8.onnx"), str(batches), folder]),
+                f"`{bare_}`",
+            )
+            for script, model, outputs, bare_ in (
+                (
+                    "quantize_onnx.py",
+                    "resnet8.onnx",
+                    ["--output-int8", f"{folder}/a.onnx", "--output-uint8", f"{folder}/b.onnx"],
+                    "bare_quantize_ort.py",
+                ),
+                ("quantize_pytorch.py", "resnet8.pt", ["--output", f"{folder}/a.pt"], "bare_quantize_torch.py"),
+            )
+        ]
+        int8 = run(
+            "evaluate resnet8_int8.pt", [*RESNET8, "evaluate", str(models / "resnet8_int8.pt"), "--data-dir", data]
+        )
+        bare_int8 = [
+            run(
+                f"bare, {size} at once",
+                [
+                    sys.executable,
+                    str(HERE / "bare_evaluate_torch.py"),
+                    str(models / "resnet8_int8.pt"),
+                    str(batches),
+                    str(size),
+                ],
+            )
+            for size in (1, 64)
+        ]
         bare_ort = min(bare("bare_ort.py", models / "resnet8.onnx", data, str(size)) for size in (16, 50, 100, 200))
         bare_torch = bare("bare_torch.py", models / "resnet8.onnx", data)
     rows = [
@@ -90,6 +136,18 @@ def main() -> None:
             "`evaluate resnet8.pt`, 10,000 images",
             torch,
             f"{torch.seconds / bare_torch:.2f} x the onnx2torch module, one image at a time ({bare_torch} s)",
+        ),
+        (
+            "`evaluate resnet8_int8.pt`, 10,000 images",
+            int8,
+            " and ".join(
+                f"{int8.seconds / one.seconds:.2f} x PyTorch alone, {size} at once ({one.seconds} s)"
+                for size, one in zip((1, 64), bare_int8, strict=True)
+            ),
+        ),
+        *(
+            (name, ours, f"{ours.seconds / theirs.seconds:.2f} x {words} ({theirs.seconds} s)")
+            for name, ours, theirs, words in quantized
         ),
         ("`reproduce`, first run", first, ""),
         ("`reproduce`, nothing changed", second, f"{second.seconds / first.seconds:.3f} x the first"),
