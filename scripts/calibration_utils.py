@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from resnet8.calibration import calibrate
 from resnet8.cifar10 import preprocess
-from resnet8.network import DEFAULT_PER_CLASS, DEFAULT_SEED
+from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ import pytest
 from resnet8 import assets as known
 from resnet8 import demo
 from resnet8.assets import Assets
-from resnet8.network import DEFAULT_PER_CLASS
+from resnet8.facts import DEFAULT_PER_CLASS
 from resnet8.pipeline import Reproduction, reproduce
 from resnet8.recipes import RECIPES
 from resnet8.workers import Workers

@@ -14,14 +14,14 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from resnet8.integer.program import Activation, AveragePool, Constant, Product, Program, Rescale, Sum, Weighted
-from resnet8.network import IMAGE_SHAPE, IR_VERSION, OPSET
+from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
+from resnet8.network.layers import Activation, AveragePool, Constant, Product, Program, Rescale, Sum, Weighted
 from resnet8.qparams import QParams, limits, qparams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import AnyLayer
+    from resnet8.network.layers import AnyLayer
     from resnet8.qparams import Dtype
 
 Form = Literal["qdq", "qoperator"]

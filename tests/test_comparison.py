@@ -16,7 +16,7 @@ from scipy import stats
 from resnet8.comparison import compare, mcnemar, name_of, noise_of, paired_interval, portable
 from resnet8.environment import Cpu
 from resnet8.errors import ResultError
-from resnet8.network import PUBLISHED_CORRECT
+from resnet8.facts import PUBLISHED_CORRECT
 
 if TYPE_CHECKING:
     from resnet8.environment import Environment

@@ -18,7 +18,7 @@ from resnet8.comparison import compare
 from resnet8.documents import ANALYSIS, COMPARISON, PARITY, noise_files, stale, write_comparison
 from resnet8.environment import Cpu
 from resnet8.errors import ResultError
-from resnet8.network import CLASSES, PARAMETERS, PUBLISHED_PER_CLASS
+from resnet8.facts import CLASSES, PARAMETERS, PUBLISHED_PER_CLASS
 from resnet8.pipeline import FLOAT_RESULTS, REFERENCE
 from resnet8.recipes import RECIPES
 from resnet8.results import (

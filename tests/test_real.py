@@ -16,7 +16,7 @@ from resnet8.assets import HOMES, Assets, fetch, locate, verify
 from resnet8.audit.agreement import agreement, require_explained
 from resnet8.cifar10 import KNOWN_FINGERPRINTS, MD5, read_split
 from resnet8.evaluation import evaluate
-from resnet8.network import PUBLISHED_PER_CLASS
+from resnet8.facts import PUBLISHED_PER_CLASS
 from resnet8.pipeline import FLOAT_RESULTS, REFERENCE, Reproduction, reproduce
 from resnet8.recipes import RECIPES
 from resnet8.results import Evaluation, Quantization, load

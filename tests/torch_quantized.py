@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Weighted
+    from resnet8.network.layers import Weighted
 
 
 def tensor(codes: NDArray[Any], scale: float, zero_point: int) -> torch.Tensor:

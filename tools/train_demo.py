@@ -19,8 +19,8 @@ import numpy as np
 
 from resnet8.cifar10 import SPLIT_FILES, preprocess
 from resnet8.demo import batches
+from resnet8.facts import CLASSES, IMAGE_SHAPE, PARAMETERS
 from resnet8.files import atomic_path
-from resnet8.network import CLASSES, IMAGE_SHAPE, PARAMETERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet8.cifar10 import Split, read_split
 from resnet8.errors import DataError
-from resnet8.network import CLASSES, DEFAULT_PER_CLASS, DEFAULT_SEED
+from resnet8.facts import CLASSES, DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.results import Calibration
 
 if TYPE_CHECKING:

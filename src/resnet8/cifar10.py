@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8.errors import DataError
+from resnet8.facts import CLASSES, IMAGE_SHAPE
 from resnet8.files import read_bytes, reading
-from resnet8.network import CLASSES, IMAGE_SHAPE
 from resnet8.results import DataSource
 
 if TYPE_CHECKING:

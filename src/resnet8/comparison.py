@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from resnet8.environment import has_vnni
 from resnet8.errors import ResultError
-from resnet8.network import PUBLISHED_CORRECT
+from resnet8.facts import PUBLISHED_CORRECT
 from resnet8.results import Comparison, ComparisonRow, Recommendation, from_digits
 
 if TYPE_CHECKING:

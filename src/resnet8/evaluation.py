@@ -15,7 +15,7 @@ from resnet8 import environment, results
 from resnet8.batches import DEFAULT_BATCH, batched
 from resnet8.cifar10 import META, SPLIT_FILES, find, preprocess, random_images, read_split
 from resnet8.errors import DataError, ModelError, ResultError
-from resnet8.network import CLASSES
+from resnet8.facts import CLASSES
 from resnet8.results import ClassScore, Evaluation, Quantization, score
 from resnet8.runtimes import open_model
 from resnet8.workers import no_progress

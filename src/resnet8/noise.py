@@ -21,8 +21,8 @@ from resnet8.cifar10 import read_split
 from resnet8.conversion.folding import shifted
 from resnet8.errors import ModelError, QuantizationError
 from resnet8.evaluation import choose, evaluate_split
+from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.files import read_bytes, write_bytes
-from resnet8.network import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.recipes import recipe
 from resnet8.results import NoiseRun, NoiseStudy
 from resnet8.runtimes import identify, open_model

@@ -22,8 +22,8 @@ from resnet8.cifar10 import META, SPLIT_FILES, read_split
 from resnet8.conversion import convert
 from resnet8.documents import ANALYSIS, COMPARISON, PARITY, noise_files, write_comparison
 from resnet8.evaluation import probe, record_path
+from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.files import sha256_file, write_text
-from resnet8.network import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.quantization import RECIPES, quantize
 from resnet8.results import Comparison, Parity
 from resnet8.workers import Progress, Workers, no_progress

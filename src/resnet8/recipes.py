@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from resnet8.errors import QuantizationError
-from resnet8.network import DEFAULT_PER_CLASS, DEFAULT_SEED
+from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 
 
 @dataclass(frozen=True)

@@ -282,7 +282,7 @@ class Parity:
         images: How many.
         structure: Of the ONNX file.
         known_file: Whether the ONNX file is the one that this Keras file makes on every machine
-            (:data:`resnet8.network.ONNX_FILES`); none where that is not known.
+            (:data:`resnet8.facts.ONNX_FILES`); none where that is not known.
         folding: How far off the folded constants were that the converter computed on this machine.
         pairs: Every two runtimes.
         tolerance: Largest difference of a probability that passes.

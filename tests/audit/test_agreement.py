@@ -14,10 +14,10 @@ from quantized import activation, addition, network, pool, product, rescale, to_
 from resnet8.audit.agreement import CAUSES, UNIT, agreement, require_explained
 from resnet8.cifar10 import Split, preprocess, read_split
 from resnet8.errors import ModelError
-from resnet8.integer import engine
-from resnet8.integer.program import Constant, Program, Weighted
-from resnet8.integer.vpmaddubsw import saturating
-from resnet8.network import IMAGE_SHAPE
+from resnet8.execute import engine
+from resnet8.execute.vpmaddubsw import saturating
+from resnet8.facts import IMAGE_SHAPE
+from resnet8.network.layers import Constant, Program, Weighted
 from resnet8.qparams import limits, qparams
 from resnet8.recipes import RECIPES
 from resnet8.results import Agreement, from_json, to_json

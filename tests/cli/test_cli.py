@@ -18,7 +18,7 @@ import pytest
 from shell import INTERRUPTIBLE, assert_defaults_shown
 
 from resnet8.cifar10 import FOLDER, perf_indices, read_split
-from resnet8.network import PARAMETERS
+from resnet8.facts import PARAMETERS
 from resnet8.pipeline import FLOAT_RESULTS, Reproduction
 from resnet8.recipes import RECIPES
 from resnet8.results import Comparison, Evaluation, Parity, Quantization, load, sha256

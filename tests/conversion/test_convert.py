@@ -21,7 +21,7 @@ from resnet8.conversion.structure import Converted
 from resnet8.environment import library_versions
 from resnet8.errors import ConversionError, ModelError
 from resnet8.evaluation import RANDOM_IMAGES, evaluate_split, probe
-from resnet8.network import CONVERTED_WITH, ONNX_FILES
+from resnet8.facts import CONVERTED_WITH, ONNX_FILES
 from resnet8.pipeline import PARITY, Reproduction
 from resnet8.results import Parity, Structure, load, sha256
 from resnet8.runtimes import open_model

@@ -23,7 +23,7 @@ from resnet8 import demo
 from resnet8.calibration import calibrate
 from resnet8.cifar10 import FOLDER, KNOWN_FINGERPRINTS, SPLIT_FILES, read_split
 from resnet8.errors import DataError, MissingExtraError, StorageError
-from resnet8.network import CLASSES, DEFAULT_PER_CLASS, PARAMETERS
+from resnet8.facts import CLASSES, DEFAULT_PER_CLASS, PARAMETERS
 from resnet8.results import Evaluation, Quantization, load
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet8.integer.program import Weighted
+from resnet8.network.layers import Weighted
 from resnet8.playground.reference import RealLayer, RealNetwork
 from resnet8.playground.weights import constant
 from resnet8.qparams import dequantize
 
 if TYPE_CHECKING:
-    from resnet8.integer.program import Program
+    from resnet8.network.layers import Program
 
 
 def real_of(program: Program) -> RealNetwork:

@@ -19,7 +19,7 @@ import onnx
 import pytest
 
 from resnet8.cifar10 import preprocess, read_split
-from resnet8.integer.program import Weighted
+from resnet8.network.layers import Weighted
 from resnet8.playground.network import open_network
 from resnet8.runtimes import open_model
 

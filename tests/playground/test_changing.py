@@ -14,8 +14,8 @@ from quantized import assert_same_program, network
 from reals import real_of
 
 from resnet8.errors import QuantizationError
-from resnet8.integer import engine
-from resnet8.integer.program import Product, Sum, Weighted
+from resnet8.execute import engine
+from resnet8.network.layers import Product, Sum, Weighted
 from resnet8.playground.change import Change, added, apply, entered
 from resnet8.playground.network import open_network, reference
 from resnet8.playground.quantized import Quantized, predictions

@@ -12,7 +12,7 @@ import torch
 from builders import noise
 
 from resnet8.errors import ModelError
-from resnet8.network import IMAGE_SHAPE
+from resnet8.facts import IMAGE_SHAPE
 from resnet8.playground.float_torchscript import read
 
 if TYPE_CHECKING:

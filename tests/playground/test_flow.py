@@ -13,7 +13,7 @@ from quantized import network
 from reals import real_of
 
 from resnet8.cifar10 import preprocess, read_split
-from resnet8.integer import engine
+from resnet8.execute import engine
 from resnet8.playground.activations import (
     INPUT,
     capture,

@@ -13,7 +13,7 @@ from quantized import float_network, session
 
 from resnet8.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError
-from resnet8.network import IMAGE_SHAPE
+from resnet8.facts import IMAGE_SHAPE
 from resnet8.playground import float_onnx
 from resnet8.playground.matching import behind
 from resnet8.playground.network import open_network, reference

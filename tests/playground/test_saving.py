@@ -15,11 +15,11 @@ from quantized import assert_same_program, network, to_onnx
 
 from resnet8.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError, StorageError
+from resnet8.execute.fbgemm import FloatBias
+from resnet8.facts import IR_VERSION, OPSET
 from resnet8.files import sha256_file
-from resnet8.integer.extract import extract
-from resnet8.integer.fbgemm import FloatBias
-from resnet8.integer.program import Weighted
-from resnet8.network import IR_VERSION, OPSET
+from resnet8.network.layers import Weighted
+from resnet8.network.onnx_read import extract
 from resnet8.playground import export
 from resnet8.playground.change import Change, apply
 from resnet8.playground.network import open_network, reference
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from resnet8.assets import Assets
-    from resnet8.integer.program import AnyLayer
+    from resnet8.network.layers import AnyLayer
     from resnet8.pipeline import Reproduction
     from resnet8.playground.network import Network
 

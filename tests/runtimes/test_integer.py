@@ -16,9 +16,9 @@ from resnet8 import environment
 from resnet8.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError
 from resnet8.evaluation import evaluate_split
-from resnet8.integer import engine
-from resnet8.integer.vpmaddubsw import saturating
-from resnet8.network import IMAGE_SHAPE
+from resnet8.execute import engine
+from resnet8.execute.vpmaddubsw import saturating
+from resnet8.facts import IMAGE_SHAPE
 from resnet8.recipes import RECIPES
 from resnet8.results import sha256
 from resnet8.runtimes import integer, open_model

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from resnet8.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError, StorageError
 from resnet8.evaluation import evaluate, evaluate_split
-from resnet8.network import IMAGE_SHAPE, IR_VERSION, OPSET
+from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
 from resnet8.recipes import RECIPES
 from resnet8.results import Evaluation, load
 from resnet8.runtimes import open_model

@@ -17,9 +17,9 @@ from resnet8.audit.agreement import agreement, require_explained
 from resnet8.cifar10 import preprocess, read_split
 from resnet8.errors import MissingExtraError, ModelError
 from resnet8.evaluation import choose
-from resnet8.integer import engine
-from resnet8.integer.fbgemm import biased
-from resnet8.integer.program import Weighted
+from resnet8.execute import engine
+from resnet8.execute.fbgemm import biased
+from resnet8.network.layers import Weighted
 from resnet8.runtimes import integer, open_model
 from resnet8.runtimes.pytorch_trace import TorchTrace
 from resnet8.variants import Requantization
@@ -118,7 +118,7 @@ def test_without_torch_the_error_says_what_to_install(network: Path, monkeypatch
     monkeypatch.delattr("resnet8.runtimes.pytorch_trace")
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "resnet8.runtimes.pytorch", raising=False)
-    monkeypatch.delitem(sys.modules, "resnet8.integer.extract_torchscript", raising=False)
+    monkeypatch.delitem(sys.modules, "resnet8.network.torch_read", raising=False)
     with pytest.raises(MissingExtraError, match=r"\.whl\[torch\]"):
         open_model(network, integer.open_content)
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from resnet8 import environment, results
 from resnet8.audit.runs import logits, predictions, top1
-from resnet8.integer import engine
-from resnet8.integer.program import Weighted
+from resnet8.execute import engine
+from resnet8.network.layers import Weighted
 from resnet8.results import AccumulatorAudit, AccumulatorRow, WidthRow
 from resnet8.workers import no_progress
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.integer.program import Program
+    from resnet8.network.layers import Program
     from resnet8.results import ModelDescription, Score
     from resnet8.workers import Progress
 
@@ -92,7 +92,7 @@ class Ranges:
         self._lock = threading.Lock()
 
     def __call__(self, layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
-        """As :func:`resnet8.integer.engine.accumulate`."""
+        """As :func:`resnet8.execute.engine.accumulate`."""
         sums = engine.accumulate(layer, codes)
         low, high = int(sums.min()), int(sums.max())
         with self._lock:
@@ -109,7 +109,7 @@ class Narrow:
         self._overflow = overflow
 
     def __call__(self, layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
-        """As :func:`resnet8.integer.engine.accumulate`, in int64."""
+        """As :func:`resnet8.execute.engine.accumulate`, in int64."""
         sums = engine.accumulate(layer, codes).astype(np.int64)
         if self._overflow == "saturate":
             return np.clip(sums, -self._half, self._half - 1)

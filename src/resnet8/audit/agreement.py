@@ -9,9 +9,9 @@ the two codes:
   (Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1: a chain of n operations errs by at most
   ``n u / (1 - n u)`` of the sum of magnitudes, in any order; ``u = 2**-24``).
 * *saturation*: the code is the one that comes of the int16 saturation of VPMADDUBSW
-  (:mod:`resnet8.integer.vpmaddubsw`).
+  (:mod:`resnet8.execute.vpmaddubsw`).
 * *float bias*: the code is the one that comes of adding the bias in float32 as fbgemm does, where the engine rounds it
-  to int32 (:mod:`resnet8.integer.fbgemm`). Only PyTorch's files have such.
+  to int32 (:mod:`resnet8.execute.fbgemm`). Only PyTorch's files have such.
 * *other*: none of these. There must be none.
 """
 
@@ -27,10 +27,10 @@ import numpy as np
 from resnet8 import environment, results
 from resnet8.cifar10 import preprocess
 from resnet8.errors import ModelError
-from resnet8.integer import engine
-from resnet8.integer.fbgemm import FloatBias, biased
-from resnet8.integer.program import AveragePool, Product, Sum, Weighted
-from resnet8.integer.vpmaddubsw import saturating
+from resnet8.execute import engine
+from resnet8.execute.fbgemm import FloatBias, biased
+from resnet8.execute.vpmaddubsw import saturating
+from resnet8.network.layers import AveragePool, Product, Sum, Weighted
 from resnet8.results import Agreement, GraphAgreement, LayerAgreement, PredictionDifference
 from resnet8.workers import no_progress
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.integer.program import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer, Program
     from resnet8.results import ModelDescription
     from resnet8.workers import Progress
 

@@ -9,8 +9,8 @@ import numpy as np
 from resnet8 import environment, results
 from resnet8.audit.runs import logits, predictions, top1
 from resnet8.batches import batched
-from resnet8.integer import engine
-from resnet8.integer.program import Weighted
+from resnet8.execute import engine
+from resnet8.network.layers import Weighted
 from resnet8.results import RequantizationRow, RequantizationStudy
 from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
 from resnet8.workers import no_progress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.integer.program import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer, Program
     from resnet8.results import ModelDescription
     from resnet8.workers import Progress
 

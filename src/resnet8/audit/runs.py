@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8.batches import batched
-from resnet8.integer import engine
+from resnet8.execute import engine
 from resnet8.results import Score, score
 from resnet8.variants import Requantization
 from resnet8.workers import no_progress
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.integer.program import Program
+    from resnet8.network.layers import Program
     from resnet8.workers import Progress
 
 

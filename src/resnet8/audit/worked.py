@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8 import environment, results
-from resnet8.integer import engine
-from resnet8.integer.program import AveragePool, Constant, Product, Sum, Weighted
+from resnet8.execute import engine
+from resnet8.network.layers import AveragePool, Constant, Product, Sum, Weighted
 from resnet8.qparams import dequantize, limits, quantize
 from resnet8.results import (
     ClassExample,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.integer.program import Activation, AnyLayer, Program
+    from resnet8.network.layers import Activation, AnyLayer, Program
     from resnet8.qparams import QParams
     from resnet8.results import ModelDescription
 

@@ -130,7 +130,7 @@ def _require_pytorch(model: Path) -> None:
 
 
 def _evaluate(model: Path, data_dir: Path | None, max_samples: int | None, output_json: Path | None) -> None:
-    from resnet8.network import MINIMUM_ACCURACY
+    from resnet8.facts import MINIMUM_ACCURACY
 
     images = resolve(data_dir, demo=False)
     result = evaluate_command.run(model, images, max_samples=max_samples, json=output_json)

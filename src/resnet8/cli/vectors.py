@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet8.integer.vectors import Reference, VectorSet
+    from resnet8.vectors import Reference, VectorSet
 
 
 def vectors(
@@ -39,9 +39,9 @@ def run(model: Path, output: Path, images: str, how: Requantization, data_dir: P
     """Export, and compare with ONNX Runtime on the way."""
     from resnet8.cifar10 import read_split
     from resnet8.files import read_bytes
-    from resnet8.integer.vectors import choose_images, export, require_integers
     from resnet8.runtimes.base import identify
     from resnet8.runtimes.integer import open_content
+    from resnet8.vectors import choose_images, export, require_integers
 
     require_integers(how)
     content = read_bytes(model)
@@ -72,10 +72,10 @@ def reference(path: Path, content: bytes, images: NDArray[np.uint8], how: Requan
 
     from resnet8.cifar10 import preprocess
     from resnet8.errors import ModelError, Resnet8Error
-    from resnet8.integer import engine
-    from resnet8.integer.vectors import Reference
+    from resnet8.execute import engine
     from resnet8.qparams import limits
     from resnet8.runtimes.ort import Trace
+    from resnet8.vectors import Reference
 
     try:
         trace = Trace(path, content, optimize=True)

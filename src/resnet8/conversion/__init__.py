@@ -9,8 +9,8 @@ from resnet8.conversion import parity
 from resnet8.environment import library_versions
 from resnet8.errors import ConversionError
 from resnet8.evaluation import probe
+from resnet8.facts import CONVERTED_WITH, MINIMUM_ACCURACY, ONNX_FILES
 from resnet8.files import sha256_file, write_bytes
-from resnet8.network import CONVERTED_WITH, MINIMUM_ACCURACY, ONNX_FILES
 from resnet8.results import Evaluation, Parity, save, sha256
 from resnet8.workers import no_progress
 

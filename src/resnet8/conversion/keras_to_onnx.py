@@ -18,7 +18,7 @@ import tf2onnx
 
 from resnet8.conversion import folding, structure
 from resnet8.errors import ConversionError
-from resnet8.network import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
+from resnet8.facts import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
 
 if TYPE_CHECKING:
     from pathlib import Path

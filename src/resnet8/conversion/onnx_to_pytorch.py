@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from resnet8.facts import IMAGE_SHAPE
 from resnet8.files import sha256_file
-from resnet8.network import IMAGE_SHAPE
 from resnet8.runtimes.onnx_file import read_float
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from resnet8 import network
+from resnet8 import facts
 from resnet8.errors import ConversionError
 from resnet8.results import Structure
 from resnet8.runtimes.onnx_file import shapes
@@ -158,12 +158,12 @@ def require(structure: Structure) -> None:
     """
     require_parameters(structure.parameters)
     expected = {
-        "graph_parameters": network.GRAPH_PARAMETERS,
-        "convolutions": network.CONVOLUTIONS,
-        "dense_layers": network.DENSE_LAYERS,
-        "residual_adds": network.RESIDUAL_ADDS,
-        "opset": network.OPSET,
-        "ir_version": network.IR_VERSION,
+        "graph_parameters": facts.GRAPH_PARAMETERS,
+        "convolutions": facts.CONVOLUTIONS,
+        "dense_layers": facts.DENSE_LAYERS,
+        "residual_adds": facts.RESIDUAL_ADDS,
+        "opset": facts.OPSET,
+        "ir_version": facts.IR_VERSION,
     }
     for fact, value in expected.items():
         found = getattr(structure, fact)
@@ -183,8 +183,8 @@ def require_parameters(count: int) -> None:
     Raises:
         ConversionError: when it is not ResNet8's.
     """
-    if count != network.PARAMETERS:
-        raise _no_resnet8("the Keras model is no ResNet8: parameters", count, network.PARAMETERS)
+    if count != facts.PARAMETERS:
+        raise _no_resnet8("the Keras model is no ResNet8: parameters", count, facts.PARAMETERS)
 
 
 def _no_resnet8(what: str, found: object, expected: object) -> ConversionError:

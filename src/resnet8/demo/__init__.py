@@ -27,8 +27,8 @@ import numpy as np
 
 from resnet8.cifar10 import FOLDER, META, SPLIT_FILES
 from resnet8.errors import DataError, StorageError, missing_extra
+from resnet8.facts import CLASSES, IMAGE_SHAPE
 from resnet8.files import read_bytes, sha256_file, write_bytes
-from resnet8.network import CLASSES, IMAGE_SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from resnet8.errors import StorageError
 from resnet8.inspection import graphviz
 from resnet8.inspection.operations import ROLES, operations
-from resnet8.integer.extract import clean
+from resnet8.network.onnx_read import clean
 from resnet8.render import graph, words
 from resnet8.render.graph import Box, Drawing, Edge
 from resnet8.render.tables import kilobytes

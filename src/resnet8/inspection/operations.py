@@ -10,7 +10,7 @@ import onnx
 
 from resnet8.environment import Environment, current
 from resnet8.inspection.source import in_graph
-from resnet8.integer.program import AveragePool, Constant, Product, Sum, Weighted
+from resnet8.network.layers import AveragePool, Constant, Product, Sum, Weighted
 from resnet8.qparams import limits
 from resnet8.render import words
 from resnet8.render.tables import Table
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.inspection.source import Source
-    from resnet8.integer.program import Activation, AnyLayer
+    from resnet8.network.layers import Activation, AnyLayer
     from resnet8.qparams import QParams
 
 
@@ -186,7 +186,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Layer:
-    """One integer operation, from codes to codes (:mod:`resnet8.integer.program`).
+    """One integer operation, from codes to codes (:mod:`resnet8.network.layers`).
 
     Attributes:
         name: The operator's, without what converters add to it.

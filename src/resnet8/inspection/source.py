@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from resnet8.errors import ModelError
 from resnet8.files import read_bytes
-from resnet8.integer.extract import extract
+from resnet8.network.onnx_read import extract
 from resnet8.runtimes import onnx_file
 from resnet8.runtimes.base import identify
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Activation, Program
+    from resnet8.network.layers import Activation, Program
     from resnet8.results import ModelDescription
 
 Shape = tuple[int | str, ...]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8.batches import batched
-from resnet8.integer import engine
+from resnet8.execute import engine
 from resnet8.qparams import dequantize
 from resnet8.results import Score, score
 from resnet8.workers import no_progress

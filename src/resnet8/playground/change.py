@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from resnet8.errors import QuantizationError
-from resnet8.integer.fbgemm import FloatBias
-from resnet8.integer.program import Activation, Constant, Product, Program, Sum, Weighted
+from resnet8.execute.fbgemm import FloatBias
+from resnet8.network.layers import Activation, Constant, Product, Program, Sum, Weighted
 from resnet8.playground.quantized import Quantized
 from resnet8.playground.weights import constant
 from resnet8.qparams import QParams, dequantize, limits, quantize
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import AnyLayer
+    from resnet8.network.layers import AnyLayer
     from resnet8.playground.reference import RealNetwork
     from resnet8.variants import Rounding
 

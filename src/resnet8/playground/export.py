@@ -16,14 +16,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from resnet8.integer.program import AveragePool, Constant, Product, Sum, Weighted
-from resnet8.network import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
+from resnet8.facts import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
+from resnet8.network.layers import AveragePool, Constant, Product, Sum, Weighted
 from resnet8.qparams import storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Activation, AnyLayer, Program
+    from resnet8.network.layers import Activation, AnyLayer, Program
     from resnet8.playground.quantized import Quantized
     from resnet8.qparams import QParams
 
@@ -33,7 +33,7 @@ OUTPUT_NAME = "probabilities"
 def to_onnx(quantized: Quantized) -> onnx.ModelProto:
     """The file of ``quantized``: images, float32 (batch, 32, 32, 3), to class probabilities, (batch, 10).
 
-    Reading it back (:func:`without_clips`, then :func:`resnet8.integer.extract.extract`) gives the same program, but
+    Reading it back (:func:`without_clips`, then :func:`resnet8.network.onnx_read.extract`) gives the same program, but
     for roundings.
     """
     writer = _Writer(quantized)

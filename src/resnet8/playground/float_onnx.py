@@ -14,8 +14,8 @@ import onnx
 from onnx import numpy_helper
 
 from resnet8.errors import ModelError
-from resnet8.integer.extract import clean
-from resnet8.network import IMAGE_SHAPE
+from resnet8.facts import IMAGE_SHAPE
+from resnet8.network.onnx_read import clean
 from resnet8.playground.reference import RealLayer, RealNetwork, merged
 
 if TYPE_CHECKING:

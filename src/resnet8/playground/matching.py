@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from resnet8.errors import ModelError
-from resnet8.integer.program import Constant, Product, Rescale, Sum, Weighted
+from resnet8.network.layers import Constant, Product, Rescale, Sum, Weighted
 from resnet8.playground.reference import RealLayer, RealNetwork
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer, Program
     from resnet8.playground.reference import Operator
 
 

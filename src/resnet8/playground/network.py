@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from resnet8.errors import ModelError, Resnet8Error, missing_extra
 from resnet8.files import read_bytes
-from resnet8.integer.extract import extract
-from resnet8.integer.program import Activation, Constant, Product, Sum, Weighted
+from resnet8.network.layers import Activation, Constant, Product, Sum, Weighted
+from resnet8.network.onnx_read import extract
 from resnet8.playground import float_onnx
 from resnet8.playground.export import without_clips
 from resnet8.playground.matching import behind
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from resnet8.integer.program import AnyLayer
+    from resnet8.network.layers import AnyLayer
     from resnet8.playground.reference import RealLayer, RealNetwork
     from resnet8.qparams import QParams
     from resnet8.results import ModelDescription

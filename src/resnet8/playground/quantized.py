@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8.batches import batched
-from resnet8.integer import engine
-from resnet8.integer.fbgemm import FloatBias, biased
+from resnet8.execute import engine
+from resnet8.execute.fbgemm import FloatBias, biased
 from resnet8.qparams import limits, quantize
 from resnet8.variants import Requantization
 from resnet8.workers import no_progress
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Activation, AnyLayer, Program
+    from resnet8.network.layers import Activation, AnyLayer, Program
     from resnet8.variants import Rounding
     from resnet8.workers import Progress
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Operator = Literal["conv", "dense", "mul", "add", "average-pool", "rescale"]
-"""The words of :mod:`resnet8.integer.program`; ``rescale`` passes its input on."""
+"""The words of :mod:`resnet8.network.layers`; ``rescale`` passes its input on."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,8 +10,8 @@ from resnet8 import results
 from resnet8.environment import Environment, current
 from resnet8.errors import StorageError
 from resnet8.evaluation import record_path
+from resnet8.execute.fbgemm import FloatBias
 from resnet8.files import reading, write_bytes
-from resnet8.integer.fbgemm import FloatBias
 from resnet8.playground.change import Change, apply
 from resnet8.playground.export import to_onnx
 from resnet8.playground.network import reference

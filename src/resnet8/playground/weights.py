@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.integer.program import Constant, Product, Sum, Weighted
+from resnet8.network.layers import Constant, Product, Sum, Weighted
 from resnet8.qparams import dequantize
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import AnyLayer
+    from resnet8.network.layers import AnyLayer
     from resnet8.playground.network import Network, Tensor
     from resnet8.playground.reference import RealNetwork
     from resnet8.qparams import QParams

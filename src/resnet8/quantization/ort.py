@@ -18,7 +18,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
-from resnet8.network import IR_VERSION
+from resnet8.facts import IR_VERSION
 from resnet8.quantization.ranges import ranges
 from resnet8.runtimes.onnx_file import read_float
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from resnet8.comparison import name_of
 from resnet8.environment import has_vnni
-from resnet8.network import PUBLISHED_SIZES
+from resnet8.facts import PUBLISHED_SIZES
 from resnet8.render import tables
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from resnet8.errors import ModelError, Resnet8Error, missing_extra
+from resnet8.facts import CLASSES, IMAGE_SHAPE
 from resnet8.files import read_bytes
-from resnet8.network import CLASSES, IMAGE_SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

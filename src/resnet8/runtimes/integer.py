@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from resnet8.environment import cpu
 from resnet8.errors import missing_extra
-from resnet8.integer import engine
-from resnet8.integer.extract import extract
-from resnet8.integer.vpmaddubsw import saturating
+from resnet8.execute import engine
+from resnet8.execute.vpmaddubsw import saturating
+from resnet8.network.onnx_read import extract
 from resnet8.runtimes import onnx_file, ort
 from resnet8.runtimes.base import identify, require_format
 from resnet8.variants import Requantization
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Program
+    from resnet8.network.layers import Program
     from resnet8.results import ModelDescription
 
 EXACT = Requantization()

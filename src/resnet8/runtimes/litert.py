@@ -9,7 +9,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from resnet8.environment import cpu
-from resnet8.network import IMAGE_SHAPE
+from resnet8.facts import IMAGE_SHAPE
 from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
 

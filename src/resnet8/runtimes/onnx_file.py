@@ -9,8 +9,8 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from resnet8.errors import ModelError
+from resnet8.facts import MAX_READABLE_IR_VERSION, MAX_READABLE_OPSET
 from resnet8.files import read_bytes
-from resnet8.network import MAX_READABLE_IR_VERSION, MAX_READABLE_OPSET
 from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
 

@@ -12,7 +12,7 @@ import onnxruntime
 
 from resnet8.environment import cpu
 from resnet8.files import read_bytes
-from resnet8.integer.extract import extract
+from resnet8.network.onnx_read import extract
 from resnet8.qparams import storage
 from resnet8.runtimes.onnx_file import describe, parse, read
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Activation, Program
+    from resnet8.network.layers import Activation, Program
     from resnet8.results import ModelDescription
 
 
@@ -92,7 +92,7 @@ class Trace:
         optimize: Run the graph as ONNX Runtime optimizes it, else node by node as it stands in the file.
 
     Raises:
-        ModelError: as :func:`resnet8.integer.extract.extract`.
+        ModelError: as :func:`resnet8.network.onnx_read.extract`.
     """
 
     def __init__(self, path: Path, content: bytes, *, optimize: bool) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from resnet8.environment import cpu
 from resnet8.errors import ModelError
-from resnet8.network import IMAGE_SHAPE
+from resnet8.facts import IMAGE_SHAPE
 from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
 from resnet8.runtimes.pytorch_constants import spread

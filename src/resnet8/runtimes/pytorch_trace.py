@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from resnet8.integer.extract_torchscript import Extraction, extract
+from resnet8.network.torch_read import Extraction, extract
 from resnet8.runtimes.pytorch import open_content
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Activation, Program
+    from resnet8.network.layers import Activation, Program
     from resnet8.results import ModelDescription
 
 

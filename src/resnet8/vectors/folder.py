@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from resnet8.integer.vectors import formats
+from resnet8.vectors import formats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from resnet8.integer.vectors.formats import Field
-    from resnet8.integer.vectors.golden import Golden
+    from resnet8.vectors.formats import Field
+    from resnet8.vectors.golden import Golden
 
 
 class Writer:

@@ -1,4 +1,4 @@
-"""TorchScript -> :class:`resnet8.integer.program.Program`: the files that PyTorch's FX graph mode quantizes for fbgemm.
+"""TorchScript -> :class:`resnet8.network.layers.Program`: the files that PyTorch's FX graph mode quantizes for fbgemm.
 
 The rules, in the order of the graph:
 
@@ -26,10 +26,10 @@ import numpy as np
 import torch
 
 from resnet8.errors import ModelError
-from resnet8.integer.extract import clean
-from resnet8.integer.fbgemm import FloatBias, accumulator_bias
-from resnet8.integer.program import Activation, AveragePool, Constant, Product, Program, Rescale, Sum, Weighted
-from resnet8.network import IMAGE_SHAPE
+from resnet8.execute.fbgemm import FloatBias, accumulator_bias
+from resnet8.facts import IMAGE_SHAPE
+from resnet8.network.layers import Activation, AveragePool, Constant, Product, Program, Rescale, Sum, Weighted
+from resnet8.network.onnx_read import clean
 from resnet8.qparams import QParams, limits, qparams
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import AnyLayer
+    from resnet8.network.layers import AnyLayer
     from resnet8.qparams import Dtype
 
 SUPPORTED = (

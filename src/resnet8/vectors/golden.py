@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8.errors import ModelError
-from resnet8.integer import engine
-from resnet8.integer.program import Activation, AveragePool, Constant, Product, Sum, Weighted
-from resnet8.integer.vectors.formats import Field
+from resnet8.execute import engine
+from resnet8.network.layers import Activation, AveragePool, Constant, Product, Sum, Weighted
 from resnet8.qparams import limits, round_shift
+from resnet8.vectors.formats import Field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer, Program
     from resnet8.qparams import FixedPoint
     from resnet8.variants import Requantization
 

@@ -12,16 +12,16 @@ from quantized import activation, addition, pool, product, random_codes, rescale
 from torch.ao.nn import quantized
 from torch_quantized import convolution, matmul_codes, require_near_borders, tensor
 
-from resnet8.integer import engine
-from resnet8.integer.fbgemm import FloatBias, accumulator_bias, biased
-from resnet8.integer.program import Constant, Product, Sum
+from resnet8.execute import engine
+from resnet8.execute.fbgemm import FloatBias, accumulator_bias, biased
+from resnet8.network.layers import Constant, Product, Sum
 from resnet8.qparams import QParams, dequantize, qparams, saturate
 from resnet8.runtimes.pytorch import ENGINE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Activation
+    from resnet8.network.layers import Activation
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 

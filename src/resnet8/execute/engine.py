@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from resnet8.integer.program import Activation, AveragePool, Constant, Product, Sum, Weighted
+from resnet8.network.layers import Activation, AveragePool, Constant, Product, Sum, Weighted
 from resnet8.qparams import (
     FixedPoint,
     dequantize,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer, Program
     from resnet8.variants import Rounding
 
 EXACT_FLOAT32 = 2**24

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from quantized import activation, network, random_codes, weighted
 
-from resnet8.integer import engine
-from resnet8.integer.vpmaddubsw import affected, pairs, saturating
+from resnet8.execute import engine
+from resnet8.execute.vpmaddubsw import affected, pairs, saturating
 from resnet8.qparams import limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Weighted
+    from resnet8.network.layers import Weighted
     from resnet8.qparams import Dtype
 
 

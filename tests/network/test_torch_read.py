@@ -11,12 +11,12 @@ from torch.nn import functional
 from torch_quantized import Around, Network, convolution, scripted
 
 from resnet8.errors import ModelError
-from resnet8.integer.extract_torchscript import extract
-from resnet8.integer.fbgemm import FloatBias
-from resnet8.integer.program import Constant, Product, Sum, Weighted
+from resnet8.execute.fbgemm import FloatBias
+from resnet8.network.layers import Constant, Product, Sum, Weighted
+from resnet8.network.torch_read import extract
 
 if TYPE_CHECKING:
-    from resnet8.integer.program import Program
+    from resnet8.network.layers import Program
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:torch.quantize_per_tensor:UserWarning", "ignore:An output with one or more elements was resized:UserWarning"

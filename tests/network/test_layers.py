@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from quantized import activation, addition, network, pool, product, rescale, weighted
 
-from resnet8.integer import engine
-from resnet8.integer.program import Constant
+from resnet8.execute import engine
+from resnet8.network.layers import Constant
 from resnet8.qparams import qparams
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from quantized import (
     weighted,
 )
 
-from resnet8.integer import engine
-from resnet8.integer.program import Activation, AveragePool, Constant, Product, Program, Sum, Weighted
+from resnet8.execute import engine
+from resnet8.network.layers import Activation, AveragePool, Constant, Product, Program, Sum, Weighted
 from resnet8.qparams import QParams, fixed_point, fixed_point_pair, limits, qparams
 from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import AnyLayer
+    from resnet8.network.layers import AnyLayer
     from resnet8.qparams import Dtype
 
 FIXED = [

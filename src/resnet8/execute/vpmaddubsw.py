@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.integer import engine
+from resnet8.execute import engine
 from resnet8.qparams import limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Weighted
+    from resnet8.network.layers import Weighted
 
 INT16 = (-(2**15), 2**15 - 1)
 _LARGEST = 255
@@ -46,7 +46,7 @@ def pairs(layer: Weighted) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def saturating(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
-    """The accumulators of :func:`resnet8.integer.engine.accumulate`, with pairs saturated to int16 where they are.
+    """The accumulators of :func:`resnet8.execute.engine.accumulate`, with pairs saturated to int16 where they are.
 
     Args:
         layer: The layer; exact where it is not :func:`affected`.

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.integer.program import Activation, AveragePool, Constant, Product, Rescale, Sum, Weighted
-from resnet8.integer.vectors.formats import Field
+from resnet8.network.layers import Activation, AveragePool, Constant, Product, Rescale, Sum, Weighted
 from resnet8.qparams import QParams, limits, qparams, round_shift, storage
 from resnet8.variants import ROUNDINGS
+from resnet8.vectors.formats import Field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import AnyLayer
+    from resnet8.network.layers import AnyLayer
     from resnet8.qparams import Dtype
 
 SEED = 8108

@@ -13,7 +13,7 @@ Found by experiment, bit for bit, much of it next to ties: ``torch.ops.quantized
 for any number of rows and of channels, full vectors and what remains of them, one thread and two. Nor does the rule
 depend on the CPU: fbgemm requantizes with AVX2 and fused multiply-adds where it has AVX-512 too (its sources,
 ``OutputProcessing-inl.h`` and ``QuantUtilsAvx2.cc``). Its accumulators do: without VNNI pairs of products saturate
-(:mod:`resnet8.integer.vpmaddubsw`), which activations of 7 bits rule out.
+(:mod:`resnet8.execute.vpmaddubsw`), which activations of 7 bits rule out.
 
 ``torch.ops.quantized.matmul``, which FX graph mode makes of ResNet8's dense layer, is not fbgemm's. ATen (its sources,
 ``qmatmul.cpp``) dequantizes both operands, multiplies them in float32 and quantizes the result:
@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.integer import engine
-from resnet8.integer.program import Weighted
+from resnet8.execute import engine
+from resnet8.network.layers import Weighted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.integer.program import Activation
+    from resnet8.network.layers import Activation
     from resnet8.qparams import QParams
 
 _f32 = np.float32
@@ -64,7 +64,7 @@ def accumulator_bias(real: NDArray[np.float32], x: Activation, weights: QParams)
 def biased(
     layer: Weighted, codes: NDArray[Any], accumulators: engine.Accumulate = engine.accumulate
 ) -> NDArray[np.float32]:
-    """The accumulators of :func:`resnet8.integer.engine.accumulate`, the bias added as fbgemm adds it.
+    """The accumulators of :func:`resnet8.execute.engine.accumulate`, the bias added as fbgemm adds it.
 
     The engine's float32 requantization of these gives fbgemm's codes; integers they are no more.
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet8.integer.program import Activation, Constant, Sum, Weighted
-from resnet8.integer.vectors.golden import operands
-from resnet8.integer.vectors.manifest import LayerRecord, OrtAgreement, Tensor
+from resnet8.network.layers import Activation, Constant, Sum, Weighted
 from resnet8.qparams import limits
+from resnet8.vectors.golden import operands
+from resnet8.vectors.manifest import LayerRecord, OrtAgreement, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from resnet8.integer.vectors.golden import Golden
+    from resnet8.vectors.golden import Golden
 
 
 @dataclass(frozen=True, eq=False)

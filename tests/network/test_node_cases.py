@@ -12,8 +12,8 @@ import onnx.backend.test.case.node as shipped
 import pytest
 from onnx import TensorProto
 
-from resnet8.integer import engine
-from resnet8.integer.program import Activation, Weighted
+from resnet8.execute import engine
+from resnet8.network.layers import Activation, Weighted
 from resnet8.qparams import QParams, dequantize, quantize
 
 if TYPE_CHECKING:

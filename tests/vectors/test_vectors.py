@@ -25,13 +25,13 @@ from quantized import network, to_onnx
 
 from resnet8.cifar10 import FOLDER, random_images
 from resnet8.errors import DataError, ModelError, QuantizationError, StorageError
-from resnet8.integer import engine
-from resnet8.integer.program import Program, Rescale, Sum, Weighted
-from resnet8.integer.vectors import MANIFEST, MAX_IMAGES, Reference, VectorSet, choose_images, export
-from resnet8.network import IMAGE_SHAPE, IR_VERSION, OPSET
+from resnet8.execute import engine
+from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
+from resnet8.network.layers import Program, Rescale, Sum, Weighted
 from resnet8.qparams import limits, qparams, round_shift
 from resnet8.results import ModelDescription, load
 from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
+from resnet8.vectors import MANIFEST, MAX_IMAGES, Reference, VectorSet, choose_images, export
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,12 +7,12 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from resnet8.environment import has_vnni
-from resnet8.integer.vectors.csource import template
+from resnet8.vectors.csource import template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from resnet8.integer.vectors.manifest import LayerRecord, VectorSet
+    from resnet8.vectors.manifest import LayerRecord, VectorSet
 
 _ROUNDINGS = {
     "half-even": "to the nearest whole number, exact halves to the even one",

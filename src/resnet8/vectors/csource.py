@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet8.integer.program import Activation, AveragePool, Constant, Product, Rescale, Sum, Weighted
-from resnet8.integer.vectors.formats import macro
-from resnet8.integer.vectors.golden import CONSTANT, EDGE, NETWORK, operands
+from resnet8.network.layers import Activation, AveragePool, Constant, Product, Rescale, Sum, Weighted
 from resnet8.variants import ROUNDINGS
+from resnet8.vectors.formats import macro
+from resnet8.vectors.golden import CONSTANT, EDGE, NETWORK, operands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from resnet8.integer.program import AnyLayer
-    from resnet8.integer.vectors.golden import Golden
+    from resnet8.network.layers import AnyLayer
     from resnet8.variants import Rounding
+    from resnet8.vectors.golden import Golden
 
 NETWORK_INPUT = -1
 _KINDS = {Weighted: "CONV", Product: "MUL", Sum: "ADD", AveragePool: "AVERAGE_POOL", Rescale: "RESCALE"}
@@ -30,7 +30,7 @@ _COPIED = ("resnet8_integer.c", "resnet8_integer.h")
 
 def template(name: str, **values: object) -> str:
     """A file of this package's ``templates``, with ``$names`` filled in."""
-    text = (resources.files("resnet8.integer.vectors") / "templates" / name).read_text("utf-8")
+    text = (resources.files("resnet8.vectors") / "templates" / name).read_text("utf-8")
     return Template(text).substitute({key: str(value) for key, value in values.items()})
 
 

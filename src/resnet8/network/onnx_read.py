@@ -1,4 +1,4 @@
-"""ONNX -> :class:`resnet8.integer.program.Program`: QDQ files, QOperator files, and what ONNX Runtime makes of either.
+"""ONNX -> :class:`resnet8.network.layers.Program`: QDQ files, QOperator files, and what ONNX Runtime makes of either.
 
 The rules, in the order of the graph:
 
@@ -26,7 +26,8 @@ import onnx
 from onnx import numpy_helper
 
 from resnet8.errors import ModelError, QuantizationError
-from resnet8.integer.program import (
+from resnet8.facts import IMAGE_SHAPE
+from resnet8.network.layers import (
     Activation,
     AnyLayer,
     AveragePool,
@@ -37,7 +38,6 @@ from resnet8.integer.program import (
     Sum,
     Weighted,
 )
-from resnet8.network import IMAGE_SHAPE
 from resnet8.qparams import QParams, storage
 
 if TYPE_CHECKING:

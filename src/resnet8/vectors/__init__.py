@@ -1,7 +1,7 @@
 """Golden vectors: what every layer of a quantized network reads and must write, for hardware and C.
 
-A folder of plain files (:mod:`resnet8.integer.vectors.formats`), a C program that checks itself against them, and a
-manifest (:class:`VectorSet`) that says what they are. All numbers come from :mod:`resnet8.integer.engine`; the C
+A folder of plain files (:mod:`resnet8.vectors.formats`), a C program that checks itself against them, and a
+manifest (:class:`VectorSet`) that says what they are. All numbers come from :mod:`resnet8.execute.engine`; the C
 program is a second implementation of the same arithmetic, in 8-bit codes and 32-bit integers alone.
 """
 
@@ -15,15 +15,15 @@ import numpy as np
 
 from resnet8 import environment, results
 from resnet8.errors import DataError, QuantizationError
+from resnet8.execute import engine
 from resnet8.files import whole_folder
-from resnet8.integer import engine
-from resnet8.integer.vectors import csource, edges, readme
-from resnet8.integer.vectors.folder import Writer
-from resnet8.integer.vectors.formats import Field
-from resnet8.integer.vectors.golden import NETWORK, golden, network
-from resnet8.integer.vectors.manifest import VectorSet
-from resnet8.integer.vectors.records import Reference, agreement, record, tensor
 from resnet8.variants import MULTIPLIERS
+from resnet8.vectors import csource, edges, readme
+from resnet8.vectors.folder import Writer
+from resnet8.vectors.formats import Field
+from resnet8.vectors.golden import NETWORK, golden, network
+from resnet8.vectors.manifest import VectorSet
+from resnet8.vectors.records import Reference, agreement, record, tensor
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.integer.program import Program
-    from resnet8.integer.vectors.golden import Golden
+    from resnet8.network.layers import Program
     from resnet8.results import ModelDescription
     from resnet8.variants import Requantization
+    from resnet8.vectors.golden import Golden
     from resnet8.workers import Progress
 
 __all__ = ["MANIFEST", "MAX_IMAGES", "Reference", "VectorSet", "choose_images", "export", "require_integers"]

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import ConfigDict
 
 from resnet8.environment import Environment  # noqa: TC001 - pydantic reads the annotations when it runs
-from resnet8.integer.vectors.golden import Coverage  # noqa: TC001
 from resnet8.results import DataSource, ModelDescription  # noqa: TC001
+from resnet8.vectors.golden import Coverage  # noqa: TC001
 
 SCHEMA_VERSION: Literal[1] = 1
 

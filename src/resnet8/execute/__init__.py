@@ -1,0 +1,1 @@
+"""What runs a network, in plain NumPy: on reals, on integers as ONNX Runtime, an accelerator or fbgemm computes."""

@@ -1,0 +1,1 @@
+"""The network: layers over tensors (layers), read from files, rewritten, and written."""
