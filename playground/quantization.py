@@ -16,6 +16,7 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
+    from resnet8.execute import real as float32
     from resnet8.playground import page, plots, sources
     from resnet8.playground.activations import capture, capture_real, noise, sensitivity
     from resnet8.playground.catalogue import evaluations, first, float_behind, models
@@ -25,6 +26,7 @@ with app.setup:
     from resnet8.playground.images import image, of_class
     from resnet8.playground.save import equivalent, save
     from resnet8.playground.weights import across, use, weights
+    from resnet8.qparams import limits
     from resnet8.render import words
     from resnet8.render.tables import kilobytes, percent
     from resnet8.variants import ROUNDINGS
@@ -413,8 +415,8 @@ def _(index, label, network, pixels, real, split):
     if network.quantized is None:
         flow = None
         reals = capture_real(network.real, pixels)
-        _logits = reals[network.real.logits].reshape(1, -1)
-        _models = {plots.FLOAT: network.real.probabilities(_logits)[0]}
+        _logits = reals[network.real.logits.name].reshape(1, -1)
+        _models = {plots.FLOAT: float32.probabilities(network.real, _logits)[0]}
     else:
         flow = capture(network.quantized, real, pixels)
         reals = flow.reference
@@ -671,7 +673,7 @@ def _(compared, label, layer, split):
     _models = {} if _before.reference_probabilities is None else {plots.FLOAT: _before.reference_probabilities[0]}
     _models |= {plots.QUANTIZED: _before.probabilities[0], plots.CHANGED: _after.probabilities[0]}
     _name = layer.output.name
-    _activation = _after.quantized.program.activations[_name]
+    _activation = _after.quantized.activations[_name]
     _same = _activation.params.same_as(layer.output.params)
     _codes = ({plots.QUANTIZED: _before.codes[_name]} if _same else {}) | {plots.CHANGED: _after.codes[_name]}
     _was, _is = _before.real(_name), _after.real(_name)
@@ -682,7 +684,7 @@ def _(compared, label, layer, split):
                 [
                     plots.probabilities(_models, split.class_names, label),
                     plots.in_steps(
-                        _before.reference.get(_name), _codes, _activation.params, _after.quantized.limits(_name)
+                        _before.reference.get(_name), _codes, _activation.params, limits(_activation.params.dtype)
                     ),
                 ],
                 justify="start",

@@ -88,11 +88,10 @@ def weighted(
         out = replace(out, shape=(rows, columns, channels))
     return Weighted(
         name=name,
-        inputs=(x.name,),
         output=out,
         x=x,
         weights=codes,
-        weight_params=QParams(np.asarray(scales), np.asarray(zeros), dtype),
+        weight_grid=QParams(np.asarray(scales), np.asarray(zeros), dtype),
         bias=rng.integers(-bias, bias + 1, channels).astype(np.int32),
         has_bias=bool(bias),
         strides=strides,
@@ -105,27 +104,25 @@ def weighted(
 def product(x: Activation, out: Activation, constant: NDArray[Any], params: QParams, name: str = "mul") -> Product:
     return Product(
         name=name,
-        inputs=(x.name,),
         output=out,
         x=x,
         constant=constant,
-        constant_params=params,
+        constant_grid=params,
         parameters={"constant": f"{name}.c"},
     )
 
 
 def addition(a: Activation, b: Activation | Constant, out: Activation, name: str = "add") -> Sum:
-    inputs = (a.name,) if isinstance(b, Constant) else (a.name, b.name)
     parameters = {"constant": b.name} if isinstance(b, Constant) else {}
-    return Sum(name=name, inputs=inputs, output=out, a=a, b=b, parameters=parameters)
+    return Sum(name=name, output=out, a=a, b=b, parameters=parameters)
 
 
 def pool(x: Activation, out: Activation, name: str = "pool") -> AveragePool:
-    return AveragePool(name=name, inputs=(x.name,), output=out, x=x)
+    return AveragePool(name=name, output=out, x=x)
 
 
 def rescale(x: Activation, out: Activation, name: str = "rescale") -> Rescale:
-    return Rescale(name=name, inputs=(x.name,), output=out, x=x, kernel="float")
+    return Rescale(name=name, output=out, x=x, kernel="float")
 
 
 # --- a network with every kind of layer ---

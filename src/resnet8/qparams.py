@@ -10,8 +10,10 @@ Hardware has no real numbers: it multiplies by an integer and shifts right, ``M 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,14 +25,43 @@ if TYPE_CHECKING:
 
     from resnet8.variants import Multiplier, Rounding
 
-Dtype = Literal["int8", "uint8", "int32"]
-_LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int32": (-(2**31), 2**31 - 1)}
+Dtype = str
+"""An integer type of any width: ``int8``, ``uint8``, ``int32``, ``int4``, ``uint3`` and so on, 1 to 32 bits."""
+
+_INTEGER = re.compile(r"(u?)int(\d+)")
+_MAX_BITS = 32
 _MAX_SHIFT = 62
 
 
 def limits(dtype: str) -> tuple[int, int]:
-    """``(qmin, qmax)``, the least and greatest code of ``dtype``."""
-    return _LIMITS[dtype]
+    """``(qmin, qmax)``, the least and greatest code of ``dtype``.
+
+    Raises:
+        ValueError: when it is no integer type.
+    """
+    return _limits(dtype)
+
+
+@cache
+def _limits(dtype: str) -> tuple[int, int]:
+    bits = width(dtype)
+    return (0, 2**bits - 1) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def width(dtype: str) -> int:
+    """The bits of a code of ``dtype``.
+
+    Raises:
+        ValueError: when it is no integer type.
+    """
+    if (match := _INTEGER.fullmatch(dtype)) is None or not 1 <= (bits := int(match[2])) <= _MAX_BITS:
+        raise ValueError(f"{dtype} is no integer type of 1 to {_MAX_BITS} bits")
+    return bits
+
+
+def of_width(dtype: str, bits: int) -> str:
+    """The type of ``bits`` bits that has a sign if ``dtype`` has one: ``of_width("uint8", 4)`` is ``uint4``."""
+    return f"{'u' if dtype.startswith('u') else ''}int{bits}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +147,8 @@ def choose(low: float, high: float, dtype: Dtype, *, symmetric: bool = False) ->
 
 
 def storage(dtype: str) -> np.dtype[Any]:
-    """The NumPy type that holds codes of ``dtype``."""
-    return np.dtype(dtype)
+    """The NumPy type that holds codes of ``dtype``: int8 or uint8 for up to eight bits."""
+    return np.dtype(of_width(dtype, next(bits for bits in (8, 16, 32) if bits >= width(dtype))))
 
 
 def quantize(real: NDArray[np.floating[Any]], params: QParams, axis: int = -1) -> NDArray[Any]:

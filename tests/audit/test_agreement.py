@@ -165,7 +165,7 @@ def halving(scale_out: float = 1.0) -> Program:
     weights = np.zeros((1, 1, 3, 10), np.int8)
     weights[0, 0, np.arange(10) % 3, np.arange(10)] = 1
     bias = np.arange(10, dtype=np.int32)
-    dense = replace(dense, weights=weights, weight_params=qparams(0.5, 0, "int8"), bias=bias)
+    dense = replace(dense, weights=weights, weight_grid=qparams(0.5, 0, "int8"), bias=bias)
     return Program(image, (mean, dense), dense.output, softmax=True, probabilities=None)
 
 
@@ -227,12 +227,12 @@ def test_a_neighbour_far_from_the_border_has_no_cause() -> None:
 def test_ties_are_found_in_layers_of_every_kind(kind: str) -> None:
     """Pixels of 7 and 8 in turn, halved or averaged: 3.5, and 7.5 in the mean."""
     image = activation("image", IMAGE_SHAPE, 1.0, 0)
-    out = replace(image, name="out", params=qparams(2.0, 0, "uint8"))
+    out = replace(image, name="out", grid=qparams(2.0, 0, "uint8"))
     ones = Constant("ones", np.ones(3, np.uint8), qparams(1.0, 1, "uint8"))
     mean = pool(image, activation("mean", (1, 1, 3), 1.0, 0))
     layer = {
-        "mul": product(image, replace(out, params=qparams(1.0, 0, "uint8")), ones.codes, qparams(0.5, 0, "uint8")),
-        "add": addition(image, image, replace(out, params=qparams(4.0, 0, "uint8"))),
+        "mul": product(image, replace(out, grid=qparams(1.0, 0, "uint8")), ones.codes, qparams(0.5, 0, "uint8")),
+        "add": addition(image, image, replace(out, grid=qparams(4.0, 0, "uint8"))),
         "add of a constant": addition(image, ones, out),
         "rescale": rescale(image, out),
         "pool": replace(mean, name="other", output=replace(mean.output, name="out")),

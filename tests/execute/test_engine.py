@@ -198,11 +198,10 @@ def test_one_convolution_in_literals() -> None:
     x = activation("x", (1, 2, 1), zero_point=3)
     layer = Weighted(
         name="conv",
-        inputs=("x",),
         output=activation("y", (1, 2, 1), scale=0.25, zero_point=10),
         x=x,
         weights=np.array([[[[2]], [[-1]]]], np.int8),
-        weight_params=qparams(0.5, 0, "int8"),
+        weight_grid=qparams(0.5, 0, "int8"),
         bias=np.array([5], np.int32),
         has_bias=True,
         pads=(0, 0, 0, 1),
@@ -221,7 +220,7 @@ def large(depth: int, bias: int = 0) -> tuple[Weighted, NDArray[np.uint8]]:
     weights[..., 1] = 254
     weights[..., 2] = 0
     layer = replace(
-        layer, weights=weights, weight_params=qparams(0.01, 0, "uint8"), bias=np.array([bias, -bias, bias], np.int32)
+        layer, weights=weights, weight_grid=qparams(0.01, 0, "uint8"), bias=np.array([bias, -bias, bias], np.int32)
     )
     codes = np.full((3, depth), 255, np.uint8)
     codes[1, ::2] = 254
@@ -462,7 +461,7 @@ def test_constants_as_in_onnx_runtime(dtype: Dtype, channels: int, layout: str, 
         constant = Constant("c", middle.astype(dtype), qparams(scale_c, zero_c, dtype))
         values = {"x": random_codes(rng, (200, *shape), dtype)}
         assert_as_onnx_runtime(replace(addition(x, constant, y), kernel=kernel), values)
-        y = replace(y, params=qparams(scale * scale_c * 100, zero_y, dtype))
+        y = replace(y, grid=qparams(scale * scale_c * 100, zero_y, dtype))
         multiplied = replace(product(x, y, constant.codes, constant.params), kernel=kernel)
         assert_as_onnx_runtime(multiplied, values)
 
@@ -491,7 +490,7 @@ def test_float_operators_on_exact_reals_as_in_onnx_runtime(dtype: Dtype) -> None
         layer = replace(pool(x, y), kernel="float")
         assert_as_onnx_runtime(layer, values_for(layer, rng, 60), global_pool=global_pool)
     conv = weighted(rng, x, activation("y", (0, 0, 6), 0.5, zero_y, dtype), kernel=(3, 3), pads=(1, 0, 2, 1), bias=900)
-    conv = replace(conv, kernel="float", weight_params=qparams(2.0**-6, 0, "int8"))
+    conv = replace(conv, kernel="float", weight_grid=qparams(2.0**-6, 0, "int8"))
     assert_as_onnx_runtime(conv, values_for(conv, rng))
     assert_as_onnx_runtime(replace(conv, relu=True), values_for(conv, rng))
 
@@ -546,14 +545,14 @@ def test_a_run_is_its_steps_one_after_the_other(how: Requantization) -> None:
     values = {program.input.name: codes}
     for layer in program.layers:
         values[layer.output.name] = engine.step(layer, values, how)
-    watched = {}
-    found = engine.run(program, codes, how, watch=lambda layer, wrote: watched.setdefault(layer.name, wrote))
+    watched: dict[str, Any] = {}
+    found = engine.run(program, codes, how, watch=watched.__setitem__)
     assert found.shape == (6, 10)
     np.testing.assert_array_equal(found, values["logits"])
-    assert list(watched) == [layer.name for layer in program.layers]
+    assert list(watched) == list(program.activations)
     for layer in program.layers:
-        np.testing.assert_array_equal(watched[layer.name], values[layer.output.name])
-        assert watched[layer.name].shape == (6, *layer.output.shape)
+        np.testing.assert_array_equal(watched[layer.output.name], values[layer.output.name])
+        assert watched[layer.output.name].shape == (6, *layer.output.shape)
 
 
 def test_a_run_keeps_what_is_still_needed() -> None:
@@ -628,7 +627,7 @@ def test_probabilities_may_lie_on_a_grid_of_their_own() -> None:
 
 def test_probabilities_of_extreme_logits_are_finite() -> None:
     program = network()
-    program = replace(program, logits=replace(program.logits, params=qparams(1e6, 0, "uint8")))
+    program = replace(program, logits=replace(program.logits, grid=qparams(1e6, 0, "uint8")))
     logits = np.array([[0, 255, *[0] * 8], [255] * 10], np.uint8)
     np.testing.assert_array_equal(engine.probabilities(program, logits), [[0, 1, *[0] * 8], [np.float32(0.1)] * 10])
 
@@ -678,5 +677,5 @@ def test_weight_zero_points_of_channels() -> None:
     params = QParams(np.array([0.1, 0.2], np.float32), np.array([0, 128], np.int32), "uint8")
     rng = np.random.default_rng(34)
     layer = weighted(rng, activation("x", (3,)), activation("y", (2,)), dtype="uint8", per_channel=True, dense=True)
-    layer = replace(layer, weight_params=params)
+    layer = replace(layer, weight_grid=params)
     np.testing.assert_array_equal(layer.matrix, layer.weights[0, 0].astype(int) - [0, 128])

@@ -13,8 +13,8 @@ from torch.ao.nn import quantized
 from torch_quantized import convolution, matmul_codes, require_near_borders, tensor
 
 from resnet8.execute import engine
-from resnet8.execute.fbgemm import FloatBias, accumulator_bias, biased
-from resnet8.network.layers import Constant, Product, Sum
+from resnet8.execute.fbgemm import biased
+from resnet8.network.layers import Constant, Product, Sum, Weighted, accumulator_bias
 from resnet8.qparams import QParams, dequantize, qparams, saturate
 from resnet8.runtimes.pytorch import ENGINE
 
@@ -30,7 +30,7 @@ SCALES = ((0.043, 0.021, 0.05), (0.25, 0.5, 0.125), (0.0123, 0.77, 0.61), (0.05,
 _f32 = np.float32
 
 
-def layer_of(module: Any, scale: float, zero_point: int, shape: tuple[int, int, int]) -> FloatBias:
+def layer_of(module: Any, scale: float, zero_point: int, shape: tuple[int, int, int]) -> Weighted:
     """The layer that ``module`` computes for codes of ``shape``; geometry and rounding of the bias written anew."""
     coded, bias = torch.ops.quantized.conv2d_unpack(module._packed_params)
     weights = coded.int_repr().numpy().transpose(2, 3, 1, 0)
@@ -52,7 +52,7 @@ def layer_of(module: Any, scale: float, zero_point: int, shape: tuple[int, int, 
     values = {field.name: getattr(plain, field.name) for field in fields(plain)}
     real = bias.detach().numpy()
     whole = accumulator_bias(real, x, params).astype(np.int32)
-    return FloatBias(**(values | {"weights": weights, "weight_params": params, "bias": whole, "real_bias": real}))
+    return Weighted(**(values | {"weights": weights, "weight_grid": params, "bias": whole, "real_bias": real}))
 
 
 CONVOLUTIONS = {
@@ -180,13 +180,12 @@ def test_a_linear_layer_next_to_ties_bit_for_bit(rows: int, per_channel: bool) -
             codes = drawn.codes(rng, rows)
             there = tensor(codes, float(drawn.x.scale), drawn.x.zero_point)
             params = QParams(drawn.scales, np.zeros(drawn.scales.shape, np.int32), "int8")
-            layer = FloatBias(
+            layer = Weighted(
                 name="linear",
-                inputs=("x",),
                 output=activation("y", (columns,), drawn.scale, drawn.zero_point),
                 x=drawn.x,
                 weights=drawn.coded.int_repr().numpy().T[None, None],
-                weight_params=params,
+                weight_grid=params,
                 bias=accumulator_bias(drawn.bias, drawn.x, params).astype(np.int32),
                 has_bias=True,
                 dense=True,
@@ -370,7 +369,7 @@ def test_a_matrix_product_is_float_and_its_last_bits_are_the_cpus(rows: int, dep
             weighted(rng, x, activation("y", (10,), scale, 100), dense=True),
             kernel="float",
             weights=weights[None, None],
-            weight_params=params,
+            weight_grid=params,
         )
         there = torch.ops.quantized.matmul(
             tensor(codes, scales[0], x.zero_point), tensor(weights, scales[1], int(params.zero_point)), scale, 100
@@ -386,7 +385,7 @@ def test_a_matrix_product_is_float_and_its_last_bits_are_the_cpus(rows: int, dep
 def test_another_order_of_the_sum_is_next_to_a_border_and_another_code_is_not() -> None:
     x, y = activation("x", (16,), 3.0, 5), activation("y", (10,), 2.5, 101)
     rng = np.random.default_rng(97)
-    layer = replace(weighted(rng, x, y, dense=True), kernel="float", weight_params=qparams(0.015, 0, "int8"))
+    layer = replace(weighted(rng, x, y, dense=True), kernel="float", weight_grid=qparams(0.015, 0, "int8"))
     matrix = np.zeros((16, 10), np.int8)
     matrix[:13, 0] = 125
     layer = replace(layer, weights=matrix[None, None])

@@ -160,11 +160,10 @@ def qlinear_matmul(node: onnx.NodeProto, inputs: list[Any]) -> NDArray[Any]:
 def weighted(x: Activation, y: Activation, weights: NDArray[Any], params: QParams, *, dense: bool = False) -> Weighted:
     return Weighted(
         name="weighted",
-        inputs=("x",),
         output=y,
         x=x,
         weights=weights,
-        weight_params=params,
+        weight_grid=params,
         bias=np.zeros(weights.shape[-1], np.int32),
         has_bias=False,
         dense=dense,

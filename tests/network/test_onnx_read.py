@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
+from builders import noise
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from quantized import (
@@ -23,6 +25,7 @@ from quantized import (
     weighted,
 )
 
+from resnet8.cifar10 import preprocess
 from resnet8.errors import ModelError
 from resnet8.execute import engine
 from resnet8.facts import IMAGE_SHAPE
@@ -34,7 +37,6 @@ from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -93,7 +95,7 @@ def test_rescaling_between_layers() -> None:
     first, *others = described.layers
     finer = activation("finer", first.output.shape, 2.5, 130, nchw=True)
     between = rescale(first.output, finer, "QuantizeLinear:finer")
-    others[0] = replace(others[0], x=finer, inputs=("finer",))
+    others[0] = replace(others[0], x=finer)
     described = replace(described, layers=(first, between, *others))
     for form in FORMS:
         assert_same_program(extract(to_onnx(described, form), "network.onnx"), described)
@@ -103,7 +105,7 @@ def test_a_copy_on_the_same_grid_is_nothing() -> None:
     described = network()
     first, *others = described.layers
     copy = replace(first.output, name="copy")
-    copied = replace(others[0], x=copy, inputs=("copy",))
+    copied = replace(others[0], x=copy)
     model = to_onnx(replace(described, layers=(first, rescale(first.output, copy), copied, *others[1:])), "qoperator")
     assert [layer.name for layer in extract(model, "network.onnx").layers] == [one.name for one in described.layers]
 
@@ -113,7 +115,7 @@ def test_a_relu_on_the_same_grid_is_a_layer() -> None:
     first, *others = described.layers
     lifted = replace(first.output, name="lifted")
     relu = replace(rescale(first.output, lifted, "QuantizeLinear:lifted"), relu=True)
-    others[0] = replace(others[0], x=lifted, inputs=("lifted",))
+    others[0] = replace(others[0], x=lifted)
     described = replace(described, layers=(first, relu, *others))
     found = extract(to_onnx(described, "qoperator"), "network.onnx")
     assert_same_program(found, described)
@@ -227,7 +229,7 @@ def test_an_operator_may_read_codes_on_a_grid_of_its_own() -> None:
 
 def test_an_omitted_zero_point_is_zero() -> None:
     described = network(dtype="int8")
-    zeroed = replace(described.input, params=qparams(2.0, 0, "int8"))
+    zeroed = replace(described.input, grid=qparams(2.0, 0, "int8"))
     first = replace(described.layers[0], x=zeroed)
     described = replace(described, input=zeroed, layers=(first, *described.layers[1:]))
     model = to_onnx(described, "qdq")
@@ -240,7 +242,7 @@ def test_an_omitted_zero_point_is_zero() -> None:
 def test_an_omitted_zero_point_of_int8_codes_leaves_them_int8() -> None:
     """DequantizeLinear takes the type from its codes; uint8 is the default of QuantizeLinear only."""
     described = network(dtype="int8")
-    zeroed = replace(described.input, params=qparams(2.0, 0, "int8"))
+    zeroed = replace(described.input, grid=qparams(2.0, 0, "int8"))
     first = replace(described.layers[0], x=zeroed)
     described = replace(described, input=zeroed, layers=(first, *described.layers[1:]))
     model = to_onnx(described, "qdq")
@@ -662,7 +664,7 @@ def test_weights_alone_are_no_quantized_network() -> None:
 def test_a_relu_before_the_end_is_computed_or_refused() -> None:
     """Behind the last DequantizeLinear there is no grid that could clip at zero."""
     described = network()
-    logits = replace(described.logits, params=qparams(0.02, 128, "uint8"))  # -2.56 to 2.54: the softmax is soft
+    logits = replace(described.logits, grid=qparams(0.02, 128, "uint8"))  # -2.56 to 2.54: the softmax is soft
     dense = replace(described.layers[-1], output=logits)
     described = replace(described, layers=(*described.layers[:-1], dense), logits=logits)
     model = to_onnx(described, "qdq")
@@ -689,3 +691,49 @@ def test_layers_of_nodes_without_names_can_be_told_apart() -> None:
     onnx.checker.check_model(model, full_check=True)
     names = [layer.name for layer in extract(model, "network.onnx").layers]
     assert len(set(names)) == len(names) == 7
+
+
+# --- clips ---
+
+
+def clipped(low: int, high: int, *, twice: bool = False) -> onnx.ModelProto:
+    """A quantized network whose first activation is clipped to codes."""
+    model = to_onnx(network(4), "qdq")
+    (writer,) = (node for node in model.graph.node if node.output[0] == "first")
+    writer.output[0] = "wide"
+    at = list(model.graph.node).index(writer) + 1
+    for name in ("other", "first") if twice else ("first",):
+        model.graph.node.insert(at, helper.make_node("Clip", ["wide", "low", "high"], [name], name=name))
+    ends = {"low": low, "high": high}
+    model.graph.initializer.extend(numpy_helper.from_array(np.uint8(code), name) for name, code in ends.items())
+    return model
+
+
+def test_a_clip_of_codes_makes_the_type_narrow() -> None:
+    narrow = extract(clipped(0, 127), "clips.onnx")
+    assert narrow.activations["first"].params.dtype == "uint7"
+    codes = engine.input_codes(narrow, noise(8, 3))
+    expected = np.minimum(engine.activations(network(4), codes)["first"], 127)
+    np.testing.assert_array_equal(engine.activations(narrow, codes)["first"], expected)
+
+
+def test_narrow_codes_are_those_of_onnx_runtime() -> None:
+    model = clipped(0, 127)
+    images = noise(20, 5)
+    found = Trace(Path("clips.onnx"), model.SerializeToString(), optimize=False).run(preprocess(images))[1]
+    narrow = extract(model, "clips.onnx")
+    ours = engine.activations(narrow, engine.input_codes(narrow, images))
+    np.testing.assert_array_equal(ours["first"], found["first"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "twice", "words"),
+    [
+        (3, 90, False, "codes from 3 to 90; those of a number of bits are supported"),
+        (0, 15, False, "a zero point is out of range"),
+        (0, 127, True, "codes that are read elsewhere too"),
+    ],
+)
+def test_another_clip_is_refused_by_name(low: int, high: int, twice: bool, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        extract(clipped(low, high, twice=twice), "clips.onnx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +16,10 @@ from reals import real_of
 
 from resnet8.errors import QuantizationError
 from resnet8.execute import engine
-from resnet8.network.layers import Product, Sum, Weighted
+from resnet8.network.layers import Product, Program, Sum, Weighted
+from resnet8.playground.activations import predictions, probabilities, run, step
 from resnet8.playground.change import Change, added, apply, entered
 from resnet8.playground.network import open_network, reference
-from resnet8.playground.quantized import Quantized, predictions
-from resnet8.playground.weights import constant
 from resnet8.qparams import QParams, dequantize, limits, quantize
 from resnet8.recipes import RECIPES
 from resnet8.variants import ROUNDINGS, Requantization
@@ -32,17 +32,17 @@ ACTIVATIONS = ("image", "first", "scaled", "shifted", "second", "joined", "mean"
 PARAMETERS = ("first_conv.w", "scaling.c", "shifting.c", "second_conv.w", "dense.w")
 
 
-def made(*changes: Change, program: Any = None, reference: Any = None) -> Quantized:
-    return apply(Quantized(program or network()), changes, reference)
+def made(*changes: Change, program: Any = None, reference: Any = None) -> Program:
+    return apply(program or network(), changes, reference)
 
 
-def grids(quantized: Quantized) -> dict[str, QParams]:
-    found = {name: one.params for name, one in quantized.program.activations.items()}
-    for layer in quantized.program.layers:
-        parameter = constant(layer)
-        if parameter is not None:
-            found[layer.parameters["weights" if isinstance(layer, Weighted) else "constant"]] = parameter[1]
-    return found
+def grids(quantized: Program) -> dict[str, QParams]:
+    parameters = [layer.parameter for layer in quantized.layers if layer.parameter is not None]
+    return {one.name: one.params for one in (*quantized.activations.values(), *parameters)}
+
+
+def roundings(quantized: Program) -> dict[str, str]:
+    return {layer.output.name: layer.rounding for layer in quantized.layers if layer.rounding is not None}
 
 
 # --- what changes nothing ---
@@ -57,8 +57,8 @@ def test_every_activation_and_parameter_can_be_changed() -> None:
 
 def test_no_change_changes_nothing() -> None:
     changed = made()
-    assert_same_program(changed.program, network())
-    assert (changed.narrow, changed.roundings) == ({}, {})
+    assert_same_program(changed, network())
+    assert roundings(changed) == {}
 
 
 @pytest.mark.parametrize("name", [*ACTIVATIONS, *PARAMETERS])
@@ -72,27 +72,27 @@ def test_the_values_that_stand_there_already_change_nothing(name: str, with_refe
         Change(name, "bits", 8),
     ]
     real = real_of(network(3)) if with_reference else None  # other numbers: they must not be looked at
-    assert_same_program(made(*changes, reference=real).program, network())
+    assert_same_program(made(*changes, reference=real), network())
 
 
 @pytest.mark.parametrize("name", [*ACTIVATIONS, *PARAMETERS])
 def test_changes_that_cancel_out_leave_no_trace(name: str) -> None:
     there_and_back = made(Change(name, "factor", 2.0), Change(name, "factor", 0.5))
-    assert_same_program(there_and_back.program, network())
+    assert_same_program(there_and_back, network())
 
 
 def test_rounding_half_to_even_is_what_is_done_anyway() -> None:
     changed = made(Change("first", "rounding", "half-even"))
-    assert changed.roundings == {}
+    assert roundings(changed) == {}
     back = apply(made(Change("first", "rounding", "truncate")), [Change("first", "rounding", "half-even")])
-    assert back.roundings == {}
+    assert roundings(back) == {}
 
 
 # --- activations ---
 
 
 def test_a_scale_holds_for_writer_and_readers_and_every_bias_keeps_its_value() -> None:
-    original, changed = network(), made(Change("shifted", "scale", 0.5)).program
+    original, changed = network(), made(Change("shifted", "scale", 0.5))
     assert float(changed.activations["shifted"].scale) == 0.5
     second, joined = changed.layers[3], changed.layers[4]
     assert isinstance(second, Weighted)
@@ -115,7 +115,7 @@ def test_a_coarser_activation_is_what_the_layer_computed_on_the_coarser_grid(nam
     program = network()
     changed = made(Change(name, "factor", factor))
     values = {program.input.name: engine.input_codes(program, IMAGES)}
-    for layer, other in zip(program.layers, changed.program.layers, strict=True):
+    for layer, other in zip(program.layers, changed.layers, strict=True):
         if layer.output.name == name:
             if isinstance(layer, Sum):
                 a, b = engine.addends(layer, values)
@@ -123,8 +123,8 @@ def test_a_coarser_activation_is_what_the_layer_computed_on_the_coarser_grid(nam
             else:
                 scales = layer.real_multiplier * np.float64(layer.output.scale)
                 real = engine.integer_accumulator(layer, values) * scales
-            expected = quantize(real.astype(np.float32), changed.program.activations[name].params)
-            difference = np.abs(changed.step(other, values).astype(int) - expected.astype(int))
+            expected = quantize(real.astype(np.float32), changed.activations[name].params)
+            difference = np.abs(step(other, values).astype(int) - expected.astype(int))
             assert difference.max() <= 1  # a tie may round either way
             assert (difference > 0).mean() < 0.01
         values[layer.output.name] = engine.step(layer, values)
@@ -135,50 +135,48 @@ def test_a_coarser_activation_is_what_the_layer_computed_on_the_coarser_grid(nam
 def test_fewer_bits_keep_the_range_with_fewer_codes(bits: int, dtype: Any) -> None:
     program = network(dtype=dtype)
     changed = made(Change("shifted", "bits", bits), program=program)
-    low, high = changed.narrow["shifted"]
+    low, high = limits(changed.activations["shifted"].params.dtype)
     assert high - low + 1 == 2**bits
     assert (low == 0) if dtype == "uint8" else (low == -(2 ** (bits - 1)))
-    before, after = program.activations["shifted"], changed.program.activations["shifted"]
+    before, after = program.activations["shifted"], changed.activations["shifted"]
     assert float(after.scale) == pytest.approx(float(before.scale) * 255 / (2**bits - 1))
     qmin, qmax = limits(dtype)
     for code, narrow in ((qmin, low), (qmax, high)):
         real = float(before.scale) * (code - before.zero_point)
         assert abs(float(after.scale) * (narrow - after.zero_point) - real) <= float(after.scale) * 0.5001
     seen: dict[str, Any] = {}
-    changed.run(changed.input_codes(IMAGES), seen.__setitem__)
-    unclipped = engine.step(changed.program.layers[2], seen)
-    np.testing.assert_array_equal(seen["shifted"], np.clip(unclipped, low, high))
+    run(changed, engine.input_codes(changed, IMAGES), seen.__setitem__)
+    wide = replace(changed.layers[2], output=replace(after, grid=replace(after.params, dtype=dtype)))
+    np.testing.assert_array_equal(seen["shifted"], np.clip(engine.step(wide, seen), low, high))
     assert seen["shifted"].max() == high
-    assert_same_program(
-        apply(changed, [Change("shifted", "bits", bits)]).program, changed.program
-    )  # it has so many already
+    assert_same_program(apply(changed, [Change("shifted", "bits", bits)]), changed)  # it has so many already
 
 
 def test_bits_of_the_images_count_before_the_first_layer() -> None:
     changed = made(Change("image", "bits", 3))
-    assert set(np.unique(changed.input_codes(IMAGES)).tolist()) == set(range(8))
-    assert float(changed.program.input.scale) == pytest.approx(255 / 7)
+    assert set(np.unique(engine.input_codes(changed, IMAGES)).tolist()) == set(range(8))
+    assert float(changed.input.scale) == pytest.approx(255 / 7)
 
 
 def test_a_zero_point_of_a_tensor_without_negative_numbers_leaves_them_out() -> None:
     """Many files hold a ReLU in a zero point that is the least code: with another zero point it must not be lost."""
     program = network(dtype="int8")
     lowest = made(Change("second", "zero_point", -128), program=program)
-    assert not lowest.program.layers[3].relu  # the grid does it
+    assert not lowest.layers[3].relu  # the grid does it
     changed = apply(lowest, [Change("second", "zero_point", 0)])
-    assert changed.program.layers[3].relu
+    assert changed.layers[3].relu
     seen: dict[str, Any] = {}
-    changed.run(changed.input_codes(IMAGES), seen.__setitem__)
+    run(changed, engine.input_codes(changed, IMAGES), seen.__setitem__)
     assert int(seen["second"].min()) == 0
-    assert not made(Change("second", "zero_point", 0), program=program).program.layers[3].relu
+    assert not made(Change("second", "zero_point", 0), program=program).layers[3].relu
 
 
 def test_zero_points_move_codes_and_not_reals() -> None:
     moved = made(Change("second", "zero_point", 120))
     one, other = {}, {}
     original = made()
-    original.run(original.input_codes(IMAGES), one.__setitem__)
-    moved.run(moved.input_codes(IMAGES), other.__setitem__)
+    run(original, engine.input_codes(original, IMAGES), one.__setitem__)
+    run(moved, engine.input_codes(moved, IMAGES), other.__setitem__)
     inside = (one["second"] > 0) & (one["second"] < 245)
     np.testing.assert_array_equal(one["second"][inside].astype(int) + 10, other["second"][inside].astype(int))
 
@@ -188,7 +186,7 @@ def test_a_rounding_holds_for_one_layer(rounding: Any) -> None:
     program = network()
     changed = made(Change("second", "rounding", rounding))
     seen: dict[str, Any] = {}
-    changed.run(changed.input_codes(IMAGES), seen.__setitem__)
+    run(changed, engine.input_codes(changed, IMAGES), seen.__setitem__)
     for layer in program.layers:
         chosen = rounding if layer.output.name == "second" else "half-even"
         expected = engine.step(layer, seen, Requantization("float32", chosen))
@@ -203,21 +201,22 @@ def test_a_rounding_holds_for_one_layer(rounding: Any) -> None:
 def test_parameters_with_fewer_bits_use_so_few_codes(bits: int, dtype: Any, name: str) -> None:
     program = network(weights=dtype)
     changed = made(Change(name, "bits", bits), program=program)
-    assert changed.narrow == {}  # the codes themselves are fewer
-    layer = next(one for one in changed.program.layers if name in one.parameters.values())
+    assert all(one.params.dtype == "uint8" for one in changed.activations.values())
+    assert grids(changed)[name].dtype == dtype  # the codes themselves are fewer
+    layer = next(one for one in changed.layers if name in one.parameters.values())
     before = next(one for one in program.layers if name in one.parameters.values())
-    found, original = constant(layer), constant(before)
+    found, original = layer.parameter, before.parameter
     assert found is not None
     assert original is not None
     low = 0 if dtype == "uint8" else -(2 ** (bits - 1))
-    assert low <= found[0].min()
-    assert found[0].max() < low + 2**bits
-    step = float(found[1].scale)
-    assert np.abs(dequantize(*found) - dequantize(*original)).max() <= step * 1.0001
+    assert low <= found.codes.min()
+    assert found.codes.max() < low + 2**bits
+    step = float(found.scale)
+    assert np.abs(found.real - original.real).max() <= step * 1.0001
 
 
 def test_symmetric_weights_keep_their_largest_magnitude() -> None:
-    changed = made(Change("second_conv.w", "bits", 4)).program.layers[3]
+    changed = made(Change("second_conv.w", "bits", 4)).layers[3]
     before = network().layers[3]
     assert isinstance(changed, Weighted)
     assert isinstance(before, Weighted)
@@ -229,7 +228,7 @@ def test_one_channel_or_a_common_factor() -> None:
     program = network(per_channel=True)
     before = program.layers[3]
     assert isinstance(before, Weighted)
-    one = made(Change("second_conv.w", "scale", 0.5, channel=2), program=program).program.layers[3]
+    one = made(Change("second_conv.w", "scale", 0.5, channel=2), program=program).layers[3]
     assert isinstance(one, Weighted)
     expected = before.weight_params.scale.copy()
     expected[2] = 0.5
@@ -237,7 +236,7 @@ def test_one_channel_or_a_common_factor() -> None:
     np.testing.assert_array_equal(one.weights[..., [0, 1, 3]], before.weights[..., [0, 1, 3]])
     np.testing.assert_array_equal(one.bias[[0, 1, 3]], before.bias[[0, 1, 3]])
     assert np.abs(one.weights[..., 2]).max() <= 3
-    common = made(Change("second_conv.w", "factor", 2), program=program).program.layers[3]
+    common = made(Change("second_conv.w", "factor", 2), program=program).layers[3]
     assert isinstance(common, Weighted)
     np.testing.assert_array_equal(common.weight_params.scale, before.weight_params.scale * np.float32(2))
 
@@ -247,7 +246,7 @@ def test_weights_are_quantized_anew_from_the_float_network_where_it_is_known() -
     real = real_of(network(9))
     change = Change("second_conv.w", "factor", 1.25)
     for behind in (None, real):
-        layer = made(change, reference=behind).program.layers[3]
+        layer = made(change, reference=behind).layers[3]
         before = program.layers[3]
         assert isinstance(layer, Weighted)
         assert isinstance(before, Weighted)
@@ -258,18 +257,19 @@ def test_weights_are_quantized_anew_from_the_float_network_where_it_is_known() -
         bias = before.bias * float(before.x.scale) * float(before.weight_params.scale)
         bias = bias if behind is None else real.layers[3].bias
         assert np.abs(layer.bias * step - bias).max() <= step * 0.501
-    product = made(Change("scaling.c", "factor", 1.25), reference=real).program.layers[1]
+    product = made(Change("scaling.c", "factor", 1.25), reference=real).layers[1]
     assert isinstance(product, Product)
-    assert real.layers[1].weights is not None
-    np.testing.assert_array_equal(product.constant, quantize(real.layers[1].weights, product.constant_params))
+    behind = real.layers[1].parameter
+    assert behind is not None
+    np.testing.assert_array_equal(product.constant, quantize(behind.codes, product.constant_params))
 
 
 @given(factor=st.floats(0.1, 10), bits=st.integers(2, 8), name=st.sampled_from((*ACTIVATIONS, *PARAMETERS)))
 def test_any_sensible_change_gives_a_network_that_runs(factor: float, bits: int, name: str) -> None:
     changed = made(Change(name, "factor", factor), Change(name, "bits", bits))
-    probabilities = changed.probabilities(IMAGES)
-    assert probabilities.shape == (8, 10)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    found = probabilities(changed, IMAGES)
+    assert found.shape == (8, 10)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
 
 
 def test_numbers_out_of_arrays_become_plain_ones() -> None:

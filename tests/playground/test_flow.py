@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from quantized import network
 from reals import real_of
 
 from resnet8.cifar10 import preprocess, read_split
-from resnet8.execute import engine
+from resnet8.execute import engine, real
 from resnet8.playground.activations import (
     INPUT,
     capture,
@@ -21,13 +20,14 @@ from resnet8.playground.activations import (
     decibels,
     feature_maps,
     noise,
+    predictions,
+    probabilities,
     sensitivity,
     sqnr,
 )
 from resnet8.playground.change import Change, apply
 from resnet8.playground.compare import compare, flips
 from resnet8.playground.network import open_network, reference
-from resnet8.playground.quantized import Quantized, predictions
 from resnet8.qparams import dequantize, quantize
 from resnet8.recipes import RECIPES
 from resnet8.runtimes import open_model
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from resnet8.pipeline import Reproduction
 
 PROGRAM = network()
-QUANTIZED = Quantized(PROGRAM)
+QUANTIZED = PROGRAM
 REAL = real_of(PROGRAM)
 IMAGES = noisy(45, 7)
 LABELS = np.arange(45) % 10
@@ -80,9 +80,9 @@ def test_long_work_can_be_stopped(work: str) -> None:
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_without_changes_it_is_the_engine(dtype: Any) -> None:
     program = network(2, dtype)
-    quantized = Quantized(program)
+    quantized = program
     expected = engine.probabilities(program, engine.run(program, engine.input_codes(program, IMAGES)))
-    np.testing.assert_array_equal(quantized.probabilities(IMAGES), expected)
+    np.testing.assert_array_equal(probabilities(quantized, IMAGES), expected)
     np.testing.assert_array_equal(predictions(quantized, IMAGES), expected.argmax(axis=1))
 
 
@@ -95,7 +95,7 @@ def test_a_capture_holds_every_activation() -> None:
         np.testing.assert_array_equal(
             flow.real(layer.output.name), dequantize(codes[layer.output.name], layer.output.params)
         )
-    np.testing.assert_array_equal(flow.probabilities, QUANTIZED.probabilities(IMAGES[:3]))
+    np.testing.assert_array_equal(flow.probabilities, probabilities(QUANTIZED, IMAGES[:3]))
     assert flow.reference_probabilities is not None
     np.testing.assert_array_equal(flow.reference["image"], preprocess(IMAGES[:3]))
     alone = capture(QUANTIZED, None, IMAGES[:1])
@@ -172,7 +172,7 @@ def test_narrow_codes_make_noise() -> None:
 def test_sensitivity_is_the_float_network_with_one_tensor_replaced() -> None:
     found = sensitivity(QUANTIZED, REAL, IMAGES, LABELS)
     reals = capture_real(REAL, IMAGES)
-    classes = REAL.run(IMAGES).argmax(axis=1)
+    classes = real.run(REAL, IMAGES).argmax(axis=1)
     assert found.reference.correct == (classes == LABELS).sum()
     assert [one.activation for one in found.layers] == list(PROGRAM.activations)
     for one in found.layers:
@@ -181,11 +181,11 @@ def test_sensitivity_is_the_float_network_with_one_tensor_replaced() -> None:
         codes = fed[one.activation] if layer is None else engine.step(layer, fed)
         values = dict(reals) | {one.activation: dequantize(codes, PROGRAM.activations[one.activation].params)}
         begun = layer is None
-        for real in REAL.layers:
-            if begun and real.output != one.activation:
-                values[real.output] = real.real(values)
-            begun = begun or real.output == one.activation
-        expected = values[REAL.logits].reshape(len(IMAGES), -1).argmax(axis=1)
+        for plain in REAL.layers:
+            if begun and plain.output.name != one.activation:
+                values[plain.output.name] = real.step(plain, values)
+            begun = begun or plain.output.name == one.activation
+        expected = values[REAL.logits.name].reshape(len(IMAGES), -1).argmax(axis=1)
         assert one.score.correct == (expected == LABELS).sum()
         assert one.changed == (expected != classes).sum()
     assert {one.score.total for one in found.layers} == {45}
@@ -224,7 +224,7 @@ def test_a_comparison_shows_what_moved_and_how_far() -> None:
 
 def test_flips_are_the_images_whose_class_is_another() -> None:
     changed = apply(QUANTIZED, [Change("shifted", "bits", 2)])
-    before, after = (one.probabilities(IMAGES).argmax(axis=1) for one in (QUANTIZED, changed))
+    before, after = (probabilities(one, IMAGES).argmax(axis=1) for one in (QUANTIZED, changed))
     seen: list[tuple[int, int]] = []
     found = flips(QUANTIZED, changed, IMAGES, LABELS, progress=lambda *done: seen.append(done))
     assert found.images
@@ -264,15 +264,10 @@ def test_the_demo_flows_and_its_noise_is_that_of_eight_bits(
     assert all(one.score.correct >= found.reference.correct - 3 for one in found.layers)
 
 
-def test_limits_are_those_of_the_type_where_nothing_is_narrower() -> None:
-    assert QUANTIZED.limits("second") == (0, 255)
-    assert replace(QUANTIZED, narrow={"second": (3, 9)}).limits("second") == (3, 9)
-
-
 def test_a_torchscript_model_computes_what_pytorch_does(reproduced: Reproduction, demo_assets: Assets) -> None:
     path = reproduced.output_dir / "models" / "resnet8_int8.pt"
     quantized = open_network(path).require_quantized()
     images = read_split(demo_assets.data_dir, "test").first(200).images
     theirs = open_model(path).probabilities(preprocess(images))
     np.testing.assert_array_equal(predictions(quantized, images), theirs.argmax(axis=1))
-    np.testing.assert_allclose(quantized.probabilities(images), theirs, atol=1e-5)
+    np.testing.assert_allclose(probabilities(quantized, images), theirs, atol=1e-5)

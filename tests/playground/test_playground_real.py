@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from resnet8.cifar10 import preprocess, read_split
-from resnet8.playground.activations import capture, noise, sensitivity
+from resnet8.playground.activations import capture, noise, probabilities, sensitivity
 from resnet8.playground.change import Change, apply
 from resnet8.playground.compare import compare, flips
 from resnet8.playground.network import open_network, reference
@@ -58,5 +58,5 @@ def test_look_inside_change_compare_and_save(
     save(tmp_path / "changed.onnx", opened, changes, real)
     exact = partial(ort.open_content, options={"session.x64quantprecision": "1"})  # no saturation without VNNI
     theirs = open_model(tmp_path / "changed.onnx", exact).probabilities(preprocess(split.images[:300])).argmax(axis=1)
-    ours = changed.probabilities(split.images[:300]).argmax(axis=1)
+    ours = probabilities(changed, split.images[:300]).argmax(axis=1)
     assert (theirs == ours).mean() >= 0.99

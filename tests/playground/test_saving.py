@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +10,18 @@ import numpy as np
 import onnx
 import pytest
 from builders import noise
-from onnx import TensorProto, helper, numpy_helper
 from quantized import assert_same_program, network, to_onnx
 
 from resnet8.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError, StorageError
-from resnet8.execute.fbgemm import FloatBias
 from resnet8.facts import IR_VERSION, OPSET
 from resnet8.files import sha256_file
+from resnet8.network import onnx_write
 from resnet8.network.layers import Weighted
 from resnet8.network.onnx_read import extract
-from resnet8.playground import export
+from resnet8.playground.activations import probabilities
 from resnet8.playground.change import Change, apply
 from resnet8.playground.network import open_network, reference
-from resnet8.playground.quantized import Quantized
 from resnet8.playground.save import ChangeRecord, equivalent, save
 from resnet8.recipes import RECIPES
 from resnet8.results import load
@@ -57,12 +55,10 @@ def written(folder: Path, form: Any = "qdq", **how: Any) -> Path:
 @pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
 @pytest.mark.parametrize(("of_x", "of_w"), [("uint8", "int8"), ("uint8", "uint8"), ("int8", "int8")])
 def test_what_is_written_is_read_back_the_same(of_x: Any, of_w: Any, per_channel: bool, changes: Any) -> None:
-    changed = apply(Quantized(network(1, of_x, of_w, per_channel=per_channel)), changes)
-    model = export.to_onnx(changed)
+    changed = apply(network(1, of_x, of_w, per_channel=per_channel), changes)
+    model = onnx_write.to_onnx(changed)
     assert (model.ir_version, [entry.version for entry in model.opset_import]) == (IR_VERSION, [OPSET])
-    plain, narrow = export.without_clips(model)
-    assert narrow == changed.narrow
-    assert_same_program(extract(plain, "changed.onnx"), changed.program)
+    assert_same_program(extract(model, "changed.onnx"), changed)
 
 
 @pytest.mark.parametrize("form", ["qdq", "qoperator"])
@@ -74,9 +70,9 @@ def test_the_saved_file_predicts_in_onnx_runtime_what_was_promised(tmp_path: Pat
     path = tmp_path / "out" / "changed.onnx"
     again = open_network(path)
     onnx.checker.check_model(onnx.load(path), full_check=True)
-    np.testing.assert_array_equal(again.require_quantized().probabilities(IMAGES), changed.probabilities(IMAGES))
+    np.testing.assert_array_equal(probabilities(again.require_quantized(), IMAGES), probabilities(changed, IMAGES))
     found = open_model(path).probabilities(preprocess(IMAGES))
-    assert (found.argmax(axis=1) == changed.probabilities(IMAGES).argmax(axis=1)).mean() >= 0.95
+    assert (found.argmax(axis=1) == probabilities(changed, IMAGES).argmax(axis=1)).mean() >= 0.95
     assert record.model_sha256 == sha256_file(path) == again.description.sha256
     assert record.source == opened.description
     assert record.changes == tuple(changes)
@@ -90,8 +86,8 @@ def test_a_rounding_is_not_in_the_file_and_the_record_says_so(tmp_path: Path) ->
     (lost,) = record.not_in_the_file
     assert lost.startswith("second: rounding truncate; ONNX has no place for a rounding")
     saved = open_network(tmp_path / "changed.onnx").require_quantized()
-    assert saved.roundings == {}
-    assert_same_program(saved.program, opened.require_quantized().program)
+    assert all(layer.rounding is None for layer in saved.layers)
+    assert_same_program(saved, opened.require_quantized())
 
 
 def test_a_rounding_that_files_have_is_not_said_to_be_lost(tmp_path: Path) -> None:
@@ -122,8 +118,8 @@ def test_a_saved_file_can_be_changed_and_saved_again(tmp_path: Path) -> None:
     save(tmp_path / "two.onnx", again, more)
     expected = apply(apply(opened.require_quantized(), NARROW), more)
     found = open_network(tmp_path / "two.onnx").require_quantized()
-    assert found.narrow == expected.narrow
-    np.testing.assert_array_equal(found.probabilities(IMAGES), expected.probabilities(IMAGES))
+    assert_same_program(found, expected)
+    np.testing.assert_array_equal(probabilities(found, IMAGES), probabilities(expected, IMAGES))
 
 
 def test_nothing_is_overwritten_and_nothing_stays_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,32 +147,6 @@ def test_a_float_model_is_not_saved(tmp_path: Path, reproduced: Reproduction) ->
     assert list(tmp_path.iterdir()) == []
 
 
-# --- clips ---
-
-
-def test_other_clips_are_left_alone() -> None:
-    nodes = [
-        helper.make_node("Clip", ["x", "low", "high"], ["a"]),
-        helper.make_node("QuantizeLinear", ["a", "scale", "zero"], ["b"]),
-        helper.make_node("Clip", ["b", "code", "code"], ["c"]),
-        helper.make_node("DequantizeLinear", ["b", "scale", "zero"], ["d"]),
-        helper.make_node("DequantizeLinear", ["c", "scale", "zero"], ["e"]),
-        helper.make_node("Add", ["d", "e"], ["y"]),
-    ]
-    tensors = {"low": np.float32(0), "high": np.float32(6), "scale": np.float32(1), "zero": np.int8(0)}
-    graph = helper.make_graph(
-        nodes,
-        "clips",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in (tensors | {"code": np.int8(3)}).items()],
-    )
-    model = helper.make_model(graph)
-    same, narrow = export.without_clips(model)
-    assert same is model
-    assert narrow == {}
-
-
 # --- code ---
 
 
@@ -191,8 +161,8 @@ def assert_same_change(code: str, opened: Network, changes: Sequence[Change], re
     behind = None if real is None else reference(opened, real)
     expected = apply(opened.require_quantized(), changes, behind)
     assert names["changes"] == list(changes)
-    assert_same_program(names["changed"].program, expected.program)
-    assert (names["changed"].narrow, names["changed"].roundings) == (expected.narrow, expected.roundings)
+    assert_same_program(names["changed"], expected)
+    assert [one.rounding for one in names["changed"].layers] == [one.rounding for one in expected.layers]
 
 
 def test_the_code_makes_the_same_change(tmp_path: Path) -> None:
@@ -207,9 +177,9 @@ def test_the_code_makes_the_same_change(tmp_path: Path) -> None:
 
 
 def with_integer_bias(layer: AnyLayer) -> AnyLayer:
-    if not isinstance(layer, FloatBias):
+    if not isinstance(layer, Weighted) or layer.real_bias is None:
         return layer
-    return Weighted(**{one.name: getattr(layer, one.name) for one in fields(Weighted)})
+    return replace(layer, real_bias=None)
 
 
 @pytest.mark.parametrize("recipe", ["published-int8", "published-uint8", "ort-per-channel", "torch-int8"])
@@ -232,10 +202,10 @@ def test_a_changed_demo_model_is_saved_with_its_predictions(
     images = read_split(demo_assets.data_dir, "test").images[:100]
     # PyTorch keeps biases in float; the file has them as int32, and the record says so.
     assert bool(record.not_in_the_file) == (recipe == "torch-int8")
-    layers = tuple(with_integer_bias(layer) for layer in changed.program.layers)
-    promised = replace(changed, program=replace(changed.program, layers=layers)).probabilities(images)
-    assert (promised.argmax(axis=1) == changed.probabilities(images).argmax(axis=1)).mean() >= 0.97
+    layers = tuple(with_integer_bias(layer) for layer in changed.layers)
+    promised = probabilities(replace(changed, layers=layers), images)
+    assert (promised.argmax(axis=1) == probabilities(changed, images).argmax(axis=1)).mean() >= 0.97
     again = open_network(tmp_path / "changed.onnx").require_quantized()
-    np.testing.assert_array_equal(again.probabilities(images), promised)
+    np.testing.assert_array_equal(probabilities(again, images), promised)
     found = open_model(tmp_path / "changed.onnx").probabilities(preprocess(images))
     assert (found.argmax(axis=1) == promised.argmax(axis=1)).mean() >= 0.97

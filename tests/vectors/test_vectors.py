@@ -140,8 +140,8 @@ def with_rescale_and_relu(program: Program) -> Program:
     """The network with its residual sum clamped, and its logits on another grid."""
     layers = [replace(layer, relu=layer.kind == "add") for layer in program.layers]
     low = limits(program.logits.params.dtype)[0]
-    out = replace(program.logits, name="finer", params=qparams(0.3, low + 101, program.logits.params.dtype))
-    layers.append(Rescale(name="finer", inputs=(program.logits.name,), output=out, x=program.logits))
+    out = replace(program.logits, name="finer", grid=qparams(0.3, low + 101, program.logits.params.dtype))
+    layers.append(Rescale(name="finer", output=out, x=program.logits))
     return replace(program, layers=tuple(layers), logits=out)
 
 

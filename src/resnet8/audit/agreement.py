@@ -28,7 +28,8 @@ from resnet8 import environment, results
 from resnet8.cifar10 import preprocess
 from resnet8.errors import ModelError
 from resnet8.execute import engine
-from resnet8.execute.fbgemm import FloatBias, biased
+from resnet8.execute.fbgemm import biased
+from resnet8.execute.patches import patches
 from resnet8.execute.vpmaddubsw import saturating
 from resnet8.network.layers import AveragePool, Product, Sum, Weighted
 from resnet8.results import Agreement, GraphAgreement, LayerAgreement, PredictionDifference
@@ -176,7 +177,7 @@ def _graph(name: str, trace: Trace, split: Split, progress: Progress) -> GraphAg
 
 def _possible(program: Program) -> tuple[str, ...]:
     """The causes that are counted: a column more where a file's biases are float."""
-    floats = any(isinstance(layer, FloatBias) for layer in program.layers)
+    floats = any(isinstance(layer, Weighted) and layer.real_bias is not None for layer in program.layers)
     return (*CAUSES[:-1], FLOAT_BIAS, CAUSES[-1]) if floats else CAUSES
 
 
@@ -203,7 +204,7 @@ def _causes(
     for i in np.flatnonzero(adjacent & (distance < _NEAR)).tolist():
         if _exactly(layer, read, tuple(int(axis[i]) for axis in local)) == Fraction(float(border[i])):
             causes[i] = "tie"
-    if isinstance(ran, FloatBias) and (causes == "other").any():
+    if isinstance(ran, Weighted) and ran.real_bias is not None and (causes == "other").any():
         floated = engine.step(ran, read, accumulators=biased)[local]
         causes[(causes == "other") & (floated == theirs)] = FLOAT_BIAS
     if not vnni and isinstance(ran, Weighted) and ran.kernel == "integer" and (causes == "other").any():
@@ -229,7 +230,7 @@ def _exact(
     value = engine.integer_accumulator(layer, read)[local] * multiplier
     if isinstance(layer, Weighted):
         maps = read[layer.x.name].reshape(len(read[layer.x.name]), *layer.map_shape)
-        rows = np.abs(engine.patches(maps, layer, np.float64, layer.x.zero_point))
+        rows = np.abs(patches(maps, layer, np.float64, layer.x.zero_point))
         total = rows @ np.abs(layer.matrix).astype(np.float64) + np.abs(layer.bias)
         return value, total.reshape(len(maps), *layer.output.shape)[local] * multiplier
     if isinstance(layer, AveragePool):

@@ -9,6 +9,7 @@ import numpy as np
 
 from resnet8 import environment, results
 from resnet8.execute import engine
+from resnet8.execute.patches import patches
 from resnet8.network.layers import AveragePool, Constant, Product, Sum, Weighted
 from resnet8.qparams import dequantize, limits, quantize
 from resnet8.results import (
@@ -197,7 +198,7 @@ def _terms(layer: AnyLayer, values: dict[str, NDArray[Any]], at: tuple[int, ...]
     """The factors that are summed up, both less their zero points."""
     if isinstance(layer, Weighted):
         maps = values[layer.x.name].reshape(1, *layer.map_shape)
-        rows = engine.patches(maps, layer, np.int64, layer.x.zero_point)
+        rows = patches(maps, layer, np.int64, layer.x.zero_point)
         position = int(np.ravel_multi_index(at[1:-1], layer.output.shape[:-1])) if len(at) > 2 else 0
         for x, w in zip(rows[position], layer.matrix[:, at[-1]], strict=True):
             yield Term(int(x), int(w))

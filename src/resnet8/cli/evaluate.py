@@ -152,5 +152,6 @@ def run(
     if predictions is not None:
         results.save_array(results.from_digits(result.predictions), predictions)
     show(text.table(tables.evaluation(result)))
-    show(f"{result.images_per_second:,.0f} images/s in {result.backend}; {result.model.size_bytes:,} bytes")
+    how = "" if result.requantization is None else f" ({result.requantization})"
+    show(f"{result.images_per_second:,.0f} images/s in {result.backend}{how}; {result.model.size_bytes:,} bytes")
     return result

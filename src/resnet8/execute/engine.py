@@ -20,12 +20,14 @@ With any fixed-point multiplier the data path is int64 only.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
+from resnet8.execute.patches import patches
+from resnet8.execute.walk import softmax, walk
 from resnet8.network.layers import Activation, AveragePool, Constant, Product, Sum, Weighted
 from resnet8.qparams import (
     FixedPoint,
@@ -66,38 +68,6 @@ def product_bound(layer: Weighted) -> int:
     return int(largest * np.abs(layer.matrix).sum(axis=0).max() + np.abs(layer.bias.astype(np.int64)).max())
 
 
-def patches(codes: NDArray[Any], layer: Weighted, dtype: Any, offset: int) -> NDArray[Any]:
-    """The input of each output position as a row: im2col, depth in the order kernel row, kernel column, channel.
-
-    Args:
-        codes: (N, H, W, C).
-        layer: Whose geometry is used; padding has the zero point's code.
-        dtype: Of the result.
-        offset: Subtracted from each code.
-
-    Returns:
-        (N * rows * columns, depth).
-    """
-    count, height, width, channels = codes.shape
-    kernel_rows, kernel_columns = layer.weights.shape[:2]
-    top, left, bottom, right = layer.pads
-    padded = np.full((count, height + top + bottom, width + left + right, channels), layer.x.zero_point - offset, dtype)
-    np.subtract(codes, offset, out=padded[:, top : top + height, left : left + width], dtype=dtype, casting="unsafe")
-    rows, columns = layer.output.shape[:2] if len(layer.output.shape) == 3 else (1, 1)
-    down, across = layer.strides
-    if (kernel_rows, kernel_columns) == (1, 1):
-        return np.ascontiguousarray(padded[:, : rows * down : down, : columns * across : across]).reshape(-1, channels)
-    # The columns and channels of one kernel row lie side by side in memory: one run of numbers for each kernel row.
-    image, line, pixel, _ = padded.strides
-    windows = as_strided(
-        padded,
-        (count, rows, columns, kernel_rows, kernel_columns * channels),
-        (image, down * line, across * pixel, line, padded.itemsize),
-        writeable=False,
-    )
-    return windows.reshape(count * rows * columns, -1)
-
-
 def accumulate(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
     """``sum((x - zero_x) * (w - zero_w)) + bias``, exact whole numbers in float32, float64 or int64, by the bound.
 
@@ -121,7 +91,7 @@ def run(
     codes: NDArray[Any],
     requantization: Requantization = Requantization(),  # noqa: B008 - frozen
     accumulators: Accumulate = accumulate,
-    watch: Callable[[AnyLayer, NDArray[Any]], None] | None = None,
+    watch: Callable[[str, NDArray[Any]], None] | None = None,
 ) -> NDArray[Any]:
     """The codes of the logits, (N, classes).
 
@@ -130,28 +100,15 @@ def run(
         codes: Of the input, (N, 32, 32, 3) in the input's type (:func:`input_codes`).
         requantization: How accumulators become codes.
         accumulators: How convolution and dense layers add up; :func:`accumulate` does so exactly.
-        watch: Shown each layer and the codes it wrote, NHWC.
+        watch: Shown the name and the codes of each activation, (N, *shape), NHWC, the input's first.
     """
-    last = {name: layer for layer in program.layers for name in layer.inputs}
-    values = {program.input.name: codes}
-    for layer in program.layers:
-        values[layer.output.name] = step(layer, values, requantization, accumulators)
-        if watch is not None:
-            watch(layer, values[layer.output.name])
-        for name in layer.inputs:
-            if last[name] is layer and name != program.logits.name:
-                values.pop(name, None)
-    return values[program.logits.name].reshape(len(codes), -1)
+    return walk(program, codes, partial(step, requantization=requantization, accumulators=accumulators), watch)
 
 
 def activations(program: Program, codes: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """The codes of every activation by name, NHWC, of a network run as :func:`run` does, with float32 multipliers."""
-    values = {program.input.name: codes}
-
-    def keep(layer: AnyLayer, written: NDArray[Any]) -> None:
-        values[layer.output.name] = written
-
-    run(program, codes, watch=keep)
+    values: dict[str, NDArray[Any]] = {}
+    run(program, codes, watch=values.__setitem__)
     return values
 
 
@@ -163,6 +120,8 @@ def step(
 ) -> NDArray[Any]:
     """The codes that one layer writes, (N, *output shape), from the codes of its inputs by name."""
     read = {name: values[name] for name in layer.inputs}
+    if layer.rounding is not None:
+        requantization = replace(requantization, rounding=layer.rounding)
     if requantization.multiplier != "float32":
         whole = _fixed(layer, read, requantization, accumulators)
     elif layer.kernel == "float":
@@ -185,8 +144,7 @@ def probabilities(program: Program, logits: NDArray[Any]) -> NDArray[np.float32]
     real = dequantize(logits, program.logits.params)
     if not program.softmax:
         return real
-    exponential = np.exp(real - real.max(axis=1, keepdims=True))
-    result: NDArray[np.float32] = exponential / exponential.sum(axis=1, keepdims=True)
+    result = softmax(real)
     if program.probabilities is not None:
         result = dequantize(quantize(result, program.probabilities), program.probabilities)
     return result

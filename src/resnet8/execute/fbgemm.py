@@ -24,60 +24,36 @@ codes, the code is the CPU's. The engine takes the exact sum instead, as near to
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resnet8.execute import engine
-from resnet8.network.layers import Weighted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import Activation
-    from resnet8.qparams import QParams
+    from resnet8.network.layers import Weighted
 
 _f32 = np.float32
 
 
-@dataclass(frozen=True, kw_only=True)
-class FloatBias(Weighted):
-    """A convolution or dense layer whose file gives the bias in float32.
-
-    Attributes:
-        real_bias: float32 (channels out), real numbers; ``bias`` is it rounded to accumulator steps.
-    """
-
-    real_bias: NDArray[np.float32]
-
-
-def accumulator_bias(real: NDArray[np.float32], x: Activation, weights: QParams) -> NDArray[np.float64]:
-    """A float bias, (channels out), in accumulator steps: the nearest whole numbers to ``bias / (scale_x * scale_w)``.
-
-    In float64, which holds them all; whether they fit int32 is for the caller to see.
-    """
-    step = np.float64(x.scale) * weights.scale.astype(np.float64)
-    return np.asarray(np.rint(real.astype(np.float64) / step), np.float64)
-
-
-def biased(
-    layer: Weighted, codes: NDArray[Any], accumulators: engine.Accumulate = engine.accumulate
-) -> NDArray[np.float32]:
+def biased(layer: Weighted, codes: NDArray[Any], accumulators: engine.Accumulate = engine.accumulate) -> NDArray[Any]:
     """The accumulators of :func:`resnet8.execute.engine.accumulate`, the bias added as fbgemm adds it.
 
     The engine's float32 requantization of these gives fbgemm's codes; integers they are no more.
 
     Args:
-        layer: The layer; as it is where it is no :class:`FloatBias`.
+        layer: The layer; its bias is added in whole steps where the file gives it so.
         codes: (N, H, W, C) or (N, C).
         accumulators: How the products add up.
 
     Returns:
-        (N, *output shape), float32.
+        (N, *output shape): float32 where the file gives the bias as real numbers, whole numbers elsewhere.
     """
-    if not isinstance(layer, FloatBias):
-        return accumulators(layer, codes).astype(_f32, copy=False)
+    if layer.real_bias is None:
+        return accumulators(layer, codes)
     total = accumulators(replace(layer, bias=np.zeros_like(layer.bias)), codes).astype(_f32, copy=False)
     unit = np.asarray(layer.x.scale * layer.weight_params.scale, _f32)
     if layer.weight_params.per_channel:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8.execute import engine
-from resnet8.qparams import limits
+from resnet8.execute.patches import patches
+from resnet8.qparams import storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,10 +62,10 @@ def saturating(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
     pair, channel = pairs(layer)
     if not len(pair):
         return exact
-    shift = -limits(layer.x.params.dtype)[0]  # int8 codes become uint8
+    shift = -int(np.iinfo(storage(layer.x.params.dtype)).min)  # int8 codes become uint8
     maps = codes.reshape(len(codes), *layer.map_shape)
     # Depth first: each pair reads two whole rows.
-    rows = _even(engine.patches(maps, layer, np.float32, -shift).T)
+    rows = _even(patches(maps, layer, np.float32, -shift).T)
     weights = _even(layer.weights.reshape(-1, layer.weights.shape[-1]).astype(np.float32))
     flat = exact.reshape(-1, exact.shape[-1]).T.copy()
     for p, c in zip(pair.tolist(), channel.tolist(), strict=True):

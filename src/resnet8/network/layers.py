@@ -1,42 +1,53 @@
-"""A quantized network as a list of integer layers; the values that everything here passes around.
+"""A network is a list of layers over tensors; a tensor has a grid, then it holds codes, or none, then real numbers.
 
-Activations are codes, NHWC without the batch axis: ``(height, width, channels)`` or ``(features,)``.
+A float network is one whose tensors have no grid. Tensors are NHWC without the batch axis: ``(height, width,
+channels)`` or ``(features,)``. A layer knows its operands, constants and bounds; what runs it is in
+:mod:`resnet8.execute`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from resnet8.qparams import limits
+from resnet8.qparams import dequantize, limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from resnet8.qparams import QParams
+    from resnet8.variants import Rounding
 
 Kernel = Literal["integer", "float"]
 """How ONNX Runtime computes a layer: with a quantized kernel, or by a float operator on dequantized codes."""
 
 
-@dataclass(frozen=True)
-class Activation:
-    """A tensor of codes.
+class _OnGrid:
+    """What has a grid, or none.
 
     Attributes:
-        name: Of the tensor in the graph.
-        shape: Without the batch axis, NHWC.
-        params: Scale and zero point; always one for the whole tensor.
-        nchw: Whether the graph holds it as (channels, height, width).
+        name: In the file.
+        grid: Scale and zero point; none of real numbers.
     """
 
     name: str
-    shape: tuple[int, ...]
-    params: QParams
-    nchw: bool = False
+    grid: QParams | None
+
+    @property
+    def params(self) -> QParams:
+        """The grid.
+
+        Raises:
+            TypeError: when there is none.
+        """
+        if self.grid is None:
+            raise TypeError(f"{self.name} holds real numbers: it has no grid")
+        return self.grid
 
     @property
     def scale(self) -> np.float32:
@@ -48,6 +59,23 @@ class Activation:
         """The zero point."""
         return int(self.params.zero_point)
 
+
+@dataclass(frozen=True)
+class Activation(_OnGrid):
+    """A tensor that is computed.
+
+    Attributes:
+        name: Of the tensor in the graph.
+        shape: Without the batch axis, NHWC.
+        grid: Scale and zero point, always one for the whole tensor; none of real numbers.
+        nchw: Whether the graph holds it as (channels, height, width).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    grid: QParams | None
+    nchw: bool = False
+
     @property
     def codes_from_zero(self) -> tuple[int, int]:
         """Least and greatest value of ``code - zero_point``."""
@@ -55,25 +83,43 @@ class Activation:
         return low - self.zero_point, high - self.zero_point
 
 
+@dataclass(frozen=True)
+class Constant(_OnGrid):
+    """What stands in the file: codes, or, without a grid, float32 numbers.
+
+    One that is added to or multiplied by an activation is broadcast to its last axes.
+    """
+
+    name: str
+    codes: NDArray[Any]
+    grid: QParams | None
+
+    @property
+    def real(self) -> NDArray[np.float32]:
+        """The numbers, float32."""
+        return self.codes if self.grid is None else dequantize(self.codes, self.grid)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One integer operation, from codes to codes.
+    """One operation.
 
     Attributes:
         name: The operator's name in the graph, without what converters add to it.
-        inputs: Names of the activations it reads.
         output: What it writes.
-        relu: Whether codes below the zero point become the zero point.
+        relu: Whether what is below real 0 becomes real 0.
+        rounding: How codes are rounded, where the layer has a way of its own.
         kernel: How ONNX Runtime computes it.
         nodes: Names of the graph's nodes that make it up.
         parameters: Where each parameter lives: role to initializer.
     """
 
     kind: ClassVar[str] = ""
+    operands: ClassVar[tuple[str, ...]] = ("x",)
     name: str
-    inputs: tuple[str, ...]
     output: Activation
     relu: bool = False
+    rounding: Rounding | None = None
     kernel: Kernel = "integer"
     nodes: tuple[str, ...] = ()
     parameters: dict[str, str] = field(default_factory=dict)
@@ -82,6 +128,46 @@ class Layer:
     def operator(self) -> str:
         """The kind, for people: a dense layer has a name of its own."""
         return self.kind
+
+    @property
+    def reads(self) -> tuple[Activation, ...]:
+        """The activations it reads, in order."""
+        return tuple(one for name in self.operands if isinstance(one := getattr(self, name), Activation))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(one.name for one in self.reads)
+
+    @property
+    def residual(self) -> bool:
+        """Whether it joins two activations."""
+        return len(self.reads) == 2
+
+    @property
+    def parameter(self) -> Constant | None:
+        """Its weights, or its constant; none where it has neither."""
+        return None
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one image by weights, padding included."""
+        return 0
+
+    def on(self, change: Callable[[Activation], Activation]) -> Self:
+        """The same layer between other activations: ``change`` of those it reads, and of the one it writes."""
+        read: dict[str, Any] = {
+            name: change(one) for name in self.operands if isinstance(one := getattr(self, name), Activation)
+        }
+        return replace(self, output=change(self.output), **read)
+
+    def with_parameter(self, parameter: Constant) -> Self:
+        """The same layer with other weights, or another constant.
+
+        Raises:
+            TypeError: when it has none.
+        """
+        raise TypeError(f"{self.name} has neither weights nor a constant: {parameter.name}")
 
     @property
     def lowest(self) -> int:
@@ -95,10 +181,11 @@ class Weighted(Layer):
 
     Attributes:
         x: The activation it reads.
-        weights: Codes, int8 or uint8: (kernel rows, kernel columns, channels in, channels out); 1 x 1 for a dense
-        layer.
-        weight_params: Of the weights, for the tensor or for each output channel.
-        bias: int32 (channels out), in units of ``scale_x * scale_w``; zeros where the graph has none.
+        weights: Codes, or float32: (kernel rows, kernel columns, channels in, channels out); 1 x 1 for a dense layer.
+        weight_grid: Of the weights, for the tensor or for each output channel; none of real numbers.
+        bias: (channels out), zeros where the graph has none: int32 in units of ``scale_x * scale_w``, or float32.
+        real_bias: float32 (channels out), where a file gives the bias of a quantized layer as real numbers: ``bias`` is
+            it, rounded to accumulator steps.
         strides: Rows, columns.
         pads: Top, left, bottom, right; filled with the zero point of ``x``, which is real 0.
         dense: Whether the graph calls it MatMul or Gemm.
@@ -107,9 +194,10 @@ class Weighted(Layer):
     kind: ClassVar[str] = "conv"
     x: Activation
     weights: NDArray[Any]
-    weight_params: QParams
-    bias: NDArray[np.int32]
+    weight_grid: QParams | None
+    bias: NDArray[Any]
     has_bias: bool
+    real_bias: NDArray[np.float32] | None = None
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     dense: bool = False
@@ -118,6 +206,24 @@ class Weighted(Layer):
     def operator(self) -> str:
         """``conv`` or ``dense``."""
         return "dense" if self.dense else self.kind
+
+    @property
+    def weight_params(self) -> QParams:
+        """The grid of the weights.
+
+        Raises:
+            TypeError: when there is none.
+        """
+        return self.parameter.params
+
+    @property
+    def parameter(self) -> Constant:
+        """The weights."""
+        return Constant(self.parameters.get("weights", ""), self.weights, self.weight_grid)
+
+    def with_parameter(self, parameter: Constant) -> Self:
+        """The same layer with other weights."""
+        return replace(self, weights=parameter.codes, weight_grid=parameter.grid)
 
     @property
     def map_shape(self) -> tuple[int, ...]:
@@ -149,9 +255,9 @@ class Weighted(Layer):
 
     @property
     def macs(self) -> int:
-        """Multiplications of one image, padding included."""
+        """Multiplications of one image by weights, padding included."""
         height, width = self.output.shape[:2] if len(self.output.shape) == 3 else (1, 1)
-        return height * width * self.matrix.size
+        return height * width * self.weights.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +267,25 @@ class Product(Layer):
     kind: ClassVar[str] = "mul"
     x: Activation
     constant: NDArray[Any]
-    constant_params: QParams
+    constant_grid: QParams | None
+
+    @property
+    def constant_params(self) -> QParams:
+        """The grid of the constant.
+
+        Raises:
+            TypeError: when there is none.
+        """
+        return self.parameter.params
+
+    @property
+    def parameter(self) -> Constant:
+        """The constant."""
+        return Constant(self.parameters.get("constant", ""), self.constant, self.constant_grid)
+
+    def with_parameter(self, parameter: Constant) -> Self:
+        """The same layer with another constant."""
+        return replace(self, constant=parameter.codes, constant_grid=parameter.grid)
 
     @property
     def factor(self) -> NDArray[np.int64]:
@@ -186,33 +310,24 @@ class Sum(Layer):
     """
 
     kind: ClassVar[str] = "add"
+    operands: ClassVar[tuple[str, ...]] = ("a", "b")
     a: Activation
     b: Activation | Constant
+
+    @property
+    def parameter(self) -> Constant | None:
+        """The constant; none where it joins two activations."""
+        return self.b if isinstance(self.b, Constant) else None
+
+    def with_parameter(self, parameter: Constant) -> Self:
+        """The same layer with another constant."""
+        return replace(self, b=parameter)
 
     @property
     def real_multipliers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """``scale_a / scale_out`` and ``scale_b / scale_out``."""
         out = np.float64(self.output.scale)
         return np.asarray(np.float64(self.a.scale) / out), np.asarray(np.float64(self.b.scale) / out)
-
-
-@dataclass(frozen=True)
-class Constant:
-    """Codes that stand in the file, broadcast to the last axes of an activation."""
-
-    name: str
-    codes: NDArray[Any]
-    params: QParams
-
-    @property
-    def scale(self) -> np.float32:
-        """The scale."""
-        return np.float32(self.params.scale)
-
-    @property
-    def zero_point(self) -> int:
-        """The zero point."""
-        return int(self.params.zero_point)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,15 +361,24 @@ class Rescale(Layer):
         return np.asarray(np.float64(self.x.scale) / np.float64(self.output.scale))
 
 
+def accumulator_bias(real: NDArray[np.float32], x: Activation, weights: QParams) -> NDArray[np.float64]:
+    """A float bias, (channels out), in accumulator steps: the nearest whole numbers to ``bias / (scale_x * scale_w)``.
+
+    In float64, which holds them all; whether they fit int32 is for the caller to see.
+    """
+    step = np.float64(x.scale) * weights.scale.astype(np.float64)
+    return np.asarray(np.rint(real.astype(np.float64) / step), np.float64)
+
+
 AnyLayer = Weighted | Product | Sum | AveragePool | Rescale
 
 
 @dataclass(frozen=True)
 class Program:
-    """A network from quantized input to logits, and the float softmax behind it.
+    """A network from images to logits, and the float softmax behind it.
 
     Attributes:
-        input: The codes of the images: ``quantize(pixels)``.
+        input: The images: their codes, ``quantize(pixels)``, or, without a grid, the pixels themselves.
         layers: In the order of computation.
         logits: Name of the activation that holds the class scores.
         softmax: Whether a softmax follows (in float, on the dequantized logits).
@@ -271,6 +395,16 @@ class Program:
     def activations(self) -> dict[str, Activation]:
         """Every activation by name."""
         return {self.input.name: self.input} | {layer.output.name: layer.output for layer in self.layers}
+
+    @property
+    def quantized(self) -> bool:
+        """Whether any tensor has a grid."""
+        return any(one.grid is not None for one in self.activations.values())
+
+    @cached_property
+    def writers(self) -> dict[str, AnyLayer]:
+        """The layer that writes each activation, by the activation's name."""
+        return {layer.output.name: layer for layer in self.layers}
 
     def as_integer(self) -> Program:
         """The same with every layer computed in integers."""

@@ -1,4 +1,4 @@
-"""ONNX -> :class:`resnet8.network.layers.Program`: QDQ files, QOperator files, and what ONNX Runtime makes of either.
+"""ONNX -> :class:`resnet8.network.layers.Program`: float, QDQ and QOperator files, and what ONNX Runtime makes of them.
 
 The rules, in the order of the graph:
 
@@ -11,6 +11,9 @@ The rules, in the order of the graph:
    where both grids agree, nothing.
 5. Transpose between NCHW and NHWC, Reshape and Flatten to (batch, features) of a 1 x 1 map: no arithmetic.
 6. Softmax, QLinearSoftmax behind the last layer, and its QuantizeLinear and DequantizeLinear: the end.
+7. Clip of codes between two constants: the grid of what wrote them has fewer codes (``int4``).
+8. Conv, MatMul, Gemm, Add, Mul, Relu, AveragePool, GlobalAveragePool on real numbers: one layer without grids; a Relu
+   belongs to the layer before it, where nothing else reads that layer.
 
 Anything else is refused, by name.
 """
@@ -18,6 +21,7 @@ Anything else is refused, by name.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +42,8 @@ from resnet8.network.layers import (
     Sum,
     Weighted,
 )
-from resnet8.qparams import QParams, storage
+from resnet8.network.rewrite import merged
+from resnet8.qparams import QParams, limits, of_width, storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,29 +59,43 @@ _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMu
 _NCHW, _NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
-def extract(model: onnx.ModelProto, source: str) -> Program:
-    """The integer program of ``model``.
+def read(model: onnx.ModelProto, source: str) -> Program:
+    """The network in ``model``.
 
     Args:
         model: A checked ONNX model, (batch, 32, 32, 3) to (batch, 10).
         source: Its path, for errors.
 
     Raises:
-        ModelError: when it is not quantized, or has an operator or pattern outside the rules above.
+        ModelError: when it has an operator or pattern outside the rules above.
     """
-    if not any(node.op_type in _QUANTIZED for node in model.graph.node):
+    return merged(_Reader(model, source).program())
+
+
+def extract(model: onnx.ModelProto, source: str) -> Program:
+    """The quantized network in ``model``: :func:`read`, which refuses a float one.
+
+    Raises:
+        ModelError: when it is not quantized, or as :func:`read`.
+    """
+    if not is_quantized(model):
         raise ModelError(
             f"{source} is not quantized",
             found="no QuantizeLinear and no QLinear operator",
             expected="an int8 or uint8 model (QDQ or QOperator)",
             remedy="quantize it with «resnet8 quantize»",
         )
-    return _Reader(model, source).program()
+    return read(model, source)
+
+
+def is_quantized(model: onnx.ModelProto) -> bool:
+    """Whether any of its operators takes or makes codes."""
+    return any(node.op_type in _QUANTIZED for node in model.graph.node)
 
 
 @dataclass(frozen=True)
 class _Real:
-    """A float tensor in the graph: dequantized codes, or a float operation on such that is not yet quantized."""
+    """A float tensor in the graph: dequantized codes, a float operation on such that is not yet quantized, or reals."""
 
     codes: Activation | Constant | _Weights | _Pending
     relu: bool = False
@@ -84,12 +103,16 @@ class _Real:
 
 @dataclass(frozen=True)
 class _Weights:
-    """A dequantized parameter with whatever axis its scales run along, or int32 bias."""
+    """A parameter: reals, dequantized codes with whatever axis their scales run along, or int32 bias."""
 
     name: str
     codes: NDArray[Any]
-    params: QParams
-    axis: int
+    params: QParams | None
+    axis: int = 0
+
+    @property
+    def per_channel(self) -> bool:
+        return self.params is not None and self.params.per_channel
 
 
 @dataclass(frozen=True)
@@ -104,6 +127,8 @@ class _Reader:
     def __init__(self, model: onnx.ModelProto, source: str) -> None:
         self._graph = model.graph
         self._source = source
+        self._quantized = is_quantized(model)
+        self._reads = Counter(name for node in model.graph.node for name in node.input)
         self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         self._nodes = model.graph.node
         self._constants: dict[str, NDArray[Any]] = {}
@@ -122,20 +147,29 @@ class _Reader:
                 raise self._unknown(node, "an operator that is not supported")
             handler(self, node)
         output = self._graph.output[0].name
-        if self._input is None:
+        if self._quantized and self._input is None:
             raise self._refused("no QuantizeLinear of the input", "images quantized before the first layer")
         if self._end is None:
             real = self._real.get(output)
             codes = real.codes if real is not None else self._codes.get(output)
-            if not isinstance(codes, Activation) or (real is not None and real.relu):
-                raise self._refused(f"an output ({output}) that is no quantized tensor", "logits or probabilities")
+            if self._input is None or not isinstance(codes, Activation) or (real is not None and real.relu):
+                what = "that is no quantized tensor" if self._quantized else "that no layer writes"
+                raise self._refused(f"an output ({output}) {what}", "logits or probabilities")
             self._end = (codes, False, None)
+        if self._input is None:
+            raise self._refused("an output that does not depend on the images", "class scores, or their softmax")
         logits, softmax, probabilities = self._end
         return Program(self._input, tuple(self._layers), logits, softmax, probabilities)
 
     # Errors
 
     def _refused(self, found: str, expected: str) -> ModelError:
+        if not self._quantized:
+            return ModelError(
+                f"{self._source} cannot be looked into",
+                found=found,
+                expected="a ResNet8 as «resnet8 convert» writes it",
+            )
         return ModelError(
             f"{self._source} cannot be run in integers",
             found=found,
@@ -174,7 +208,7 @@ class _Reader:
         zeros32 = zeros32.reshape(()) if zeros32.size == 1 else zeros32
         zeros32 = np.broadcast_to(zeros32, scales.shape) if zeros32.ndim <= scales.ndim else zeros32
         try:
-            return QParams(scales, zeros32, zeros.dtype.name)  # type: ignore[arg-type]
+            return QParams(scales, zeros32, zeros.dtype.name)
         except QuantizationError as error:
             raise self._unknown(node, str(error)) from error
 
@@ -196,12 +230,18 @@ class _Reader:
         params = self._params(node, scale, scale + 1, storage(activation.params.dtype))
         if params.per_channel:
             raise self._unknown(node, "an activation with a scale for each channel")
-        return activation if params.same_as(activation.params) else replace(activation, params=params)
+        own = activation.params
+        if params.dtype == storage(own.dtype).name and own.dtype != params.dtype:
+            params = QParams(params.scale, params.zero_point, own.dtype)  # it has fewer codes, whoever reads them
+        return activation if params.same_as(own) else replace(activation, grid=params)
 
-    def _out(self, node: onnx.NodeProto, shape: tuple[int, ...], params: QParams, *, nchw: bool) -> Activation:
+    def _out(self, node: onnx.NodeProto, shape: tuple[int, ...], params: QParams | None, *, nchw: bool) -> Activation:
+        activation = Activation(node.output[0], shape, params, nchw)
+        if params is None:
+            self._real[node.output[0]] = _Real(activation)
+            return activation
         if params.per_channel:
             raise self._unknown(node, "an activation with a scale for each channel")
-        activation = Activation(node.output[0], shape, params, nchw)
         self._codes[node.output[0]] = activation
         return activation
 
@@ -225,6 +265,8 @@ class _Reader:
             self._pattern(node, real.codes, params, relu=real.relu)
         elif isinstance(real.codes, Activation):
             x = real.codes
+            if x.grid is None:
+                raise self._unknown(node, f"its input ({name}) comes from no supported pattern")
             if params.same_as(x.params) and not real.relu:
                 self._codes[node.output[0]] = x
                 return
@@ -232,7 +274,6 @@ class _Reader:
             self._layers.append(
                 Rescale(
                     name=named(node),
-                    inputs=(x.name,),
                     output=out,
                     x=x,
                     relu=real.relu,
@@ -258,6 +299,9 @@ class _Reader:
     # Rule 3
 
     def _float(self, node: onnx.NodeProto) -> None:
+        if any(self._plain(name) is not None for name in node.input):
+            self._on_reals(node)
+            return
         operands = []
         for index, name in enumerate(node.input):
             if not name:
@@ -269,10 +313,72 @@ class _Reader:
         self._real[node.output[0]] = _Real(_Pending(node, tuple(operands)))
 
     def _relu(self, node: onnx.NodeProto) -> None:
+        x = self._plain(node.input[0])
+        if x is not None:
+            out = self._out(node, x.shape, None, nchw=x.nchw)
+            self._layers.append(
+                Rescale(name=named(node), output=out, relu=True, kernel="float", nodes=(node.name,), x=x)
+            )
+            return
         real = self._real.get(node.input[0])
         if real is None:
-            raise self._unknown(node, "its input is not dequantized codes")
+            raise self._unknown(node, f"its input ({node.input[0]}) is not computed from the images as real numbers")
         self._real[node.output[0]] = replace(real, relu=True)
+
+    # Rule 8
+
+    def _plain(self, name: str) -> Activation | None:
+        """The activation of that name, if it holds real numbers: also the images, where they are not quantized."""
+        if name in self._pixels and not self._quantized:
+            if self._input is None:
+                self._input = Activation(next(iter(self._pixels)), IMAGE_SHAPE, None)
+            return replace(self._input, nchw=self._pixels[name])
+        real = self._real.get(name)
+        return real.codes if real and isinstance(real.codes, Activation) and real.codes.grid is None else None
+
+    def _on_reals(self, node: onnx.NodeProto) -> None:
+        operands: list[Activation | Constant] = []
+        for index, name in enumerate(node.input):
+            if not name:
+                continue
+            plain = self._plain(name)
+            if plain is None and name not in self._tensors:
+                raise self._unknown(node, f"its input {index} ({name}) is not computed from the images")
+            operands.append(plain or Constant(name, self._constant(node, index), None))
+        x = operands[0]
+        if node.op_type in ("Add", "Mul"):
+            layer = self._elementwise(node, x, operands[1], None, node)
+        elif not isinstance(x, Activation):
+            raise self._unknown(node, "a constant in place of an activation")
+        elif node.op_type in ("Conv", "MatMul", "Gemm"):
+            w, *bias = operands[1:]
+            if not isinstance(w, Constant) or any(isinstance(one, Activation) for one in bias):
+                raise self._unknown(node, "weights that are computed")
+            weights = _Weights(w.name, w.codes, None)
+            codes, bias_name = (bias[0].codes.reshape(-1), bias[0].name) if bias else (None, "")  # type: ignore[union-attr]
+            layer = self._weighted(node, x, weights, codes, None, writer=node, bias_name=bias_name)
+        else:
+            layer = self._pool(node, x, None, node, nchw=True)
+        self._layers.append(replace(layer, kernel="float"))
+
+    # Rule 7
+
+    def _clip(self, node: onnx.NodeProto) -> None:
+        x = self._activation(node, 0)
+        if len(node.input) != 3 or self._reads[x.name] != 1:
+            raise self._unknown(node, "codes that are read elsewhere too, or one limit")
+        low, high = (int(self._constant(node, index)) for index in (1, 2))
+        dtype = next((one for bits in range(1, 17) if limits(one := of_width(x.params.dtype, bits)) == (low, high)), "")
+        if not dtype:
+            raise self._unknown(node, f"codes from {low} to {high}; those of a number of bits are supported")
+        try:
+            params = QParams(x.params.scale, x.params.zero_point, dtype)
+        except QuantizationError as error:
+            raise self._unknown(node, str(error)) from error
+        narrow = self._out(node, x.shape, params, nchw=x.nchw)
+        if self._input is x:
+            self._input = narrow
+        self._layers = [replace(one, output=narrow) if one.output is x else one for one in self._layers]
 
     def _pattern(self, quantize: onnx.NodeProto, pending: _Pending, params: QParams, *, relu: bool) -> None:
         node, operands = pending.node, pending.operands
@@ -293,7 +399,7 @@ class _Reader:
     def _as_constant(self, node: onnx.NodeProto, operand: Activation | Constant | _Weights) -> Activation | Constant:
         if not isinstance(operand, _Weights):
             return operand
-        if operand.params.per_channel:
+        if operand.per_channel:
             raise self._unknown(node, "a constant with a scale for each channel")
         return Constant(operand.name, operand.codes, operand.params)
 
@@ -310,7 +416,7 @@ class _Reader:
         bias = operands[2] if len(operands) > 2 else None
         if bias is not None and not isinstance(bias, _Weights):
             raise self._unknown(node, "a bias that is computed")
-        if bias is not None:
+        if bias is not None and bias.params is not None and w.params is not None:
             self._require_bias_scale(node, bias.params, x, w.params)
         codes = None if bias is None else bias.codes
         return self._weighted(node, x, w, codes, params, writer=quantize, bias_name="" if bias is None else bias.name)
@@ -371,12 +477,12 @@ class _Reader:
         x: Activation,
         w: _Weights,
         bias: NDArray[Any] | None,
-        params: QParams,
+        params: QParams | None,
         *,
         writer: onnx.NodeProto,
         bias_name: str,
     ) -> Weighted:
-        if w.params.dtype == "int32":
+        if w.params is not None and w.params.dtype == "int32":
             raise self._unknown(node, "weights in int32; int8 and uint8 are supported")
         conv = node.op_type in ("Conv", "QLinearConv")
         if conv:
@@ -388,21 +494,25 @@ class _Reader:
                 raise self._unknown(node, f"weights {matrix.shape} for an input {x.shape}")
             weights, strides, pads, shape, nchw = matrix[None, None], (1, 1), (0, 0, 0, 0), (matrix.shape[1],), False
         channels = weights.shape[-1]
-        if w.params.per_channel and (w.params.scale.shape != (channels,) or not self._output_axis(node, w)):
+        if (
+            w.params is not None
+            and w.params.per_channel
+            and (w.params.scale.shape != (channels,) or not self._output_axis(node, w))
+        ):
             raise self._unknown(node, f"scales of shape {w.params.scale.shape} along axis {w.axis} of the weights")
-        if bias is not None and (bias.dtype != np.int32 or bias.shape != (channels,)):
+        kind: Any = np.float32 if w.params is None else np.int32
+        if bias is not None and (bias.dtype != kind or bias.shape != (channels,)):
             raise self._unknown(node, f"a bias of type {bias.dtype} and shape {bias.shape}")
         parameters = {"weights": w.name} | ({"bias": bias_name} if bias is not None else {})
         return Weighted(
             name=named(node),
-            inputs=(x.name,),
             output=self._out(writer, shape, params, nchw=nchw),
             nodes=(node.name,),
             parameters=parameters,
             x=x,
             weights=np.ascontiguousarray(weights),
-            weight_params=w.params,
-            bias=np.zeros(channels, np.int32) if bias is None else bias,
+            weight_grid=w.params,
+            bias=np.zeros(channels, kind) if bias is None else bias,
             has_bias=bias is not None,
             strides=strides,
             pads=pads,
@@ -438,7 +548,7 @@ class _Reader:
         node: onnx.NodeProto,
         a: Activation | Constant,
         b: Activation | Constant,
-        params: QParams,
+        params: QParams | None,
         writer: onnx.NodeProto,
     ) -> AnyLayer:
         if isinstance(a, Constant):
@@ -453,19 +563,17 @@ class _Reader:
         out = self._out(writer, a.shape, params, nchw=a.nchw)
         multiplies = node.op_type in ("Mul", "QLinearMul")
         if not multiplies:
-            inputs = (a.name,) if isinstance(b, Constant) else (a.name, b.name)
-            return Sum(name=named(node), inputs=inputs, output=out, nodes=(node.name,), parameters=parameters, a=a, b=b)
+            return Sum(name=named(node), output=out, nodes=(node.name,), parameters=parameters, a=a, b=b)
         if not isinstance(b, Constant):
             raise self._unknown(node, "a product of two activations")
         return Product(
             name=named(node),
-            inputs=(a.name,),
             output=out,
             nodes=(node.name,),
             parameters=parameters,
             x=a,
             constant=b.codes,
-            constant_params=b.params,
+            constant_grid=b.grid,
         )
 
     def _channelwise(self, node: onnx.NodeProto, a: Activation, constant: Constant) -> Constant:
@@ -477,7 +585,7 @@ class _Reader:
         return replace(constant, codes=np.broadcast_to(codes.reshape(-1), (a.shape[-1],)).copy())
 
     def _pool(
-        self, node: onnx.NodeProto, x: Activation, params: QParams, writer: onnx.NodeProto, *, nchw: bool
+        self, node: onnx.NodeProto, x: Activation, params: QParams | None, writer: onnx.NodeProto, *, nchw: bool
     ) -> AnyLayer:
         if len(x.shape) != 3 or x.nchw != nchw:
             raise self._unknown(node, f"an input of shape {x.shape}")
@@ -491,7 +599,6 @@ class _Reader:
                 raise self._unknown(node, f"a window {kernel} on a map {x.shape[:2]}; the whole map is supported")
         return AveragePool(
             name=named(node),
-            inputs=(x.name,),
             output=self._out(writer, (1, 1, x.shape[2]), params, nchw=nchw),
             nodes=(node.name,),
             x=x,
@@ -538,7 +645,8 @@ class _Reader:
         if name in self._codes:
             self._codes[node.output[0]] = change(self._codes[name])
             return
-        real = self._real.get(name)
+        plain = self._plain(name)
+        real = self._real.get(name) if plain is None else _Real(plain)
         if real is None or not isinstance(real.codes, Activation):
             raise self._unknown(node, "its input is neither codes nor dequantized codes")
         self._real[node.output[0]] = replace(real, codes=change(real.codes))
@@ -590,6 +698,7 @@ _HANDLERS: Mapping[str, Callable[[_Reader, onnx.NodeProto], None]] = {
     "QLinearSoftmax": _Reader._softmax,
     "Softmax": _Reader._softmax,
     "Relu": _Reader._relu,
+    "Clip": _Reader._clip,
     "Transpose": _Reader._transpose,
     "Reshape": _Reader._flatten,
     "Flatten": _Reader._flatten,

@@ -1,4 +1,4 @@
-"""TorchScript -> :class:`resnet8.network.layers.Program`: the files that PyTorch's FX graph mode quantizes for fbgemm.
+"""TorchScript -> :class:`resnet8.network.layers.Program`: float files, and what FX graph mode makes of them for fbgemm.
 
 The rules, in the order of the graph:
 
@@ -10,7 +10,10 @@ The rules, in the order of the graph:
    zeros between them becomes padding of the convolution behind it.
 4. ``permute`` from NHWC to NCHW, ``flatten`` of a 1 x 1 map: no arithmetic.
 5. ``quantized::softmax`` or ``softmax`` behind the last layer: the end.
-6. Whatever computes with numbers alone (attributes, lists, scales; branches on them) is computed.
+6. ``_convolution`` (also behind a ``pad`` with zeros), ``matmul``, ``add``, ``mul``, ``relu``, ``avg_pool2d`` on real
+   numbers, in modules however deep: one layer without grids, named by its module; a ReLU belongs to the layer before
+   it, where nothing else reads that layer.
+7. Whatever computes with numbers alone (attributes, lists, scales; branches on them) is computed.
 
 Anything else is refused, by name.
 """
@@ -26,10 +29,20 @@ import numpy as np
 import torch
 
 from resnet8.errors import ModelError
-from resnet8.execute.fbgemm import FloatBias, accumulator_bias
 from resnet8.facts import IMAGE_SHAPE
-from resnet8.network.layers import Activation, AveragePool, Constant, Product, Program, Rescale, Sum, Weighted
+from resnet8.network.layers import (
+    Activation,
+    AveragePool,
+    Constant,
+    Product,
+    Program,
+    Rescale,
+    Sum,
+    Weighted,
+    accumulator_bias,
+)
 from resnet8.network.onnx_read import clean
+from resnet8.network.rewrite import merged
 from resnet8.qparams import QParams, limits, qparams
 
 if TYPE_CHECKING:
@@ -67,18 +80,29 @@ class Extraction:
     margins: dict[str, Pads]
 
 
-def extract(module: torch.jit.ScriptModule, source: str) -> Extraction:
-    """The integer program of ``module``.
+def read(module: torch.jit.ScriptModule, source: str) -> Program:
+    """The network in ``module``.
 
     Args:
         module: A TorchScript module, (batch, 32, 32, 3) to (batch, 10), loaded for fbgemm.
         source: Its path, for errors.
 
     Raises:
-        ModelError: when it is not quantized, or has an operator or pattern outside the rules above.
+        ModelError: when it has an operator or pattern outside the rules above.
+    """
+    if _is_quantized(module.inlined_graph):
+        return extract(module, source).program
+    return merged(_Reader(module, module.graph, source, quantized=False).extraction().program)
+
+
+def extract(module: torch.jit.ScriptModule, source: str) -> Extraction:
+    """The quantized network in ``module``, and what else there is to know of its graph.
+
+    Raises:
+        ModelError: when it is not quantized, or as :func:`read`.
     """
     graph = module.inlined_graph
-    if not any(node.kind() == "aten::quantize_per_tensor" for node in graph.nodes()):
+    if not _is_quantized(graph):
         raise ModelError(
             f"{source} is not quantized",
             found="no quantize_per_tensor",
@@ -86,6 +110,10 @@ def extract(module: torch.jit.ScriptModule, source: str) -> Extraction:
             remedy="quantize it with «resnet8 quantize --recipe torch-int8»",
         )
     return _Reader(module, graph, source).extraction()
+
+
+def _is_quantized(graph: Any) -> bool:
+    return any(node.kind() == "aten::quantize_per_tensor" for node in graph.nodes())
 
 
 # What a value of the graph may be, apart from plain numbers, lists and parameters
@@ -98,7 +126,7 @@ class _Images:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """Codes of an activation, or (``real``) the same dequantized; with zeros around them that are in no activation."""
+    """An activation, or (``real``) its codes dequantized; with zeros around it that are in no activation."""
 
     activation: Activation
     real: bool = False
@@ -118,6 +146,8 @@ class _Reader:
     module: torch.jit.ScriptModule
     graph: Any
     source: str
+    quantized: bool = True
+    place: str = ""  # the module that is read, from the outermost down
     values: dict[str, Any] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)  # values that are attributes: their names from the module down
     layers: list[AnyLayer] = field(default_factory=list)
@@ -131,7 +161,7 @@ class _Reader:
         self.values[itself], self.values[images[0]] = self.module, _Images(nchw=False)
         self._run(self.graph)
         end = self.values[next(self.graph.outputs()).debugName()]
-        if isinstance(end, _Tensor) and end.real and end.pads == _NO_PADS:
+        if isinstance(end, _Tensor) and (end.real or not self.quantized) and end.pads == _NO_PADS:
             end = _Scores(end.activation, None)
             softmax = False
         else:
@@ -153,6 +183,9 @@ class _Reader:
     # Errors
 
     def _refused(self, found: str, expected: str) -> ModelError:
+        if not self.quantized:
+            expected = "a ResNet8 as «resnet8 convert» writes it"
+            return ModelError(f"{self.source} cannot be looked into", found=found, expected=expected)
         return ModelError(
             f"{self.source} cannot be run in integers",
             found=found,
@@ -161,6 +194,8 @@ class _Reader:
         )
 
     def _unknown(self, node: Any, why: str) -> ModelError:
+        if not self.quantized:
+            return self._refused(f"module «{self.place}», {node.kind()}: {why}", "")
         name = next((value.debugName() for value in node.outputs()), "")
         return self._refused(f"node «{name}», operator {node.kind()}: {why}", "a quantized network")
 
@@ -186,9 +221,10 @@ class _Reader:
         return self.paths.get(list(node.inputs())[index].debugName(), "")
 
     def _activation(self, node: Any, value: Any) -> Activation:
-        """``value``, codes without padding."""
+        """``value`` without padding: codes, or real numbers in a float network."""
+        value = self._seen(node, value)
         if not isinstance(value, _Tensor) or value.real or value.pads != _NO_PADS:
-            raise self._unknown(node, "an input that is no quantized activation as it was computed")
+            raise self._unknown(node, "an input that is no activation as it was computed")
         return value.activation
 
     def _grid(self, node: Any, scale: Any, zero_point: Any, dtype: Dtype) -> QParams:
@@ -196,19 +232,26 @@ class _Reader:
             raise self._unknown(node, "a scale or a zero point that is no number")
         return qparams(float(scale), int(zero_point), dtype)
 
-    def _output(self, node: Any, shape: tuple[int, ...], params: QParams, *, nchw: bool) -> Activation:
-        activation = Activation(node.output().debugName(), shape, params, nchw)
+    def _output(self, node: Any, shape: tuple[int, ...], params: QParams | None, *, nchw: bool) -> Activation:
+        name = node.output().debugName() if params is not None else f"{self._place_name()}:{len(self.layers)}"
+        activation = Activation(name, shape, params, nchw)
         self._set(node, _Tensor(activation))
         return activation
 
+    def _place_name(self) -> str:
+        above, _, last = self.place.rpartition(".")
+        return clean(above if last.isdigit() else self.place)
+
     def _layer_name(self, node: Any, path: str) -> str:
-        """The name that the file gives the operator: its parameters' attributes have it in front."""
+        """The name that the file gives the operator: its parameters' attributes have it in front; or its module."""
+        if not self.quantized:
+            return self._place_name()
         name = clean(re.sub(r"(\._packed_params|_scale_\d+|\.scale)$", "", path))
         value = node.output().debugName()
         name = re.sub(r"\.\d+$", "", name) or re.sub(r"^model(_\d+)?_|\.\d+$", "", value)
         return name if all(name != layer.name for layer in self.layers) else f"{name}.{value}"
 
-    # Rule 6
+    # Rule 7
 
     def _constant(self, node: Any) -> None:
         self._set(node, node.output().toIValue())
@@ -254,6 +297,111 @@ class _Reader:
     def _raise(self, node: Any) -> None:
         raise self._unknown(node, f"it raises: {self._plain(node)[0]}")
 
+    # Rule 6
+
+    def _called(self, node: Any) -> None:
+        called, *arguments = self._arguments(node)
+        if node.s("name") != "forward" or not isinstance(called, torch.jit.ScriptModule):
+            raise self._unknown(node, f"a call of {node.s('name')}")
+        outer, path = (self.values, self.paths, self.place), self._path(node, 0)
+        itself, *names = [value.debugName() for value in called.graph.inputs()]
+        self.values = dict(zip(names, arguments, strict=True)) | {itself: called}
+        self.paths, self.place = {itself: path}, path
+        self._run(called.graph)
+        result = self.values[next(called.graph.outputs()).debugName()]
+        self.values, self.paths, self.place = outer
+        self._set(node, result)
+
+    def _plain_tensor(self, node: Any, value: Any) -> _Tensor:
+        """``value``, a tensor of real numbers, which the images are, too."""
+        if isinstance(value, _Images) and not self.quantized:
+            self.input = Activation("images", IMAGE_SHAPE, None)
+            return _Tensor(replace(self.input, nchw=value.nchw))
+        if not isinstance(value, _Tensor) or value.activation.grid is not None:
+            raise self._unknown(node, "an input that is not computed from the images")
+        return value
+
+    def _seen(self, node: Any, value: Any) -> Any:
+        """``value``; the images of a float network as the tensor that they are."""
+        return self._plain_tensor(node, value) if isinstance(value, _Images) and not self.quantized else value
+
+    def _real_facts(self) -> dict[str, Any]:
+        return {"name": self._place_name(), "kernel": "float", "nodes": (self.place,)}
+
+    def _real_convolution(self, node: Any) -> None:
+        source, weights, bias, strides, padding, dilation, transposed, _, groups = self._arguments(node)[:9]
+        tensor = self._plain_tensor(node, source)
+        x = tensor.activation
+        if transposed or groups != 1 or list(dilation) != [1, 1] or weights.shape[1] != x.shape[-1]:
+            raise self._unknown(node, "groups, dilations or other channels than its input has")
+        kernel = np.ascontiguousarray(_numbers(weights).transpose(2, 3, 1, 0))
+        (down, across), (rows, columns) = padding, strides
+        pads = _sum(tensor.pads, (down, across, down, across))
+        height = (x.shape[0] + pads[0] + pads[2] - kernel.shape[0]) // rows + 1
+        width = (x.shape[1] + pads[1] + pads[3] - kernel.shape[1]) // columns + 1
+        layer = Weighted(
+            **self._real_facts(),
+            output=self._output(node, (height, width, kernel.shape[3]), None, nchw=True),
+            parameters={"weights": self._path(node, 1)} | ({} if bias is None else {"bias": self._path(node, 2)}),
+            x=x,
+            weights=kernel,
+            weight_grid=None,
+            bias=np.zeros(kernel.shape[3], np.float32) if bias is None else _numbers(bias),
+            has_bias=bias is not None,
+            strides=(rows, columns),
+            pads=pads,
+        )
+        self.layers.append(layer)
+
+    def _real_matmul(self, node: Any) -> None:
+        source, matrix = self._arguments(node)
+        x = self._plain_tensor(node, source).activation
+        if not isinstance(matrix, torch.Tensor) or x.shape != tuple(matrix.shape[:1]):
+            raise self._unknown(node, f"no matrix for an input {x.shape}")
+        weights = _numbers(matrix)[None, None]
+        layer = Weighted(
+            **self._real_facts(),
+            output=self._output(node, weights.shape[3:], None, nchw=False),
+            parameters={"weights": self._path(node, 1)},
+            x=x,
+            weights=weights,
+            weight_grid=None,
+            bias=np.zeros(weights.shape[3], np.float32),
+            has_bias=False,
+            dense=True,
+        )
+        self.layers.append(layer)
+
+    def _real_elementwise(self, node: Any) -> None:
+        arguments, adds = self._arguments(node), node.kind() == "aten::add"
+        if adds and arguments[2] != 1:
+            raise self._unknown(node, f"alpha {arguments[2]}")
+        numbers = [index for index in (0, 1) if isinstance(arguments[index], torch.Tensor)]
+        a, *others = (self._plain_tensor(node, arguments[i]).activation for i in (0, 1) if i not in numbers)
+        shape = a.shape
+        if others:
+            if not adds or others[0].shape != shape:
+                raise self._unknown(node, "operands of other shapes")
+            b: Activation | Constant = others[0]
+        else:
+            values = _numbers(arguments[numbers[0]])
+            if values.size not in (1, shape[-1]):
+                raise self._unknown(node, "operands of other shapes")
+            codes = np.broadcast_to(values.reshape(-1), shape[-1:]).copy()
+            b = Constant(self._path(node, numbers[0]), codes, None)
+        facts = self._real_facts() | {"output": self._output(node, shape, None, nchw=a.nchw)}
+        if isinstance(b, Constant):
+            facts["parameters"] = {"constant": b.name}
+        if adds:
+            self.layers.append(Sum(**facts, a=a, b=b))
+        elif isinstance(b, Constant):
+            self.layers.append(Product(**facts, x=a, constant=b.codes, constant_grid=None))
+
+    def _real_relu(self, node: Any) -> None:
+        x = self._plain_tensor(node, self._arguments(node)[0]).activation
+        out = self._output(node, x.shape, None, nchw=x.nchw)
+        self.layers.append(Rescale(**self._real_facts(), output=out, x=x, relu=True))
+
     # Rules 1 and 3
 
     def _quantize(self, node: Any) -> None:
@@ -277,7 +425,7 @@ class _Reader:
             name = self._layer_name(node, self._path(node, 1))
             nodes = (node.output().debugName(),)
             out = self._output(node, x.shape, params, nchw=x.nchw)
-            self.layers.append(Rescale(name=name, inputs=(x.name,), output=out, x=x, kernel="float", nodes=nodes))
+            self.layers.append(Rescale(name=name, output=out, x=x, kernel="float", nodes=nodes))
             if source.pads != _NO_PADS:
                 self.margins[out.name] = source.pads
             x = out
@@ -292,8 +440,9 @@ class _Reader:
 
     def _pad(self, node: Any) -> None:
         source, sides, mode, value = self._arguments(node)
-        if not isinstance(source, _Tensor) or not source.real or not source.activation.nchw:
-            raise self._unknown(node, "its input is no dequantized map")
+        source = self._seen(node, source)
+        if not isinstance(source, _Tensor) or source.real is not self.quantized or not source.activation.nchw:
+            raise self._unknown(node, "its input is no map of real numbers, channels first")
         if mode != "constant" or value not in (None, 0) or len(sides) != 4 or min(sides) < 0:
             raise self._unknown(node, f"mode {mode}, value {value}, sides {sides}; zeros around a map are supported")
         left, right, top, bottom = sides
@@ -317,16 +466,15 @@ class _Reader:
         out_params = self._grid(node, scale, zero_point, x.params.dtype)
         path = self._path(node, 1)
         real_bias = np.zeros(weights.shape[3], np.float32) if bias is None else bias
-        layer = FloatBias(
+        layer = Weighted(
             name=self._layer_name(node, path),
-            inputs=(x.name,),
             output=self._output(node, (height, width, weights.shape[3]), out_params, nchw=True),
             relu=node.kind().endswith("_relu"),
             nodes=(node.output().debugName(),),
             parameters={"weights": path} | ({} if bias is None else {"bias": path}),
             x=x,
             weights=weights,
-            weight_params=params,
+            weight_grid=params,
             bias=self._whole_bias(node, real_bias, x, params),
             has_bias=bias is not None,
             strides=(rows, columns),
@@ -369,11 +517,9 @@ class _Reader:
         relu, nodes = node.kind().endswith("_relu"), (out.name,)
         parameters = {"constant": other.name} if isinstance(other, Constant) else {}
         if node.kind().startswith("quantized::add"):
-            inputs = (x.name,) if isinstance(other, Constant) else (x.name, other.name)
             # ATen dequantizes both, adds in float32 and quantizes.
             return Sum(
                 name=name,
-                inputs=inputs,
                 output=out,
                 relu=relu,
                 kernel="float",
@@ -386,14 +532,13 @@ class _Reader:
             raise self._unknown(node, "a product of two activations")
         return Product(
             name=name,
-            inputs=(x.name,),
             output=out,
             relu=relu,
             nodes=nodes,
             parameters=parameters,
             x=x,
             constant=other.codes,
-            constant_params=other.params,
+            constant_grid=other.params,
         )
 
     def _channelwise(self, node: Any, x: Activation, constant: Constant) -> Constant:
@@ -416,14 +561,13 @@ class _Reader:
         params = self._grid(node, scale, zero_point, x.params.dtype)
         layer = Weighted(
             name=name,
-            inputs=(x.name,),
             output=self._output(node, (channels,), params, nchw=False),
             kernel="float",  # ATen's only one on x86, and not fbgemm's (see there): its sum is the BLAS library's
             nodes=(node.output().debugName(),),
             parameters={"weights": w.name},
             x=x,
             weights=np.ascontiguousarray(w.codes[None, None]),
-            weight_params=w.params,
+            weight_grid=w.params,
             bias=np.zeros(channels, np.int32),
             has_bias=False,
             dense=True,
@@ -436,8 +580,9 @@ class _Reader:
         if len(x.shape) != 3 or not x.nchw or list(window) != list(x.shape[:2]) or any(pads) or divisor is not None:
             raise self._unknown(node, f"a window {window} on a map {x.shape[:2]}; the whole map is supported")
         name = self._layer_name(node, "")
-        out = self._output(node, (1, 1, x.shape[2]), x.params, nchw=True)
-        self.layers.append(AveragePool(name=name, inputs=(x.name,), output=out, nodes=(out.name,), x=x))
+        out = self._output(node, (1, 1, x.shape[2]), x.grid, nchw=True)
+        facts = {"name": name, "nodes": (out.name,)} if self.quantized else self._real_facts()
+        self.layers.append(AveragePool(**facts, output=out, x=x))
 
     # Rule 4
 
@@ -455,8 +600,9 @@ class _Reader:
 
     def _flatten(self, node: Any) -> None:
         source, first, last = self._arguments(node)
+        source = self._seen(node, source)
         if not isinstance(source, _Tensor) or source.pads != _NO_PADS or first != 1 or last not in (-1, 3):
-            raise self._unknown(node, f"axes {first} to {last}; all but the batch of a quantized map are supported")
+            raise self._unknown(node, f"axes {first} to {last}; all but the batch of a map are supported")
         x = source.activation
         if len(x.shape) != 3 or x.shape[:2] != (1, 1):
             raise self._unknown(node, f"a map of shape {x.shape}; 1 x 1 is supported")
@@ -466,9 +612,11 @@ class _Reader:
 
     def _softmax(self, node: Any) -> None:
         source, axis, *rest = self._arguments(node)
+        source = self._seen(node, source)
         quantized = node.kind() == "quantized::softmax"
-        if not isinstance(source, _Tensor) or source.real is quantized or len(source.activation.shape) != 1:
-            raise self._unknown(node, "its input is no vector of quantized class scores")
+        reals = isinstance(source, _Tensor) and (source.real or not self.quantized)
+        if not isinstance(source, _Tensor) or reals is quantized or len(source.activation.shape) != 1:
+            raise self._unknown(node, "its input is no vector of class scores")
         if axis not in (1, -1):
             raise self._unknown(node, f"axis {axis}; along the classes is supported")
         x = source.activation
@@ -479,6 +627,11 @@ class _Reader:
 def _sum(one: Pads, other: Pads) -> Pads:
     top, left, bottom, right = (a + b for a, b in zip(one, other, strict=True))
     return top, left, bottom, right
+
+
+def _numbers(parameter: torch.Tensor) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = parameter.detach().numpy().astype(np.float32)
+    return values
 
 
 def _coded(parameter: torch.Tensor, params: QParams) -> NDArray[Any]:
@@ -515,6 +668,12 @@ _HANDLERS: Mapping[str, Callable[[_Reader, Any], None]] = (
         "prim::TupleUnpack": _Reader._unpack,
         "prim::If": _Reader._branch,
         "prim::RaiseException": _Reader._raise,
+        "prim::CallMethod": _Reader._called,
+        "aten::_convolution": _Reader._real_convolution,
+        "aten::matmul": _Reader._real_matmul,
+        "aten::add": _Reader._real_elementwise,
+        "aten::mul": _Reader._real_elementwise,
+        "aten::relu": _Reader._real_relu,
         "aten::FloatImplicit": _Reader._number,
         "aten::IntImplicit": _Reader._number,
         "aten::size": _Reader._size,

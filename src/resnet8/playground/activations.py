@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8.batches import batched
-from resnet8.execute import engine
-from resnet8.qparams import dequantize
+from resnet8.execute import engine, real
+from resnet8.execute.fbgemm import biased
+from resnet8.qparams import dequantize, quantize
 from resnet8.results import Score, score
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
-    from resnet8.playground.quantized import Quantized
-    from resnet8.playground.reference import RealNetwork
+    from resnet8.network.layers import AnyLayer, Program
     from resnet8.workers import Progress
 
 INPUT = "input"
@@ -45,7 +47,7 @@ class Capture:
         reference_probabilities: float32 (N, 10); none without one.
     """
 
-    quantized: Quantized
+    quantized: Program
     codes: dict[str, NDArray[Any]]
     probabilities: NDArray[np.float32]
     reference: dict[str, NDArray[np.float32]]
@@ -53,7 +55,7 @@ class Capture:
 
     def real(self, activation: str) -> NDArray[np.float32]:
         """The dequantized codes of an activation, float32."""
-        return dequantize(self.codes[activation], self.quantized.program.activations[activation].params)
+        return dequantize(self.codes[activation], self.quantized.activations[activation].params)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,40 @@ class Sensitivity:
     layers: tuple[Alone, ...]
 
 
-def capture(quantized: Quantized, reference: RealNetwork | None, images: NDArray[Any]) -> Capture:
+def run(
+    quantized: Program, codes: NDArray[Any], watch: Callable[[str, NDArray[Any]], None] | None = None
+) -> NDArray[Any]:
+    """The codes of the logits as the file's own runtime computes them (:func:`resnet8.execute.engine.run`)."""
+    return engine.run(quantized, codes, accumulators=biased, watch=watch)
+
+
+def step(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """The codes that one layer writes, as :func:`run` computes them."""
+    return engine.step(layer, values, accumulators=biased)
+
+
+def probabilities(quantized: Program, images: NDArray[Any]) -> NDArray[np.float32]:
+    """Class probabilities, float32 (N, 10), of pixels 0 to 255, (N, 32, 32, 3)."""
+    return engine.probabilities(quantized, run(quantized, engine.input_codes(quantized, images)))
+
+
+def predictions(quantized: Program, images: NDArray[np.uint8], progress: Progress = no_progress) -> NDArray[np.int64]:
+    """The predicted class of each image, int64 (N,).
+
+    Args:
+        quantized: What to compute.
+        images: uint8 (N, 32, 32, 3).
+        progress: Called after each batch; may raise to stop.
+    """
+
+    def predicted(part: slice) -> NDArray[np.int64]:
+        classes: NDArray[np.int64] = probabilities(quantized, images[part]).argmax(axis=1)
+        return classes
+
+    return np.concatenate([np.zeros(0, np.int64), *batched(predicted, len(images), progress)])
+
+
+def capture(quantized: Program, reference: Program | None, images: NDArray[Any]) -> Capture:
     """Every activation of ``images``, (N, 32, 32, 3), pixels 0 to 255: for a few images, it is all kept.
 
     Args:
@@ -107,18 +142,18 @@ def capture(quantized: Quantized, reference: RealNetwork | None, images: NDArray
         images: The images.
     """
     codes: dict[str, NDArray[Any]] = {}
-    logits = quantized.run(quantized.input_codes(images), codes.__setitem__)
+    logits = run(quantized, engine.input_codes(quantized, images), codes.__setitem__)
     reals: dict[str, NDArray[np.float32]] = {}
     probabilities = None
     if reference is not None:
-        probabilities = reference.probabilities(reference.run(images, reals.__setitem__))
-    return Capture(quantized, codes, engine.probabilities(quantized.program, logits), reals, probabilities)
+        probabilities = real.probabilities(reference, real.run(reference, images, reals.__setitem__))
+    return Capture(quantized, codes, engine.probabilities(quantized, logits), reals, probabilities)
 
 
-def capture_real(network: RealNetwork, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+def capture_real(network: Program, images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
     """Every activation of a float network by name, float32 (N, *shape), NHWC, the images first."""
     reals: dict[str, NDArray[np.float32]] = {}
-    network.run(images, reals.__setitem__)
+    real.run(network, images, reals.__setitem__)
     return reals
 
 
@@ -141,7 +176,7 @@ def _power(values: NDArray[np.float32]) -> float:
 
 
 def noise(
-    quantized: Quantized, reference: RealNetwork, images: NDArray[np.uint8], progress: Progress = no_progress
+    quantized: Program, reference: Program, images: NDArray[np.uint8], progress: Progress = no_progress
 ) -> tuple[Noise, ...]:
     """The SQNR of the images and of every layer, accumulated and in isolation.
 
@@ -151,22 +186,21 @@ def noise(
         images: uint8 (N, 32, 32, 3).
         progress: Called after each batch; may raise to stop.
     """
-    program = quantized.program
 
     def measured(part: slice) -> NDArray[np.float64]:
         flow = capture(quantized, reference, images[part])
         fed = _fed(quantized, flow.reference)
         sums = []
-        for name, activation in program.activations.items():
-            real, writer = flow.reference[name], writers.get(name)
-            accumulated = isolated = _power(real - flow.real(name))
+        for name, activation in quantized.activations.items():
+            wanted, writer = flow.reference[name], writers.get(name)
+            accumulated = isolated = _power(wanted - flow.real(name))
             if writer is not None:
-                isolated = _power(real - dequantize(quantized.step(writer, fed), activation.params))
-            sums.append((_power(real), accumulated, isolated))
+                isolated = _power(wanted - dequantize(step(writer, fed), activation.params))
+            sums.append((_power(wanted), accumulated, isolated))
         return np.array(sums)
 
-    writers = {layer.output.name: layer for layer in program.layers}
-    total = np.zeros((len(program.activations), 3))
+    writers = quantized.writers
+    total = np.zeros((len(quantized.activations), 3))
     for sums in batched(measured, len(images), progress, _SMALL_BATCH):
         total += sums
     return tuple(
@@ -176,13 +210,13 @@ def noise(
             accumulated=decibels(signal, accumulated),
             isolated=decibels(signal, isolated),
         )
-        for name, (signal, accumulated, isolated) in zip(program.activations, total.tolist(), strict=True)
+        for name, (signal, accumulated, isolated) in zip(quantized.activations, total.tolist(), strict=True)
     )
 
 
 def sensitivity(
-    quantized: Quantized,
-    reference: RealNetwork,
+    quantized: Program,
+    reference: Program,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     progress: Progress = no_progress,
@@ -196,36 +230,35 @@ def sensitivity(
         labels: int64 (N,).
         progress: Called after each batch; may raise to stop.
     """
-    program = quantized.program
 
     def predicted(part: slice) -> NDArray[np.int64]:
         reals = capture_real(reference, images[part])
         fed = _fed(quantized, reals)
-        rows = [reals[reference.logits].reshape(part.stop - part.start, -1).argmax(axis=1)]
-        own = {program.input.name: fed[program.input.name]}
-        own |= {layer.output.name: quantized.step(layer, fed) for layer in program.layers}
-        for name, activation in program.activations.items():
-            real = dequantize(own[name], activation.params)
-            rows.append(reference.resume(reals, {name: real}).argmax(axis=1))
+        rows = [reals[reference.logits.name].reshape(part.stop - part.start, -1).argmax(axis=1)]
+        own = {quantized.input.name: fed[quantized.input.name]}
+        own |= {layer.output.name: step(layer, fed) for layer in quantized.layers}
+        for name, activation in quantized.activations.items():
+            other = dequantize(own[name], activation.params)
+            rows.append(real.resume(reference, reals, {name: other}).argmax(axis=1))
         return np.stack(rows)
 
-    writers = {layer.output.name: layer.name for layer in program.layers}
+    writers = {layer.output.name: layer.name for layer in quantized.layers}
     batches = list(batched(predicted, len(images), progress, _SMALL_BATCH))
-    classes = np.concatenate(batches, axis=1) if batches else np.zeros((1 + len(program.activations), 0), np.int64)
+    classes = np.concatenate(batches, axis=1) if batches else np.zeros((1 + len(quantized.activations), 0), np.int64)
     right = (classes == labels).sum(axis=1).tolist()
     changed = (classes != classes[0]).sum(axis=1).tolist()
     return Sensitivity(
         reference=score(right[0], len(labels)),
         layers=tuple(
             Alone(writers.get(name, INPUT), name, score(right[row], len(labels)), changed[row])
-            for row, name in enumerate(program.activations, 1)
+            for row, name in enumerate(quantized.activations, 1)
         ),
     )
 
 
-def _fed(quantized: Quantized, reals: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
+def _fed(quantized: Program, reals: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
     """The float values of every activation as codes of its grid."""
-    return {name: quantized.codes(one, reals[name]) for name, one in quantized.program.activations.items()}
+    return {name: quantize(reals[name], one.params) for name, one in quantized.activations.items()}
 
 
 def feature_maps(values: NDArray[Any]) -> NDArray[Any]:

@@ -22,11 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from resnet8.errors import QuantizationError
-from resnet8.execute.fbgemm import FloatBias
-from resnet8.network.layers import Activation, Constant, Product, Program, Sum, Weighted
-from resnet8.playground.quantized import Quantized
-from resnet8.playground.weights import constant
-from resnet8.qparams import QParams, dequantize, limits, quantize
+from resnet8.network.layers import Weighted
+from resnet8.qparams import QParams, limits, of_width, quantize, storage
 from resnet8.variants import ROUNDINGS
 
 if TYPE_CHECKING:
@@ -34,8 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import AnyLayer
-    from resnet8.playground.reference import RealNetwork
+    from resnet8.network.layers import Activation, AnyLayer, Constant, Program
     from resnet8.variants import Rounding
 
 Field = Literal["scale", "factor", "zero_point", "bits", "rounding"]
@@ -97,7 +93,7 @@ def added(before: Iterable[Change], change: Change) -> tuple[Change, ...]:
     return (*(one for one in before if (one.tensor, one.field, one.channel) != same), change)
 
 
-def apply(original: Quantized, changes: Iterable[Change], reference: RealNetwork | None = None) -> Quantized:
+def apply(original: Program, changes: Iterable[Change], reference: Program | None = None) -> Program:
     """``original`` with ``changes``, in their order.
 
     Args:
@@ -109,11 +105,9 @@ def apply(original: Quantized, changes: Iterable[Change], reference: RealNetwork
     Raises:
         QuantizationError: when a tensor is not known, or a value makes no sense for it.
     """
-    program = original.program
-    before = {name: _Grid(one.params, *original.limits(name)) for name, one in program.activations.items()}
-    before |= {name: _Grid(params, *limits(params.dtype)) for name, params in _parameters(program).items()}
-    after, roundings = dict(before), dict(original.roundings)
-    written = {layer.output.name for layer in program.layers}
+    before = {name: one.params for name, one in original.activations.items()} | _parameters(original)
+    after = dict(before)
+    roundings: dict[str, Rounding | None] = {layer.output.name: layer.rounding for layer in original.layers}
     for change in changes:
         if change.tensor not in after:
             raise QuantizationError(
@@ -123,46 +117,26 @@ def apply(original: Quantized, changes: Iterable[Change], reference: RealNetwork
                 remedy="choose one of the model's own",
             )
         if change.field == "rounding":
-            roundings[change.tensor] = _rounding(change, written)
+            roundings[change.tensor] = _rounding(change, set(roundings))
         else:
             after[change.tensor] = _changed(after[change.tensor], change)
-    for name, grid in after.items():
-        _require_zero_inside(name, grid)
-    derived = _Deriver(original, before, after, reference).program()
-    narrow = {
-        name: (grid.low, grid.high)
-        for name, grid in after.items()
-        if name in program.activations and (grid.low, grid.high) != limits(grid.params.dtype)
-    }
-    roundings = {name: rounding for name, rounding in roundings.items() if rounding != "half-even"}
-    return Quantized(derived, narrow, roundings)
+    derived = _Deriver(original, before, after, reference).network()
+    layers = (replace(layer, rounding=_own(roundings[layer.output.name])) for layer in derived.layers)
+    return replace(derived, layers=tuple(layers))
 
 
-def _parameters(program: Program) -> Mapping[str, QParams]:
+def _own(rounding: Rounding | None) -> Rounding | None:
+    """None for what every layer does."""
+    return None if rounding == "half-even" else rounding
+
+
+def _parameters(network: Program) -> dict[str, QParams]:
     """The grid of each weight tensor and constant, by name."""
-    found = {}
-    for layer in program.layers:
-        parameter = constant(layer)
-        if parameter is not None:
-            found[_parameter_name(layer)] = parameter[1]
-    return found
-
-
-def _parameter_name(layer: AnyLayer) -> str:
-    return layer.parameters["weights" if isinstance(layer, Weighted) else "constant"]
+    found = (layer.parameter for layer in network.layers)
+    return {one.name: one.params for one in found if one is not None}
 
 
 # Grids
-
-
-@dataclass(frozen=True, eq=False)
-class _Grid:
-    params: QParams
-    low: int
-    high: int
-
-    def same_as(self, other: _Grid) -> bool:
-        return self.params.same_as(other.params) and (self.low, self.high) == (other.low, other.high)
 
 
 def _rounding(change: Change, written: set[str]) -> Rounding:
@@ -183,8 +157,7 @@ def _rounding(change: Change, written: set[str]) -> Rounding:
     return change.value
 
 
-def _changed(grid: _Grid, change: Change) -> _Grid:
-    params = grid.params
+def _changed(params: QParams, change: Change) -> QParams:
     if change.field not in FIELDS:
         raise QuantizationError(
             "nothing of that name can be changed",
@@ -202,7 +175,7 @@ def _changed(grid: _Grid, change: Change) -> _Grid:
         )
     number = _number(change)
     if change.field == "bits":
-        return _narrowed(grid, change)
+        return _narrowed(params, change)
     chosen = slice(None) if change.channel is None else change.channel
     scale, zero_point = np.atleast_1d(params.scale).copy(), np.atleast_1d(params.zero_point).copy()
     if change.field == "zero_point":
@@ -210,15 +183,17 @@ def _changed(grid: _Grid, change: Change) -> _Grid:
     else:
         with np.errstate(over="ignore", under="ignore"):  # refused below
             scale[chosen] = np.float32(number) if change.field == "scale" else scale[chosen] * np.float32(number)
-    return replace(grid, params=_params(change.tensor, scale, zero_point, params))
+    return _params(change.tensor, scale, zero_point, params)
 
 
-def _params(name: str, scale: NDArray[Any], zero_point: NDArray[Any], like: QParams) -> QParams:
+def _params(
+    name: str, scale: NDArray[Any], zero_point: NDArray[Any], like: QParams, dtype: str | None = None
+) -> QParams:
     try:
         return QParams(
             scale.astype(np.float32).reshape(like.scale.shape),
             zero_point.astype(np.int32).reshape(like.scale.shape),
-            like.dtype,
+            dtype or like.dtype,
         )
     except QuantizationError as error:
         raise QuantizationError(
@@ -253,8 +228,8 @@ def _whole(change: Change) -> int:
     return int(number)
 
 
-def _narrowed(grid: _Grid, change: Change) -> _Grid:
-    """``2**bits`` codes over the range of ``grid``.
+def _narrowed(params: QParams, change: Change) -> QParams:
+    """``2**bits`` codes over the range of ``params``.
 
     Around the middle code (symmetric) the largest number keeps its magnitude; else both ends of the range stay where
     they are, but for the rounding of the zero point.
@@ -267,51 +242,36 @@ def _narrowed(grid: _Grid, change: Change) -> _Grid:
             expected=f"{BITS[0]} to {BITS[-1]} bits for the whole tensor",
             remedy="choose another number of bits, for all channels",
         )
-    params = grid.params
-    low = 0 if params.dtype == "uint8" else -(1 << (bits - 1))
-    high = low + (1 << bits) - 1
-    if (low, high) == (grid.low, grid.high):
-        return grid
-    old_middle, middle = (grid.low + grid.high + 1) // 2, (low + high + 1) // 2
+    dtype = of_width(params.dtype, bits)
+    (old_low, old_high), (low, high) = limits(params.dtype), limits(dtype)
+    if (low, high) == (old_low, old_high):
+        return params
+    old_middle, middle = (old_low + old_high + 1) // 2, (low + high + 1) // 2
     symmetric = params.zero_point == old_middle
-    ratio = (grid.high - grid.low) / (high - low)
-    half_ratio = (grid.high - old_middle) / (high - middle)
+    ratio = (old_high - old_low) / (high - low)
+    half_ratio = (old_high - old_middle) / (high - middle)
     scale = params.scale * np.where(symmetric, half_ratio, ratio)
-    shifted = np.rint(low + (params.zero_point - grid.low) / ratio)
+    shifted = np.rint(low + (params.zero_point - old_low) / ratio)
     zero_point = np.where(symmetric, middle, np.clip(shifted, low, high))
-    return _Grid(_params(change.tensor, np.asarray(scale), np.asarray(zero_point), params), low, high)
+    return _params(change.tensor, np.asarray(scale), np.asarray(zero_point), params, dtype)
 
 
-def _require_zero_inside(name: str, grid: _Grid) -> None:
-    zeros = grid.params.zero_point
-    outside = zeros[(zeros < grid.low) | (zeros > grid.high)]
-    if outside.size:
-        raise QuantizationError(
-            f"{name}: a zero point is out of range",
-            found=str(outside.flat[0]),
-            expected=f"one of its codes: {grid.low} to {grid.high}",
-            remedy="choose one of them: the number 0 must have a code",
-        )
-
-
-# The program that comes of them
+# The network that comes of them
 
 
 @dataclass(frozen=True)
 class _Deriver:
-    original: Quantized
-    before: Mapping[str, _Grid]
-    after: Mapping[str, _Grid]
-    reference: RealNetwork | None
+    original: Program
+    before: Mapping[str, QParams]
+    after: Mapping[str, QParams]
+    reference: Program | None
 
-    def program(self) -> Program:
-        program = self.original.program
-        return Program(
-            input=self._activation(program.input),
-            layers=tuple(self._layer(layer) for layer in program.layers),
-            logits=self._activation(program.logits),
-            softmax=program.softmax,
-            probabilities=program.probabilities,
+    def network(self) -> Program:
+        return replace(
+            self.original,
+            input=self._activation(self.original.input),
+            layers=tuple(self._layer(layer) for layer in self.original.layers),
+            logits=self._activation(self.original.logits),
         )
 
     def _same(self, name: str) -> bool:
@@ -319,58 +279,45 @@ class _Deriver:
 
     def _activation(self, one: Activation) -> Activation:
         """``one`` on its new grid; as it is where a file reads codes on another grid than they were written on."""
-        if self._same(one.name) or not one.params.same_as(self.before[one.name].params):
+        if self._same(one.name) or not one.params.same_as(self.before[one.name]):
             return one
-        return replace(one, params=self.after[one.name].params)
+        return replace(one, grid=self.after[one.name])
 
     def _layer(self, layer: AnyLayer) -> AnyLayer:
-        if isinstance(layer, Weighted):
-            layer = self._weighted(layer)
-        elif isinstance(layer, Product):
-            codes, params = self._parameter(layer)
-            layer = replace(layer, x=self._activation(layer.x), constant=codes, constant_params=params)
-        elif isinstance(layer, Sum):
-            layer = self._sum(layer)
-        else:
-            layer = replace(layer, x=self._activation(layer.x))
+        changed = layer.on(self._activation)
+        parameter = layer.parameter
+        if parameter is not None:
+            changed = changed.with_parameter(self._parameter(layer, parameter))
+        if isinstance(layer, Weighted) and isinstance(changed, Weighted):
+            changed = self._rebiased(layer, changed)
         if self._same(layer.output.name):
-            return layer
+            return changed
         grid = self.before[layer.output.name]
-        positive = int(grid.params.zero_point) == grid.low
-        return replace(layer, output=self._activation(layer.output), relu=layer.relu or positive)
+        positive = int(grid.zero_point) == limits(grid.dtype)[0]
+        return replace(changed, relu=layer.relu or positive)
 
-    def _sum(self, layer: Sum) -> Sum:
-        a = self._activation(layer.a)
-        if isinstance(layer.b, Constant):
-            codes, params = self._parameter(layer)
-            return replace(layer, a=a, b=replace(layer.b, codes=codes, params=params))
-        return replace(layer, a=a, b=a if layer.b is layer.a else self._activation(layer.b))
+    def _rebiased(self, layer: Weighted, changed: Weighted) -> Weighted:
+        if changed.x.params.same_as(layer.x.params) and changed.weight_params.same_as(layer.weight_params):
+            return changed
+        return replace(changed, bias=self._bias(layer, changed.x, changed.weight_params))
 
-    def _weighted(self, layer: Weighted) -> Weighted:
-        x = self._activation(layer.x)
-        codes, params = self._parameter(layer)
-        if x.params.same_as(layer.x.params) and params.same_as(layer.weight_params):
-            return replace(layer, x=x, weights=codes, weight_params=params)
-        bias = self._bias(layer, x, params)
-        return replace(layer, x=x, weights=codes, weight_params=params, bias=bias)
-
-    def _parameter(self, layer: AnyLayer) -> tuple[NDArray[Any], QParams]:
-        name, parameter = _parameter_name(layer), constant(layer)
-        assert parameter is not None  # noqa: S101 - every caller's layer has one
-        if self._same(name):
+    def _parameter(self, layer: AnyLayer, parameter: Constant) -> Constant:
+        if self._same(parameter.name):
             return parameter
-        real = None if self.reference is None else self.reference.writers[layer.output.name].weights
-        grid = self.after[name]
-        codes = quantize(dequantize(*parameter) if real is None else real, grid.params)
-        return np.clip(codes, codes.dtype.type(grid.low), codes.dtype.type(grid.high)), grid.params
+        behind = None if self.reference is None else self.reference.writers[layer.output.name].parameter
+        grid = self.after[parameter.name]
+        codes = quantize(parameter.real if behind is None else behind.codes, grid)
+        # Fewer codes of a parameter are no grid of their own: they are the codes that there are.
+        return replace(parameter, codes=codes, grid=replace(grid, dtype=storage(grid.dtype).name))
 
     def _bias(self, layer: Weighted, x: Activation, params: QParams) -> NDArray[np.int32]:
         if not layer.has_bias:
             return layer.bias
         real = layer.bias * (np.float64(layer.x.scale) * layer.weight_params.scale.astype(np.float64))
-        known = layer.real_bias if isinstance(layer, FloatBias) else None
+        known = layer.real_bias
         if known is None and self.reference is not None:
-            known = self.reference.writers[layer.output.name].bias
+            behind = self.reference.writers[layer.output.name]
+            known = behind.bias if isinstance(behind, Weighted) and behind.has_bias else None
         if known is not None:
             real = known.astype(np.float64)
         codes = np.rint(real / (np.float64(x.scale) * params.scale.astype(np.float64)))

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from resnet8.playground.activations import INPUT, Capture, capture, sqnr
-from resnet8.playground.quantized import predictions
+from resnet8.playground.activations import INPUT, Capture, capture, predictions, sqnr
 from resnet8.results import Score, score
 from resnet8.workers import no_progress
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet8.playground.quantized import Quantized
+    from resnet8.network.layers import Program
     from resnet8.workers import Progress
 
 
@@ -80,7 +79,7 @@ class Flips:
     images: tuple[Flip, ...]
 
 
-def compare(original: Capture, changed: Quantized, images: NDArray[Any]) -> Comparison:
+def compare(original: Capture, changed: Program, images: NDArray[Any]) -> Comparison:
     """Two networks on a few ``images``, (N, 32, 32, 3), pixels 0 to 255; every activation is kept.
 
     Args:
@@ -90,7 +89,7 @@ def compare(original: Capture, changed: Quantized, images: NDArray[Any]) -> Comp
         images: The images.
     """
     after = capture(changed, None, images)
-    program = original.quantized.program
+    program = original.quantized
     writers = {layer.output.name: layer.name for layer in program.layers}
     layers = []
     for name in program.activations:
@@ -110,8 +109,8 @@ def compare(original: Capture, changed: Quantized, images: NDArray[Any]) -> Comp
 
 
 def flips(
-    original: Quantized,
-    changed: Quantized,
+    original: Program,
+    changed: Program,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     *,

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from resnet8.errors import ModelError, Resnet8Error, missing_extra
 from resnet8.files import read_bytes
-from resnet8.network.layers import Activation, Constant, Product, Sum, Weighted
-from resnet8.network.onnx_read import extract
-from resnet8.playground import float_onnx
-from resnet8.playground.export import without_clips
-from resnet8.playground.matching import behind
-from resnet8.playground.quantized import Quantized
-from resnet8.qparams import limits
-from resnet8.runtimes import integer, onnx_file
+from resnet8.network import onnx_read
+from resnet8.network.layers import Weighted
+from resnet8.network.rewrite import behind
+from resnet8.qparams import limits, storage
+from resnet8.runtimes import onnx_file
 from resnet8.runtimes.base import identify
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from resnet8.network.layers import AnyLayer
-    from resnet8.playground.reference import RealLayer, RealNetwork
+    from resnet8.network.layers import AnyLayer, Program
     from resnet8.qparams import QParams
     from resnet8.results import ModelDescription
 
@@ -83,19 +80,30 @@ class LayerView:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """An open model: exactly one of ``quantized`` and ``real`` is there.
+    """An open model.
 
     Attributes:
         description: What the file is; its path and SHA-256 are a key for whatever is computed from it.
-        layers: In the order of computation.
-        quantized: What a quantized file computes.
-        real: What a float file computes.
+        network: What it computes, on codes or on real numbers.
     """
 
     description: ModelDescription
-    layers: tuple[LayerView, ...]
-    quantized: Quantized | None = None
-    real: RealNetwork | None = None
+    network: Program
+
+    @cached_property
+    def layers(self) -> tuple[LayerView, ...]:
+        """The layers as they are shown, in the order of computation."""
+        return tuple(map(_view, self.network.layers))
+
+    @property
+    def quantized(self) -> Program | None:
+        """What a quantized file computes; none of a float one."""
+        return self.network if self.network.quantized else None
+
+    @property
+    def real(self) -> Program | None:
+        """What a float file computes; none of a quantized one."""
+        return None if self.network.quantized else self.network
 
     @property
     def key(self) -> tuple[str, str]:
@@ -117,7 +125,7 @@ class Network:
             expected=", ".join(layer.name for layer in self.layers[:3]) + ", …",
         )
 
-    def require_quantized(self) -> Quantized:
+    def require_quantized(self) -> Program:
         """What the file computes.
 
         Raises:
@@ -132,7 +140,7 @@ class Network:
             )
         return self.quantized
 
-    def require_real(self) -> RealNetwork:
+    def require_real(self) -> Program:
         """What the file computes.
 
         Raises:
@@ -180,7 +188,7 @@ def open_network(path: Path) -> Network:
     )
 
 
-def reference(network: Network, of: Network) -> RealNetwork:
+def reference(network: Network, of: Network) -> Program:
     """The float network behind a quantized one, with its layers and names.
 
     Args:
@@ -190,107 +198,44 @@ def reference(network: Network, of: Network) -> RealNetwork:
     Raises:
         ModelError: when ``network`` is not quantized, ``of`` is no float model, or their layers do not agree.
     """
-    return behind(network.require_quantized().program, of.require_real())
+    return behind(network.require_quantized(), of.require_real())
 
 
 def _open_onnx(path: Path, content: bytes) -> Network:
     model = onnx_file.read(path, content)
-    description = onnx_file.describe(path, content, model)
-    if (description.activations, description.weights) == ("float32", "float32"):
-        return _of_real(description, float_onnx.read(model, str(path)))
-    plain, narrow = without_clips(model)
-    return of_quantized(description, Quantized(extract(plain, str(path)).as_integer(), narrow))
+    network = onnx_read.read(model, str(path))
+    return Network(onnx_file.describe(path, content, model), network.as_integer() if network.quantized else network)
 
 
 def _open_torchscript(path: Path, content: bytes) -> Network:
     try:
-        from resnet8.playground import float_torchscript  # an ONNX file is looked into without torch
-        from resnet8.runtimes import pytorch
+        from resnet8.runtimes import pytorch_trace  # an ONNX file is looked into without torch
     except ImportError as error:
         raise missing_extra("torch", "torch") from error
-    description = pytorch.open_content(path, content).model
-    if description.quantized:
-        predictor = integer.open_content(path, content)
-        return of_quantized(predictor.model, Quantized(predictor.program))
-    return _of_real(description, float_torchscript.read(content, str(path)))
+    description, network = pytorch_trace.read(path, content)
+    return Network(description, network.as_integer() if network.quantized else network)
 
 
-# Quantized layers
-
-
-def of_quantized(description: ModelDescription, quantized: Quantized) -> Network:
-    """What ``quantized`` computes, as a network to be looked into; ``description`` says of which file."""
-    layers = tuple(_quantized_layer(quantized, layer) for layer in quantized.program.layers)
-    return Network(description, layers, quantized=quantized)
-
-
-def _quantized_layer(quantized: Quantized, layer: AnyLayer) -> LayerView:
-    conv = isinstance(layer, Weighted) and not layer.dense
-    inputs = tuple(_codes(quantized, one) for one in read_by(layer))
+def _view(layer: AnyLayer) -> LayerView:
+    conv = layer if isinstance(layer, Weighted) and not layer.dense else None
+    parameter = layer.parameter
     return LayerView(
         name=layer.name,
         operator=layer.operator,
-        residual=len(inputs) == 2,
+        residual=layer.residual,
         relu=layer.relu,
-        inputs=inputs,
-        output=_codes(quantized, layer.output),
-        weights=_constant(layer),
-        strides=layer.strides if isinstance(layer, Weighted) and conv else None,
-        pads=layer.pads if isinstance(layer, Weighted) and conv else None,
-        parameters=layer.parameters,
-        nodes=layer.nodes,
-        macs=layer.macs if isinstance(layer, Weighted) else 0,
-    )
-
-
-def read_by(layer: AnyLayer) -> Iterator[Activation]:
-    """The activations that a layer reads, in order."""
-    for one in (layer.a, layer.b) if isinstance(layer, Sum) else (layer.x,):
-        if isinstance(one, Activation):
-            yield one
-
-
-def _codes(quantized: Quantized, one: Activation) -> Tensor:
-    return Tensor(one.name, one.shape, one.params.dtype, one.params, quantized.limits(one.name))
-
-
-def _constant(layer: AnyLayer) -> Tensor | None:
-    if isinstance(layer, Weighted):
-        name, codes, params = layer.parameters["weights"], layer.weights, layer.weight_params
-    elif isinstance(layer, Product):
-        name, codes, params = layer.parameters["constant"], layer.constant, layer.constant_params
-    elif isinstance(layer, Sum) and isinstance(layer.b, Constant):
-        name, codes, params = layer.b.name, layer.b.codes, layer.b.params
-    else:
-        return None
-    return Tensor(name, codes.shape, params.dtype, params, limits(params.dtype))
-
-
-# Float layers
-
-
-def _of_real(description: ModelDescription, real: RealNetwork) -> Network:
-    shapes = {layer.output: layer.shape for layer in real.layers}
-    return Network(description, tuple(_real_layer(layer, shapes) for layer in real.layers), real=real)
-
-
-def _real_layer(layer: RealLayer, shapes: Mapping[str, tuple[int, ...]]) -> LayerView:
-    conv = layer.operator == "conv"
-    weights = None
-    if layer.weights is not None:
-        role = "weights" if layer.operator in ("conv", "dense") else "constant"
-        weights = Tensor(layer.parameters[role], layer.weights.shape, "float32")
-    return LayerView(
-        name=layer.name,
-        operator=layer.operator,
-        residual=len(layer.inputs) == 2,
-        relu=layer.relu,
-        inputs=tuple(Tensor(name, shapes.get(name, (32, 32, 3)), "float32") for name in layer.inputs),
-        output=Tensor(layer.output, layer.shape, "float32"),
-        weights=weights,
-        strides=layer.strides if conv else None,
-        pads=layer.pads if conv else None,
+        inputs=tuple(_tensor(one.name, one.shape, one.grid) for one in layer.reads),
+        output=_tensor(layer.output.name, layer.output.shape, layer.output.grid),
+        weights=None if parameter is None else _tensor(parameter.name, parameter.codes.shape, parameter.grid),
+        strides=None if conv is None else conv.strides,
+        pads=None if conv is None else conv.pads,
         parameters=layer.parameters,
         nodes=layer.nodes,
         macs=layer.macs,
     )
+
+
+def _tensor(name: str, shape: tuple[int, ...], grid: QParams | None) -> Tensor:
+    if grid is None:
+        return Tensor(name, shape, "float32")
+    return Tensor(name, shape, storage(grid.dtype).name, grid, limits(grid.dtype))

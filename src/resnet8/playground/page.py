@@ -16,13 +16,13 @@ import numpy as np
 
 from resnet8.batches import batched
 from resnet8.errors import Resnet8Error
+from resnet8.execute import real as float32
 from resnet8.files import sha256_file
 from resnet8.playground import plots
-from resnet8.playground.activations import Noise, feature_maps, noise
+from resnet8.playground.activations import Noise, feature_maps, noise, predictions
 from resnet8.playground.compare import Flips, flips
 from resnet8.playground.images import grey, lost, png, stored_predictions
 from resnet8.playground.network import Network, open_network, reference
-from resnet8.playground.quantized import Quantized, predictions
 from resnet8.render.graph import mermaid
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.playground.reference import RealNetwork
+    from resnet8.network.layers import Program
     from resnet8.render.graph import Drawing
     from resnet8.results import Evaluation
     from resnet8.workers import Progress
@@ -65,22 +65,22 @@ def load(path: Path) -> Network:
 
 
 @lru_cache(maxsize=8)
-def matched(network: Network, float_network: Network) -> RealNetwork:
+def matched(network: Network, float_network: Network) -> Program:
     """The float network behind a quantized one (:func:`resnet8.playground.network.reference`)."""
     return reference(network, float_network)
 
 
 @lru_cache(maxsize=8)
-def _classes(network: Quantized | RealNetwork, split: Split) -> NDArray[np.int64]:
+def _classes(network: Program, split: Split) -> NDArray[np.int64]:
     """The classes that a network predicts for the first images, int64 (at most SAMPLE,)."""
     images = split.images[:SAMPLE]
-    if isinstance(network, Quantized):
+    if network.quantized:
         return predictions(network, images)
-    return np.concatenate(list(batched(lambda part: network.run(images[part]).argmax(axis=1), len(images))))
+    return np.concatenate(list(batched(lambda part: float32.run(network, images[part]).argmax(axis=1), len(images))))
 
 
 def lost_images(
-    known: tuple[Evaluation, ...], network: Network, float_network: Network, real: RealNetwork, split: Split
+    known: tuple[Evaluation, ...], network: Network, float_network: Network, real: Program, split: Split
 ) -> tuple[NDArray[np.int64], str]:
     """The images that the float model gets right and the quantized one wrong, int64 (n,), and among which of them.
 
@@ -162,7 +162,7 @@ def in_background(
 
 
 def compared(
-    quantized: Quantized, changed: Quantized, real: RealNetwork | None, part: Split, progress: Progress
+    quantized: Program, changed: Program, real: Program | None, part: Split, progress: Progress
 ) -> tuple[Flips, tuple[Noise, ...] | None, tuple[Noise, ...] | None]:
     """Top-1 of two networks on ``part``; and the noise of both, where there is a float network.
 
@@ -177,7 +177,7 @@ def compared(
     return found, before, after
 
 
-def comparisons(real: RealNetwork | None) -> int:
+def comparisons(real: Program | None) -> int:
     """How often :func:`compared` goes through the images."""
     return 2 if real is None else 4
 

@@ -10,10 +10,10 @@ from resnet8 import results
 from resnet8.environment import Environment, current
 from resnet8.errors import StorageError
 from resnet8.evaluation import record_path
-from resnet8.execute.fbgemm import FloatBias
 from resnet8.files import reading, write_bytes
+from resnet8.network.layers import Weighted
+from resnet8.network.onnx_write import to_onnx
 from resnet8.playground.change import Change, apply
-from resnet8.playground.export import to_onnx
 from resnet8.playground.network import reference
 from resnet8.results import SCHEMA_VERSION, STRICT, ModelDescription
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from resnet8.network.layers import Program
     from resnet8.playground.network import Network
-    from resnet8.playground.quantized import Quantized
 
 BIASES_LOST = "in ONNX a quantized layer's bias is int32, so a code may differ by one step"
 ROUNDING_LOST = "ONNX has no place for a rounding: QuantizeLinear rounds half to even, and so does the file"
@@ -117,11 +117,11 @@ def save(
     return record
 
 
-def _lost(changed: Quantized) -> tuple[str, ...]:
+def _lost(changed: Program) -> tuple[str, ...]:
     """What of ``changed`` an ONNX file cannot hold."""
-    biases = [layer.name for layer in changed.program.layers if isinstance(layer, FloatBias)]
+    biases = [one.name for one in changed.layers if isinstance(one, Weighted) and one.real_bias is not None]
     return (
-        *(f"{tensor}: rounding {rounding}; {ROUNDING_LOST}" for tensor, rounding in changed.roundings.items()),
+        *(f"{one.output.name}: rounding {one.rounding}; {ROUNDING_LOST}" for one in changed.layers if one.rounding),
         *([f"the float biases of {', '.join(biases)}; {BIASES_LOST}"] if biases else []),
     )
 

@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.network.layers import Constant, Product, Sum, Weighted
-from resnet8.qparams import dequantize
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import AnyLayer
+    from resnet8.network.layers import Program
     from resnet8.playground.network import Network, Tensor
-    from resnet8.playground.reference import RealNetwork
-    from resnet8.qparams import QParams
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +57,7 @@ class Use:
         return (self.at_lowest + self.at_highest) / self.total if self.total else 0.0
 
 
-def weights(network: Network, layer: str, reference: RealNetwork | None = None) -> Weights | None:
+def weights(network: Network, layer: str, reference: Program | None = None) -> Weights | None:
     """The weights or the constant of a layer; none where it has neither.
 
     Args:
@@ -76,15 +71,12 @@ def weights(network: Network, layer: str, reference: RealNetwork | None = None) 
     view = network.layer(layer)
     if view.weights is None:
         return None
-    if network.real is not None:
-        values = network.real.writers[view.output.name].weights
-        assert values is not None  # noqa: S101 - the view has them
-        return Weights(view.weights, values)
-    found = next(one for one in network.require_quantized().program.layers if one.output.name == view.output.name)
-    parameter = constant(found)
-    assert parameter is not None  # noqa: S101
-    made_from = None if reference is None else reference.writers[view.output.name].weights
-    return Weights(view.weights, dequantize(*parameter), parameter[0], made_from)
+    parameter = network.network.writers[view.output.name].parameter
+    assert parameter is not None  # noqa: S101 - the view has it
+    if parameter.grid is None:
+        return Weights(view.weights, parameter.real)
+    behind = None if reference is None else reference.writers[view.output.name].parameter
+    return Weights(view.weights, parameter.real, parameter.codes, None if behind is None else behind.codes)
 
 
 def across(networks: Sequence[Network], layer: str) -> tuple[Weights | None, ...]:
@@ -96,17 +88,6 @@ def across(networks: Sequence[Network], layer: str) -> tuple[Weights | None, ...
     return tuple(
         weights(network, layer) if layer in known else None for network, known in zip(networks, names, strict=True)
     )
-
-
-def constant(layer: AnyLayer) -> tuple[NDArray[Any], QParams] | None:
-    """The codes and the grid of a layer's weights or constant; none where it has neither."""
-    if isinstance(layer, Weighted):
-        return layer.weights, layer.weight_params
-    if isinstance(layer, Product):
-        return layer.constant, layer.constant_params
-    if isinstance(layer, Sum) and isinstance(layer.b, Constant):
-        return layer.b.codes, layer.b.params
-    return None
 
 
 def use(codes: NDArray[Any], limits: tuple[int, int]) -> Use:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from resnet8.environment import cpu
 from resnet8.errors import missing_extra
 from resnet8.execute import engine
+from resnet8.execute.fbgemm import biased
 from resnet8.execute.vpmaddubsw import saturating
+from resnet8.network.layers import Weighted
 from resnet8.network.onnx_read import extract
 from resnet8.runtimes import onnx_file, ort
 from resnet8.runtimes.base import identify, require_format
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from resnet8.results import ModelDescription
 
 EXACT = Requantization()
+
+REAL_BIAS = ", bias in float32"
+"""Behind the requantization's name in results, where a file's real biases are not rounded to accumulator steps."""
 
 
 class IntegerPredictor:
@@ -50,7 +55,10 @@ class IntegerPredictor:
         self.model = model
         self.program = program
         self.threads = cpu().logical_cpus
-        self.requantization: str | None = requantization.name
+        real_bias = accumulators is biased and any(
+            isinstance(one, Weighted) and one.real_bias is not None for one in program.layers
+        )
+        self.requantization: str | None = requantization.name + (REAL_BIAS if real_bias else "")
         self.session_options: Mapping[str, str] = {}
         self._requantization = requantization
         self._accumulators = accumulators
@@ -69,9 +77,17 @@ def open_content(
     path: Path,
     content: bytes,
     requantization: Requantization = EXACT,
-    accumulators: engine.Accumulate = engine.accumulate,
+    accumulators: engine.Accumulate | None = None,
 ) -> IntegerPredictor:
     """Open the quantized model in ``content``, ONNX or TorchScript, every layer in integers.
+
+    Args:
+        path: Names the file in errors.
+        content: The file.
+        requantization: How accumulators become codes.
+        accumulators: How they add up. Without it exactly, but for the bias that a TorchScript file gives as real
+            numbers: with float32 multipliers it is added as fbgemm adds it (:mod:`resnet8.execute.fbgemm`), with
+            fixed-point multipliers it is rounded to whole accumulator steps.
 
     Raises:
         ModelError: when it is damaged, no ResNet8, not quantized, or not of supported operators.
@@ -82,6 +98,8 @@ def open_content(
     else:
         model = read(path, content)
         description, program = onnx_file.describe(path, content, model), extract(model, str(path))
+    if accumulators is None:
+        accumulators = biased if requantization.multiplier == "float32" else engine.accumulate
     return IntegerPredictor(description, program.as_integer(), requantization, accumulators)
 
 
@@ -90,7 +108,7 @@ def _read_torchscript(path: Path, content: bytes) -> tuple[ModelDescription, Pro
         from resnet8.runtimes import pytorch_trace  # an ONNX file is evaluated without torch
     except ImportError as error:
         raise missing_extra("torch", "torch") from error
-    return pytorch_trace.read(path, content)
+    return pytorch_trace.read(path, content, quantized=True)
 
 
 def open_emulated(path: Path, content: bytes) -> IntegerPredictor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from resnet8.network.torch_read import Extraction, extract
+from resnet8.network.torch_read import read as read_any
 from resnet8.runtimes.pytorch import open_content
 
 if TYPE_CHECKING:
@@ -19,14 +20,20 @@ if TYPE_CHECKING:
     from resnet8.results import ModelDescription
 
 
-def read(path: Path, content: bytes) -> tuple[ModelDescription, Program]:
-    """What the file with this ``content`` is, and its integer program.
+def read(path: Path, content: bytes, *, quantized: bool = False) -> tuple[ModelDescription, Program]:
+    """What the file with this ``content`` is, and its network.
+
+    Args:
+        path: Names the file in errors.
+        content: The TorchScript file.
+        quantized: Whether a float file is refused.
 
     Raises:
-        ModelError: when it is no ResNet8, not quantized, or not of supported operators.
+        ModelError: when it is no ResNet8, not of supported operators, or not quantized where it has to be.
     """
     predictor = open_content(path, content)
-    return predictor.model, extract(predictor.module, str(path)).program
+    network = extract(predictor.module, str(path)).program if quantized else read_any(predictor.module, str(path))
+    return predictor.model, network
 
 
 class TorchTrace:

@@ -98,12 +98,11 @@ def _weighted(
         shape = (height, width, channels)
     return Weighted(
         name="edge",
-        inputs=(x.name,),
         output=_activation("output", shape, *output),
         relu=relu,
         x=x,
         weights=weights,
-        weight_params=weight_params,
+        weight_grid=weight_params,
         bias=np.zeros(channels, np.int32) if bias is None else bias.astype(np.int32),
         has_bias=bias is not None,
         strides=strides,
@@ -113,8 +112,7 @@ def _weighted(
 
 
 def _sum(a: Activation, b: Activation | Constant, output: tuple[float, int, Dtype], *, relu: bool = False) -> Sum:
-    inputs = (a.name,) if isinstance(b, Constant) else (a.name, b.name)
-    return Sum(name="edge", inputs=inputs, output=_activation("output", a.shape, *output), relu=relu, a=a, b=b)
+    return Sum(name="edge", output=_activation("output", a.shape, *output), relu=relu, a=a, b=b)
 
 
 # Ties
@@ -124,15 +122,14 @@ def _ties() -> tuple[Edge, ...]:
     int8, uint8 = _every_code("int8"), _every_code("uint8")
     signed = _activation("x", _ALL[1:], 1.0, -3, "int8")
     unsigned = _activation("x", _ALL[1:], 0.25, 131, "uint8")
-    half = Rescale(name="edge", inputs=("x",), output=_activation("output", _ALL[1:], 2.0, 5, "int8"), x=signed)
-    quarter = Rescale(name="edge", inputs=("x",), output=_activation("output", _ALL[1:], 1.0, 7, "uint8"), x=unsigned)
+    half = Rescale(name="edge", output=_activation("output", _ALL[1:], 2.0, 5, "int8"), x=signed)
+    quarter = Rescale(name="edge", output=_activation("output", _ALL[1:], 1.0, 7, "uint8"), x=unsigned)
     times = Product(
         name="edge",
-        inputs=("x",),
         output=_activation("output", _ALL[1:], 4.0, -1, "int8"),
         x=_activation("x", _ALL[1:], 1.0, 127, "uint8"),
         constant=np.array([-2], np.int8),
-        constant_params=qparams(0.5, -5, "int8"),
+        constant_grid=qparams(0.5, -5, "int8"),
     )
     a, b = _activation("a", _ALL[1:], 1.0, 1, "int8"), _activation("b", _ALL[1:], 0.5, 127, "uint8")
     both = {"a": int8, "b": uint8[:, ::-1]}
@@ -169,9 +166,9 @@ def _poolings() -> tuple[Edge, ...]:
     codes = generator.integers(-60, 60, (4, *shape))
     codes[:, 0, 0] += (32 - (codes + 7).sum(axis=(1, 2))) % 64
     x = _activation("x", shape, 1.0, -7, "int8")
-    ties = AveragePool(name="edge", inputs=("x",), output=_activation("output", (1, 1, 16), 1.0, 9, "uint8"), x=x)
+    ties = AveragePool(name="edge", output=_activation("output", (1, 1, 16), 1.0, 9, "uint8"), x=x)
     odd = _activation("x", (3, 5, 4), 0.7, 201, "uint8")
-    uneven = AveragePool(name="edge", inputs=("x",), output=_activation("output", (1, 1, 4), 0.3, -11, "int8"), x=odd)
+    uneven = AveragePool(name="edge", output=_activation("output", (1, 1, 4), 0.3, -11, "int8"), x=odd)
     extreme = _random(generator, (6, 3, 5, 4), "uint8")
     extreme[0], extreme[1] = 0, 255
     return (

@@ -13,11 +13,12 @@ from quantized import float_network, session
 
 from resnet8.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError
+from resnet8.execute import real
 from resnet8.facts import IMAGE_SHAPE
-from resnet8.playground import float_onnx
-from resnet8.playground.matching import behind
+from resnet8.network import onnx_read
+from resnet8.network.layers import Activation, Product, Program, Rescale, Sum
+from resnet8.network.rewrite import behind, merged
 from resnet8.playground.network import open_network, reference
-from resnet8.playground.reference import RealLayer, RealNetwork, merged
 from resnet8.recipes import RECIPES
 from resnet8.runtimes import open_model
 
@@ -30,20 +31,20 @@ if TYPE_CHECKING:
 IMAGES = noise(6, 3)
 
 
-def values(network: RealNetwork) -> dict[str, NDArray[np.float32]]:
+def values(network: Program) -> dict[str, NDArray[np.float32]]:
     seen: dict[str, NDArray[np.float32]] = {}
-    network.run(IMAGES, seen.__setitem__)
+    real.run(network, IMAGES, seen.__setitem__)
     return seen
 
 
 def test_every_tensor_is_what_onnx_runtime_computes() -> None:
     model = float_network()
-    network = float_onnx.read(model, "float.onnx")
-    names = [layer.output for layer in network.layers]
+    network = onnx_read.read(model, "float.onnx")
+    names = [layer.output.name for layer in network.layers]
     model.graph.output.extend(
-        helper.make_tensor_value_info(layer.output, TensorProto.FLOAT, ("batch", *layer.shape[2:], *layer.shape[:2]))
-        for layer in network.layers
-        if layer.output != "logits"
+        helper.make_tensor_value_info(one.name, TensorProto.FLOAT, ("batch", *one.shape[2:], *one.shape[:2]))
+        for one in (layer.output for layer in network.layers)
+        if one.name != "logits"
     )
     model.graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ("batch", 10)))
     probabilities, *expected = session(model).run(None, {"pixels": preprocess(IMAGES)})
@@ -53,44 +54,44 @@ def test_every_tensor_is_what_onnx_runtime_computes() -> None:
     for name, theirs in zip(names, expected, strict=True):
         ours = theirs.transpose(0, 2, 3, 1) if theirs.ndim == 4 else theirs
         np.testing.assert_allclose(seen[name], ours, rtol=1e-4, atol=1e-3)
-    logits = network.run(IMAGES)
-    np.testing.assert_allclose(network.probabilities(logits), probabilities, atol=1e-5)
+    logits = real.run(network, IMAGES)
+    np.testing.assert_allclose(real.probabilities(network, logits), probabilities, atol=1e-5)
+    assert not network.quantized
 
 
 def test_a_relu_that_shares_its_input_stays_a_layer_of_its_own() -> None:
-    def layer(operator: Any, inputs: tuple[str, ...], output: str, **facts: Any) -> RealLayer:
-        return RealLayer(name=output, operator=operator, inputs=inputs, output=output, shape=IMAGE_SHAPE, **facts)
-
+    x, a, b, c, d = (Activation(name, IMAGE_SHAPE, None) for name in "xabcd")
     shared = (
-        layer("mul", ("x",), "a", weights=np.float32([1, -1, 2])),
-        layer("rescale", ("a",), "b", relu=True),
-        layer("add", ("a", "b"), "c"),
-        layer("rescale", ("c",), "d", relu=True),
+        Product(name="a", output=a, x=x, constant=np.float32([1, -1, 2]), constant_grid=None),
+        Rescale(name="b", output=b, x=a, relu=True),
+        Sum(name="c", output=c, a=a, b=b),
+        Rescale(name="d", output=d, x=c, relu=True),
     )
-    network = merged(RealNetwork("x", shared, "d", softmax=False))
-    assert [one.output for one in network.layers] == ["a", "b", "d"]
+    network = merged(Program(x, shared, d, softmax=False, probabilities=None))
+    assert [one.output.name for one in network.layers] == ["a", "b", "d"]
     assert [one.relu for one in network.layers] == [False, True, True]
-    x = IMAGES.astype(np.float32)
-    a = x * np.float32([1, -1, 2])
-    np.testing.assert_array_equal(network.run(IMAGES), np.maximum(a + np.maximum(a, 0), 0).reshape(len(IMAGES), -1))
+    first = IMAGES.astype(np.float32) * np.float32([1, -1, 2])
+    wanted = np.maximum(first + np.maximum(first, 0), 0).reshape(len(IMAGES), -1)
+    np.testing.assert_array_equal(real.run(network, IMAGES), wanted)
 
 
 def test_a_run_resumes_from_any_tensor() -> None:
-    network = float_onnx.read(float_network(), "float.onnx")
+    network = onnx_read.read(float_network(), "float.onnx")
     seen = values(network)
-    logits = network.run(IMAGES)
-    np.testing.assert_array_equal(network.resume(seen, {}), logits)
-    for layer in network.layers:
-        np.testing.assert_array_equal(network.resume(seen, {layer.output: seen[layer.output]}), logits)
-        other = seen[layer.output] + np.float32(0.5)
-        fresh = dict(seen) | {layer.output: other}
-        for after in network.layers[network.layers.index(layer) + 1 :]:
-            fresh[after.output] = after.real(fresh)
-        np.testing.assert_array_equal(network.resume(seen, {layer.output: other}), fresh[network.logits])
+    logits = real.run(network, IMAGES)
+    np.testing.assert_array_equal(real.resume(network, seen, {}), logits)
+    for number, layer in enumerate(network.layers):
+        name = layer.output.name
+        np.testing.assert_array_equal(real.resume(network, seen, {name: seen[name]}), logits)
+        other = seen[name] + np.float32(0.5)
+        fresh = dict(seen) | {name: other}
+        for after in network.layers[number + 1 :]:
+            fresh[after.output.name] = real.step(after, fresh)
+        np.testing.assert_array_equal(real.resume(network, seen, {name: other}), fresh[network.logits.name])
 
 
 def test_multiply_accumulates_count_the_weights_at_every_position() -> None:
-    network = float_onnx.read(float_network(), "float.onnx")
+    network = onnx_read.read(float_network(), "float.onnx")
     assert [layer.macs for layer in network.layers] == [8 * 8 * 3 * 3 * 3 * 6, 8 * 8 * 3 * 3 * 6 * 6, 0, 0, 60]
 
 
@@ -119,8 +120,8 @@ KERNEL = np.ones((4, 3, 3, 3), np.float32)
         ([helper.make_node("Conv", ["x", "w"], ["out"], group=3)], "groups or dilations"),
         ([helper.make_node("Conv", ["x", "w"], ["out"], auto_pad="SAME_UPPER")], "auto_pad"),
         ([helper.make_node("Conv", ["pixels", "w"], ["out"])], "weights (4, 3, 3, 3) for an input (32, 32, 3)"),
-        ([helper.make_node("Conv", ["x", "x"], ["out"])], "is no constant in the file"),
-        ([helper.make_node("Relu", ["w"], ["out"])], "is not computed from the images"),
+        ([helper.make_node("Conv", ["x", "x"], ["out"])], "weights that are computed"),
+        ([helper.make_node("Relu", ["w"], ["out"])], "is not computed from the images as real numbers"),
         ([helper.make_node("MatMul", ["x", "w"], ["out"])], "weights (4, 3, 3, 3) for an input"),
         ([helper.make_node("Gemm", ["x", "w"], ["out"], alpha=2.0)], "transA, alpha or beta"),
         ([helper.make_node("Mul", ["x", "x"], ["out"])], "two activations"),
@@ -134,7 +135,7 @@ KERNEL = np.ones((4, 3, 3, 3), np.float32)
 )
 def test_what_is_not_read_is_refused_by_name(nodes: list[onnx.NodeProto], words: str) -> None:
     with pytest.raises(ModelError) as caught:
-        float_onnx.read(small(TURN, *nodes, w=KERNEL), "small.onnx")
+        onnx_read.read(small(TURN, *nodes, w=KERNEL), "small.onnx")
     assert words in str(caught.value)
     assert "small.onnx cannot be looked into" in str(caught.value)
 
@@ -148,7 +149,7 @@ def test_the_float_network_predicts_as_onnx_runtime(reproduced: Reproduction, de
     expected = open_model(path).probabilities(preprocess(images))
     for name in ("resnet8.onnx", "resnet8.pt"):
         network = open_network(reproduced.output_dir / "models" / name).require_real()
-        found = network.probabilities(network.run(images))
+        found = real.probabilities(network, real.run(network, images))
         np.testing.assert_allclose(found, expected, atol=1e-4)
         np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
@@ -159,18 +160,19 @@ def test_the_network_behind_a_quantized_one_computes_the_same_with_its_layers(
 ) -> None:
     """Factors per channel are folded or not, rescalings are added: the layers differ, the function does not."""
     models = reproduced.output_dir / "models"
-    real = open_network(models / "resnet8.onnx")
+    plain = open_network(models / "resnet8.onnx")
     network = open_network(models / RECIPES[recipe].output)
-    matched = reference(network, real)
-    program = network.require_quantized().program
-    assert [(one.name, one.output, one.shape) for one in matched.layers] == [
+    matched = reference(network, plain)
+    program = network.require_quantized()
+    assert [(one.name, one.output.name, one.output.shape) for one in matched.layers] == [
         (one.name, one.output.name, one.output.shape) for one in program.layers
     ]
     images = read_split(demo_assets.data_dir, "test").images[:30]
-    np.testing.assert_allclose(matched.run(images), real.require_real().run(images), rtol=1e-4, atol=1e-3)
+    expected = real.run(plain.require_real(), images)
+    np.testing.assert_allclose(real.run(matched, images), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_another_network_is_not_behind(reproduced: Reproduction) -> None:
-    program = open_network(reproduced.output_dir / "models" / "resnet8_int8.onnx").require_quantized().program
+    program = open_network(reproduced.output_dir / "models" / "resnet8_int8.onnx").require_quantized()
     with pytest.raises(ModelError, match=r"the float network has no layer like «conv2d_1.*choose that model"):
-        behind(program, float_onnx.read(float_network(), "float.onnx"))
+        behind(program, onnx_read.read(float_network(), "float.onnx"))

@@ -12,8 +12,10 @@ import torch
 from builders import noise
 
 from resnet8.errors import ModelError
+from resnet8.execute import real
 from resnet8.facts import IMAGE_SHAPE
-from resnet8.playground.float_torchscript import read
+from resnet8.network import torch_read
+from resnet8.network.layers import Program, Weighted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,12 @@ def saved(module: torch.nn.Module) -> bytes:
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.trace(module.eval(), torch.zeros(2, *IMAGE_SHAPE)), content)
     return content.getvalue()
+
+
+def read(content: bytes, source: str) -> Program:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch_read.read(torch.jit.load(io.BytesIO(content)).eval(), source)
 
 
 class Small(torch.nn.Module):
@@ -55,12 +63,13 @@ def test_it_computes_what_torch_computes() -> None:
     network = read(saved(module), "small.pt")
     with torch.inference_mode():
         expected = module(torch.from_numpy(IMAGES.astype(np.float32))).numpy()
-    np.testing.assert_allclose(network.probabilities(network.run(IMAGES)), expected, atol=1e-5)
+    np.testing.assert_allclose(real.probabilities(network, real.run(network, IMAGES)), expected, atol=1e-5)
     assert [(layer.name, layer.operator) for layer in network.layers][:2] == [("padded", "conv"), ("second", "conv")]
     first = network.layers[0]
+    assert isinstance(first, Weighted)
     assert (first.pads, first.strides, first.relu) == ((2, 0, 3, 1), (2, 2), True)
     assert first.parameters == {"weights": "padded.1.weight", "bias": "padded.1.bias"}
-    assert network.layers[1].bias is None
+    assert set(network.layers[1].parameters) == {"weights"}
     assert [layer.operator for layer in network.layers][2:] == ["mul", "add", "add", "average-pool", "dense"]
     assert network.layers[2].parameters == {"constant": "factor"}
 
@@ -80,13 +89,13 @@ class Function(torch.nn.Module):
     [
         (torch.tanh, "aten::tanh: an operator that is not supported"),
         (lambda x: x.permute(0, 2, 1, 3), "aten::permute: order [0, 2, 1, 3]"),
-        (lambda x: torch.flatten(x, 1), "aten::flatten: a 1 x 1 map"),
-        (lambda x: torch.softmax(x, 2), "aten::softmax: another axis"),
+        (lambda x: torch.flatten(x, 1), "aten::flatten: a map of shape (32, 32, 3)"),
+        (lambda x: torch.softmax(x, 2), "aten::softmax: its input is no vector"),
         (lambda x: torch.add(x, x, alpha=2), "aten::add: alpha 2"),
         (lambda x: x * x, "aten::mul: operands of other shapes"),
         (lambda x: torch.matmul(x, MATRIX), "aten::matmul: no matrix"),
         (lambda x: torch.nn.functional.avg_pool2d(x.permute(0, 3, 1, 2), 4), "aten::avg_pool2d: a window [4, 4]"),
-        (lambda x: torch.nn.functional.pad(x, (1, 1), value=1.0), "aten::pad: zeros around a map"),
+        (lambda x: torch.nn.functional.pad(x, (1, 1), value=1.0), "aten::pad: its input is no map"),
     ],
 )
 def test_what_is_not_read_is_refused_by_name(function: Callable[[torch.Tensor], Any], words: str) -> None:

@@ -1,4 +1,4 @@
-"""A quantized program as an ONNX file (QDQ), and what a program cannot say, read back from one.
+"""A quantized network as an ONNX file (QDQ).
 
 QuantizeLinear and DequantizeLinear surround each float operator, everything between the first and the last in NCHW.
 Fewer codes than the type has stand as a Clip of the codes behind QuantizeLinear: ONNX Runtime runs it on integers, and
@@ -18,26 +18,23 @@ from onnx import TensorProto, helper, numpy_helper
 
 from resnet8.facts import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
 from resnet8.network.layers import AveragePool, Constant, Product, Sum, Weighted
-from resnet8.qparams import storage
+from resnet8.qparams import limits, storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.network.layers import Activation, AnyLayer, Program
-    from resnet8.playground.quantized import Quantized
     from resnet8.qparams import QParams
 
 OUTPUT_NAME = "probabilities"
 
 
-def to_onnx(quantized: Quantized) -> onnx.ModelProto:
-    """The file of ``quantized``: images, float32 (batch, 32, 32, 3), to class probabilities, (batch, 10).
+def to_onnx(program: Program) -> onnx.ModelProto:
+    """The file of ``program``: images, float32 (batch, 32, 32, 3), to class probabilities, (batch, 10).
 
-    Reading it back (:func:`without_clips`, then :func:`resnet8.network.onnx_read.extract`) gives the same program, but
-    for roundings.
+    Reading it back (:func:`resnet8.network.onnx_read.extract`) gives the same network, but for roundings.
     """
-    writer = _Writer(quantized)
-    program = quantized.program
+    writer = _Writer(program)
     pixels = writer.node("Transpose", [INPUT_NAME], f"{INPUT_NAME}_nchw", perm=[0, 3, 1, 2])
     writer.quantize(pixels, program.input, "quantize_images")
     for layer in program.layers:
@@ -48,13 +45,9 @@ def to_onnx(quantized: Quantized) -> onnx.ModelProto:
 
 @dataclass
 class _Writer:
-    quantized: Quantized
+    program: Program
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
-
-    @property
-    def program(self) -> Program:
-        return self.quantized.program
 
     def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         name = attributes.pop("name", output)
@@ -75,16 +68,16 @@ class _Writer:
         return [self.constant(f"{name}_scale", params.scale), self.constant(f"{name}_zero_point", zero_point)]
 
     def quantize(self, real: str, activation: Activation, name: str) -> None:
-        narrow = self.quantized.narrow.get(activation.name)
-        output = activation.name if narrow is None else f"{activation.name}_saturated"
+        kind = storage(activation.params.dtype)
+        narrow = kind.name != activation.params.dtype
+        output = f"{activation.name}_saturated" if narrow else activation.name
         self.node("QuantizeLinear", [real, *self.grid(activation.name, activation.params)], output, name=name)
-        if narrow is not None:
-            kind = storage(activation.params.dtype)
-            limits = [
+        if narrow:
+            ends = [
                 self.constant(f"{activation.name}_{end}", np.asarray(code, kind))
-                for end, code in zip(("lowest", "highest"), narrow, strict=True)
+                for end, code in zip(("lowest", "highest"), limits(activation.params.dtype), strict=True)
             ]
-            self.node("Clip", [output, *limits], activation.name, name=f"{name}_codes")
+            self.node("Clip", [output, *ends], activation.name, name=f"{name}_codes")
 
     def dequantize(self, codes: str, params: QParams, **attributes: int) -> str:
         output = f"{codes}_real{sum(codes == node.input[0] for node in self.nodes) or ''}"
@@ -171,37 +164,3 @@ class _Writer:
 
 def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
-
-
-def without_clips(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, tuple[int, int]]]:
-    """A copy of ``model`` without each Clip of codes, and the limits of each such activation by name.
-
-    Only a Clip between constants behind QuantizeLinear or a QLinear operator is taken out, where nothing else reads
-    what it clips.
-    """
-    values = {tensor.name: tensor for tensor in model.graph.initializer}
-    writers = {output: node for node in model.graph.node for output in node.output}
-    reads = [name for node in model.graph.node for name in node.input]
-    narrow: dict[str, tuple[int, int]] = {}
-    renamed: dict[str, str] = {}
-    for node in model.graph.node:
-        if node.op_type != "Clip" or len(node.input) != 3 or not all(name in values for name in node.input[1:]):
-            continue
-        writer = writers.get(node.input[0])
-        codes = writer is not None and (writer.op_type == "QuantizeLinear" or writer.op_type.startswith("QLinear"))
-        if codes and reads.count(node.input[0]) == 1:
-            low, high = (int(numpy_helper.to_array(values[name]).item()) for name in node.input[1:])
-            narrow[node.output[0]] = (low, high)
-            renamed[node.input[0]] = node.output[0]
-    if not narrow:
-        return model, {}
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.node[:]
-    for node in model.graph.node:
-        if node.op_type == "Clip" and node.output[0] in narrow:
-            continue
-        kept = copy.graph.node.add()
-        kept.CopyFrom(node)
-        kept.output[:] = [renamed.get(name, name) for name in node.output]
-    return copy, narrow
