@@ -49,9 +49,7 @@ def test_observed_ranges_are_those_of_plain_integers_and_within_the_worst_case(s
     program = quantized.network(seed=3, dtype=dtype)  # type: ignore[arg-type]
     result = audit(MODEL, program, split, widths=(24,))
     values = {program.input.name: engine.input_codes(program, split.images)}
-    engine.run(
-        program, values[program.input.name], watch=lambda layer, codes: values.update({layer.output.name: codes})
-    )
+    engine.run(program, values[program.input.name], watch=values.__setitem__)
     weighted = [layer for layer in program.layers if isinstance(layer, Weighted)]
     assert [row.layer for row in result.layers] == [layer.name for layer in weighted]
     for row, layer in zip(result.layers, weighted, strict=True):

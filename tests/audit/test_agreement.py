@@ -304,7 +304,7 @@ def saturated(program: Program) -> Any:
                 program,
                 codes[program.input.name],
                 accumulators=saturating,
-                watch=lambda layer, wrote: codes.update({layer.output.name: wrote}),
+                watch=codes.__setitem__,
             )
             return engine.probabilities(program, logits), codes
 

@@ -48,9 +48,7 @@ def test_counts_are_those_of_a_direct_count(split: Split, result: Requantization
     variant = Requantization("fixed8", "half-up")
     row = next(one for one in result.rows if (one.multiplier, one.rounding) == ("fixed8", "half-up"))
     values = {program.input.name: engine.input_codes(program, split.images)}
-    expected = engine.run(
-        program, values[program.input.name], watch=lambda layer, codes: values.update({layer.output.name: codes})
-    )
+    expected = engine.run(program, values[program.input.name], watch=values.__setitem__)
     differences = [
         np.abs(engine.step(layer, values, variant).astype(int) - values[layer.output.name]) for layer in program.layers
     ]

@@ -12,10 +12,10 @@ from builders import evaluation
 
 from resnet8.cifar10 import read_split
 from resnet8.errors import DataError
+from resnet8.playground.activations import predictions
 from resnet8.playground.catalogue import evaluations, models
 from resnet8.playground.images import grey, image, lost, of_class, png, stored_predictions, upscaled
 from resnet8.playground.network import open_network
-from resnet8.playground.quantized import predictions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

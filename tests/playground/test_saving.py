@@ -25,7 +25,8 @@ from resnet8.playground.network import open_network, reference
 from resnet8.playground.save import ChangeRecord, equivalent, save
 from resnet8.recipes import RECIPES
 from resnet8.results import load
-from resnet8.runtimes import open_model
+from resnet8.runtimes import integer, open_model
+from resnet8.runtimes.ort import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,6 +109,16 @@ def test_the_name_of_the_file_must_say_what_it_is(tmp_path: Path, name: str) -> 
     with pytest.raises(StorageError, match=r"is no name for the model: found .*, expected a name that ends in \.onnx"):
         save(tmp_path / name, opened, NARROW)
     assert [path.name for path in tmp_path.iterdir()] == [Path(opened.description.path).name]
+
+
+def test_a_saved_file_with_narrow_codes_is_read_by_the_commands(tmp_path: Path) -> None:
+    opened = open_network(written(tmp_path))
+    save(tmp_path / "narrow.onnx", opened, NARROW)
+    changed = apply(opened.require_quantized(), NARROW)
+    found = open_model(tmp_path / "narrow.onnx", integer.open_content).probabilities(preprocess(IMAGES))
+    np.testing.assert_array_equal(found, probabilities(changed, IMAGES))
+    trace = Trace(tmp_path / "narrow.onnx", (tmp_path / "narrow.onnx").read_bytes(), optimize=True)
+    assert {"uint7", "uint4", "uint6"} <= {one.params.dtype for one in trace.program.activations.values()}
 
 
 def test_a_saved_file_can_be_changed_and_saved_again(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from resnet8.evaluation import choose
 from resnet8.execute import engine
 from resnet8.execute.fbgemm import biased
 from resnet8.network.layers import Weighted
+from resnet8.playground.activations import run
+from resnet8.playground.network import open_network
 from resnet8.runtimes import integer, open_model
 from resnet8.runtimes.pytorch_trace import TorchTrace
 from resnet8.variants import Requantization
@@ -96,7 +98,7 @@ def test_a_quantized_file_is_opened_in_the_integer_engine(network: Path) -> None
     predictor = open_model(network, integer.open_content)
     assert predictor.backend == "integer"
     assert predictor.model == open_model(network).model
-    assert predictor.requantization == "float32/half-even"
+    assert predictor.requantization == "float32/half-even, bias in float32"
     assert {layer.kernel for layer in predictor.program.layers} == {"integer"}
     images = preprocess(noise(50, 72))
     ours, theirs = predictor.probabilities(images), open_model(network).probabilities(images)
@@ -104,6 +106,18 @@ def test_a_quantized_file_is_opened_in_the_integer_engine(network: Path) -> None
     assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.9
     fixed = integer.open_content(network, network.read_bytes(), Requantization("fixed32", "half-up"))
     assert (fixed.probabilities(images).argmax(axis=1) == ours.argmax(axis=1)).mean() > 0.9
+
+
+def test_the_page_and_the_command_compute_the_same_and_say_how_the_bias_is_added(network: Path) -> None:
+    images = noise(50, 72)
+    opened = open_network(network).require_quantized()
+    codes = engine.input_codes(opened, images)
+    ours = integer.open_content(network, network.read_bytes())
+    np.testing.assert_array_equal(ours.logits(images), run(opened, codes))
+    np.testing.assert_array_equal(engine.run(opened, codes, accumulators=biased), run(opened, codes))
+    whole = integer.open_content(network, network.read_bytes(), Requantization("fixed32"))
+    assert whole.requantization == "fixed32/half-even"
+    np.testing.assert_array_equal(whole.logits(images), engine.run(opened, codes, Requantization("fixed32")))
 
 
 def test_a_float_file_and_the_emulation_of_onnx_runtime_are_refused(reproduced: Reproduction, network: Path) -> None:

@@ -505,8 +505,10 @@ def exact_reference(program: Program) -> Reference:
     codes = engine.input_codes(program, CHOSEN.images[list(IMAGES)])
     steps: dict[str, NDArray[np.int16]] = {}
 
-    def watch(layer: Any, written: NDArray[Any]) -> None:
-        steps[layer.name] = written.astype(np.int16) - limits(layer.output.params.dtype)[0]
+    def watch(name: str, written: NDArray[Any]) -> None:
+        if name in program.writers:
+            layer = program.writers[name]
+            steps[layer.name] = written.astype(np.int16) - limits(layer.output.params.dtype)[0]
 
     logits = engine.run(program, codes, FIXED32, watch=watch)
     return Reference(steps, dict.fromkeys(steps, 0), engine.probabilities(program, logits).argmax(axis=1))
@@ -594,7 +596,7 @@ def test_a_constant_of_another_type_is_refused(tmp_path: Path) -> None:
     program = network()
     shift = program.layers[2]
     assert isinstance(shift, Sum)
-    wide = replace(shift.b, codes=shift.b.codes.astype(np.int32), params=qparams(0.02, 0, "int32"))  # type: ignore[union-attr,call-arg]
+    wide = replace(shift.b, codes=shift.b.codes.astype(np.int32), grid=qparams(0.02, 0, "int32"))  # type: ignore[union-attr,call-arg]
     layers = (*program.layers[:2], replace(shift, b=wide), *program.layers[3:])
     with pytest.raises(ModelError, match="codes of type int32, expected int8 or uint8"):
         write(tmp_path / "golden", replace(program, layers=layers))
