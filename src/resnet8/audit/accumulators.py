@@ -15,7 +15,6 @@ import numpy as np
 from resnet8 import environment, results
 from resnet8.audit.runs import logits, predictions, top1
 from resnet8.execute import engine
-from resnet8.network.layers import Weighted
 from resnet8.results import AccumulatorAudit, AccumulatorRow, WidthRow
 from resnet8.workers import no_progress
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.network.layers import Program
+    from resnet8.network.layers import Program, Weighted
     from resnet8.results import ModelDescription, Score
     from resnet8.workers import Progress
 
@@ -67,7 +66,7 @@ def audit(
         model=model,
         data=split.source,
         images=len(split),
-        layers=tuple(_row(layer, observed) for layer in program.layers if isinstance(layer, Weighted)),
+        layers=tuple(_row(layer, observed) for layer in program.weighted),
         exact=exact,
         widths=tuple(rows),
         environment=environment.current(),

@@ -28,10 +28,9 @@ from resnet8 import environment, results
 from resnet8.cifar10 import preprocess
 from resnet8.errors import ModelError
 from resnet8.execute import engine
+from resnet8.execute.exact import as_fraction, before_rounding, float32_bound
 from resnet8.execute.fbgemm import biased
-from resnet8.execute.patches import patches
 from resnet8.execute.vpmaddubsw import saturating
-from resnet8.network.layers import AveragePool, Product, Sum, Weighted
 from resnet8.results import Agreement, GraphAgreement, LayerAgreement, PredictionDifference
 from resnet8.workers import no_progress
 
@@ -177,8 +176,7 @@ def _graph(name: str, trace: Trace, split: Split, progress: Progress) -> GraphAg
 
 def _possible(program: Program) -> tuple[str, ...]:
     """The causes that are counted: a column more where a file's biases are float."""
-    floats = any(isinstance(layer, Weighted) and layer.real_bias is not None for layer in program.layers)
-    return (*CAUSES[:-1], FLOAT_BIAS, CAUSES[-1]) if floats else CAUSES
+    return (*CAUSES[:-1], FLOAT_BIAS, CAUSES[-1]) if program.real_biases else CAUSES
 
 
 def _causes(
@@ -195,81 +193,19 @@ def _causes(
     read = {name: codes[name][images] for name in layer.inputs}
     theirs = codes[layer.output.name][images][local].astype(np.int64)
     ours = found[images][local].astype(np.int64)
-    exact, magnitude = _exact(layer, read, local)
+    exact, magnitude = before_rounding(layer, read, local)
     border = np.maximum(ours, theirs) - 0.5 - layer.output.zero_point
     distance = np.abs(exact - border)
     adjacent = np.abs(ours - theirs) == 1
-    bound = np.maximum(_bound(layer, exact, magnitude), _bound(ran, exact, magnitude))
+    bound = np.maximum(float32_bound(layer, exact, magnitude), float32_bound(ran, exact, magnitude))
     causes = np.where(adjacent & (distance <= bound), "float rounding", "other").astype(object)
     for i in np.flatnonzero(adjacent & (distance < _NEAR)).tolist():
-        if _exactly(layer, read, tuple(int(axis[i]) for axis in local)) == Fraction(float(border[i])):
+        if as_fraction(layer, read, tuple(int(axis[i]) for axis in local)) == Fraction(float(border[i])):
             causes[i] = "tie"
-    if isinstance(ran, Weighted) and ran.real_bias is not None and (causes == "other").any():
+    if ran.float_bias is not None and (causes == "other").any():
         floated = engine.step(ran, read, accumulators=biased)[local]
         causes[(causes == "other") & (floated == theirs)] = FLOAT_BIAS
-    if not vnni and isinstance(ran, Weighted) and ran.kernel == "integer" and (causes == "other").any():
+    if not vnni and ran.kernel == "integer" and (causes == "other").any():
         saturated = engine.step(ran, read, accumulators=partial(biased, accumulators=saturating))[local]
         causes[(causes == "other") & (saturated == theirs)] = "saturation"
     return causes.tolist(), int(np.abs(ours - theirs).max())
-
-
-def _exact(
-    layer: AnyLayer, read: Mapping[str, NDArray[Any]], local: tuple[NDArray[np.int64], ...]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The value before rounding at some elements, and the sum of the magnitudes it is added up from, in code steps.
-
-    In float64, whose error (below 1e-12 here) is far below every bound.
-    """
-    if isinstance(layer, Sum):
-        (a, b), (m_a, m_b) = engine.addends(layer, read), layer.real_multipliers
-        shape = read[layer.a.name].shape
-        one, other = a[local] * m_a, np.broadcast_to(b, shape)[local] * m_b
-        zeros = abs(layer.a.zero_point) * m_a + abs(layer.b.zero_point) * m_b + abs(layer.output.zero_point)
-        return one + other, np.abs(one) + np.abs(other) + 2 * zeros
-    multiplier = np.broadcast_to(layer.real_multiplier, layer.output.shape)[local[1:]]
-    value = engine.integer_accumulator(layer, read)[local] * multiplier
-    if isinstance(layer, Weighted):
-        maps = read[layer.x.name].reshape(len(read[layer.x.name]), *layer.map_shape)
-        rows = np.abs(patches(maps, layer, np.float64, layer.x.zero_point))
-        total = rows @ np.abs(layer.matrix).astype(np.float64) + np.abs(layer.bias)
-        return value, total.reshape(len(maps), *layer.output.shape)[local] * multiplier
-    if isinstance(layer, AveragePool):
-        x = engine.from_zero(layer.x, read[layer.x.name].reshape(-1, *layer.x.shape))
-        return value, np.abs(x).sum(axis=(1, 2), keepdims=True)[local] * multiplier + abs(layer.output.zero_point)
-    return value, np.abs(value) + abs(layer.output.zero_point)
-
-
-def _bound(layer: AnyLayer, exact: NDArray[np.float64], magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What float32 rounding can move the value by, in code steps: (number of roundings) x u x (sum of magnitudes)."""
-    if isinstance(layer, Weighted | AveragePool) and layer.kernel == "integer":
-        return 4.01 * UNIT * np.abs(exact)
-    if isinstance(layer, Weighted):
-        roundings = len(layer.matrix) + 8
-    elif isinstance(layer, AveragePool):
-        roundings = layer.count + 8
-    else:
-        roundings = 8 if isinstance(layer, Sum | Product) else 4
-    return 1.001 * roundings * UNIT * magnitude
-
-
-def _exactly(layer: AnyLayer, read: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> Fraction:
-    """The value before rounding at one element, in code steps, as a rational number."""
-    out = Fraction(float(layer.output.scale))
-    one = {name: values[at[0] : at[0] + 1] for name, values in read.items()}
-    index = (0, *at[1:])
-    if isinstance(layer, Sum):
-        a, b = engine.addends(layer, one)
-        shape = one[layer.a.name].shape
-        return (
-            int(a[index]) * Fraction(float(layer.a.scale))
-            + int(np.broadcast_to(b, shape)[index]) * Fraction(float(layer.b.scale))
-        ) / out
-    accumulator = int(engine.integer_accumulator(layer, one)[index])
-    scale = Fraction(float(layer.x.scale))
-    if isinstance(layer, Weighted):
-        scale *= Fraction(float(np.broadcast_to(layer.weight_params.scale, layer.output.shape[-1:])[at[-1]]))
-    elif isinstance(layer, Product):
-        scale *= Fraction(float(layer.constant_params.scale))
-    elif isinstance(layer, AveragePool):
-        scale /= layer.count
-    return accumulator * scale / out

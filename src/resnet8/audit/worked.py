@@ -9,8 +9,7 @@ import numpy as np
 
 from resnet8 import environment, results
 from resnet8.execute import engine
-from resnet8.execute.patches import patches
-from resnet8.network.layers import AveragePool, Constant, Product, Sum, Weighted
+from resnet8.execute.exact import addends_of, bias_of, terms
 from resnet8.qparams import dequantize, limits, quantize
 from resnet8.results import (
     ClassExample,
@@ -24,12 +23,10 @@ from resnet8.results import (
 from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.network.layers import Activation, AnyLayer, Program
+    from resnet8.network.layers import AnyLayer, Program
     from resnet8.qparams import QParams
     from resnet8.results import ModelDescription
 
@@ -50,7 +47,7 @@ def worked(model: ModelDescription, program: Program, split: Split, image: int =
     values = engine.activations(program, engine.input_codes(program, pixels))
     shown: dict[str, AnyLayer] = {}
     for layer in program.layers:
-        shown.setdefault(_kind(layer), layer)
+        shown.setdefault(layer.role, layer)
     return WorkedArithmetic(
         model=model,
         data=split.source,
@@ -79,37 +76,21 @@ def grid(params: QParams) -> GridRange:
     )
 
 
-def _kind(layer: AnyLayer) -> str:
-    if isinstance(layer, Sum):
-        return "bias-add" if isinstance(layer.b, Constant) else "residual-add"
-    return layer.operator
-
-
 def _facts(layer: AnyLayer) -> LayerFacts:
-    weights = constant = bias = None
-    inputs: tuple[GridRange, ...]
-    if isinstance(layer, Weighted):
-        weights, bias = grid(layer.weight_params), layer.has_bias
-        inputs = (grid(layer.x.params),)
-    elif isinstance(layer, Sum):
-        inputs = (grid(layer.a.params), grid(layer.b.params))
-    else:
-        inputs = (grid(layer.x.params),)
-        constant = grid(layer.constant_params) if isinstance(layer, Product) else None
     fixed = engine.multipliers(layer, FIXED)
-    reals = layer.real_multipliers if isinstance(layer, Sum) else (layer.real_multiplier,)
+    multiplied = layer.multiplied
     return LayerFacts(
         layer=layer.name,
-        operator=_kind(layer),
+        operator=layer.role,
         reads=layer.inputs,
         writes=layer.output.name,
         output_shape=layer.output.shape,
-        weight_shape=layer.weights.shape if isinstance(layer, Weighted) else None,
-        inputs=inputs,
-        weights=weights or constant,
-        bias=bias,
+        weight_shape=None if multiplied is None or layer.bias_given is None else multiplied.codes.shape,
+        inputs=tuple(grid(one.params) for _, one in layer.sources),
+        weights=None if multiplied is None else grid(multiplied.params),
+        bias=layer.bias_given,
         output=grid(layer.output.params),
-        multipliers=tuple((float(real.min()), float(real.max())) for real in reals),
+        multipliers=tuple((float(real.min()), float(real.max())) for real in layer.real_multipliers),
         fixed_multipliers=tuple((int(one.multiplier.min()), int(one.multiplier.max())) for one in fixed),
         shifts=tuple((int(one.shift.min()), int(one.shift.max())) for one in fixed),
         parameters=layer.parameters,
@@ -151,23 +132,22 @@ def _example(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> WorkedExample:
     """One output of ``layer``, step by step."""
     written = values[layer.output.name]
     at = _telling(layer, values)
-    terms = tuple(_terms(layer, values, at))
-    sums = None if isinstance(layer, Sum) else int(engine.integer_accumulator(layer, values)[at])
+    found = tuple(Term(*one) for one in terms(layer, values, at))
+    sums = None if layer.accumulators() is None else int(engine.integer_accumulator(layer, values)[at])
     channel = at[-1]
     fixed = engine.multipliers(layer, FIXED)
-    reals = layer.real_multipliers if isinstance(layer, Sum) else (layer.real_multiplier,)
-    multipliers = tuple(float(_of(one, channel)) for one in reals)
+    multipliers = tuple(float(_of(one, channel)) for one in layer.real_multipliers)
     real = (
-        sum(term.a * factor for term, factor in zip(terms, multipliers, strict=True))
+        sum(term.a * factor for term, factor in zip(found, multipliers, strict=True))
         if sums is None
         else sums * multipliers[0]
     )
     return WorkedExample(
         layer=layer.name,
-        operator=_kind(layer),
+        operator=layer.role,
         at=tuple(int(i) for i in at[1:]),
-        terms=terms,
-        bias=int(layer.bias[channel]) if isinstance(layer, Weighted) else None,
+        terms=found,
+        bias=bias_of(layer, channel),
         accumulator=sums,
         multipliers=multipliers,
         fixed_multipliers=tuple(int(_of(one.multiplier, channel)) for one in fixed),
@@ -184,40 +164,13 @@ def _telling(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> tuple[int, ...
     written = values[layer.output.name]
     good = (written > layer.lowest) & (written < limits(layer.output.params.dtype)[1])
     good &= written != layer.output.zero_point
-    if isinstance(layer, Sum):
-        a, b = engine.addends(layer, values)
-        good &= (a != 0) & (b != 0)
+    for addend in addends_of(layer, values):
+        good &= addend != 0
     if not good.any():
         return (0,) * written.ndim
     middle = np.array([0, *(size // 2 for size in written.shape[1:-1]), 0])
     candidates = np.argwhere(good)
     return tuple(int(i) for i in candidates[np.abs(candidates - middle).sum(axis=1).argmin()])
-
-
-def _terms(layer: AnyLayer, values: dict[str, NDArray[Any]], at: tuple[int, ...]) -> Iterable[Term]:
-    """The factors that are summed up, both less their zero points."""
-    if isinstance(layer, Weighted):
-        maps = values[layer.x.name].reshape(1, *layer.map_shape)
-        rows = patches(maps, layer, np.int64, layer.x.zero_point)
-        position = int(np.ravel_multi_index(at[1:-1], layer.output.shape[:-1])) if len(at) > 2 else 0
-        for x, w in zip(rows[position], layer.matrix[:, at[-1]], strict=True):
-            yield Term(int(x), int(w))
-    elif isinstance(layer, Sum):
-        a, b = engine.addends(layer, values)
-        yield Term(int(a[at]), None)
-        yield Term(int(np.broadcast_to(b, a.shape)[at]), None)
-    elif isinstance(layer, Product):
-        yield Term(_centred(layer.x, values, at), int(np.broadcast_to(layer.factor, layer.output.shape)[at[1:]]))
-    elif isinstance(layer, AveragePool):
-        codes = values[layer.x.name].reshape(1, *layer.x.shape)[0, :, :, at[-1]]
-        for code in codes.ravel():
-            yield Term(int(code) - layer.x.zero_point, None)
-    else:
-        yield Term(_centred(layer.x, values, at), None)
-
-
-def _centred(activation: Activation, values: dict[str, NDArray[Any]], at: tuple[int, ...]) -> int:
-    return int(values[activation.name].reshape(1, *activation.shape)[at]) - activation.zero_point
 
 
 def _of(values: NDArray[Any], channel: int) -> Any:

@@ -10,7 +10,6 @@ import onnx
 
 from resnet8.environment import Environment, current
 from resnet8.inspection.source import in_graph
-from resnet8.network.layers import AveragePool, Constant, Product, Sum, Weighted
 from resnet8.qparams import limits
 from resnet8.render import words
 from resnet8.render.tables import Table
@@ -392,35 +391,27 @@ def _parameter(source: Source, name: str) -> Parameter:
 
 
 def _layer(source: Source, layer: AnyLayer) -> Layer:
-    inputs = tuple(_codes(activation) for activation in _activations(layer))
-    weighted = layer if isinstance(layer, Weighted) else None
-    conv = weighted if weighted is not None and not weighted.dense else None
-    residual = len(inputs) == 2
+    inputs = tuple(map(_codes, layer.reads))
+    window = layer.window
     return Layer(
         name=layer.name,
         kind=layer.operator,
-        residual=residual,
+        residual=layer.residual,
         form="qlinear" if layer.kernel == "integer" else "qdq",
         relu=layer.relu,
         inputs=inputs,
         output=_codes(layer.output),
         weights=_weights(layer),
-        bias=weighted is not None and weighted.has_bias,
-        strides=None if conv is None else conv.strides,
-        pads=None if conv is None else conv.pads,
-        multipliers=tuple(_multipliers(layer)),
-        scale_ratio=inputs[0].scale / inputs[1].scale if residual else None,
+        bias=bool(layer.bias_given),
+        strides=None if window is None else window.strides,
+        pads=None if window is None else window.pads,
+        multipliers=tuple(map(_numbers, layer.real_multipliers)),
+        scale_ratio=inputs[0].scale / inputs[1].scale if layer.residual else None,
         accumulator=_accumulator(layer),
-        macs=0 if weighted is None else weighted.macs,
+        macs=layer.macs,
         nodes=tuple(_members(source, layer)),
         parameters={role: _parameter(source, name) for role, name in layer.parameters.items()},
     )
-
-
-def _activations(layer: AnyLayer) -> tuple[Activation, ...]:
-    if not isinstance(layer, Sum):
-        return (layer.x,)
-    return (layer.a,) if isinstance(layer.b, Constant) else (layer.a, layer.b)
 
 
 def _codes(activation: Activation) -> Codes:
@@ -444,36 +435,21 @@ def _numbers(values: NDArray[Any]) -> Any:
 
 
 def _weights(layer: AnyLayer) -> Weights | None:
-    if isinstance(layer, Weighted):
-        codes, params = layer.weights, layer.weight_params
-    elif isinstance(layer, Product):
-        codes, params = layer.constant, layer.constant_params
-    elif isinstance(layer, Sum) and isinstance(layer.b, Constant):
-        codes, params = layer.b.codes, layer.b.params
-    else:
+    parameter = layer.parameter
+    if parameter is None:
         return None
+    codes, params = parameter.codes, parameter.params
     low, high = limits(params.dtype)
     used = len(np.unique(codes))
     axis = codes.ndim - 1 if params.per_channel else None
     return Weights(codes.shape, _grid(params, axis), codes_used=used, codes_unused=high - low + 1 - used)
 
 
-def _multipliers(layer: AnyLayer) -> Iterator[float | tuple[float, ...]]:
-    for multiplier in layer.real_multipliers if isinstance(layer, Sum) else (layer.real_multiplier,):
-        yield _numbers(multiplier)
-
-
 def _accumulator(layer: AnyLayer) -> Accumulator | None:
-    if isinstance(layer, Sum):
+    bounds = layer.accumulators()
+    if bounds is None:
         return None
-    sums: NDArray[np.int64]
-    if isinstance(layer, Weighted):
-        sums = np.stack(layer.worst_case())
-    elif isinstance(layer, Product):
-        sums = np.multiply.outer(layer.factor, np.array(layer.x.codes_from_zero))
-    else:
-        sums = np.array(layer.x.codes_from_zero) * (layer.count if isinstance(layer, AveragePool) else 1)
-    low, high = int(sums.min()), int(sums.max())
+    low, high = bounds
     return Accumulator(low, high, bits=max(high, ~low).bit_length() + 1)
 
 

@@ -140,6 +140,11 @@ class Layer:
         return tuple(one.name for one in self.reads)
 
     @property
+    def sources(self) -> tuple[tuple[str, Activation | Constant], ...]:
+        """What is added up or multiplied by weights, by its name in formulas: ``x``, or the addends ``a`` and ``b``."""
+        return tuple((name, getattr(self, name)) for name in self.operands)
+
+    @property
     def residual(self) -> bool:
         """Whether it joins two activations."""
         return len(self.reads) == 2
@@ -150,9 +155,47 @@ class Layer:
         return None
 
     @property
+    def multiplied(self) -> Constant | None:
+        """What the input is multiplied by: weights or a factor; none where it is not."""
+        return None
+
+    @property
+    def bias_given(self) -> bool | None:
+        """Whether the file gives a bias; none where a layer of this kind has none."""
+        return None
+
+    @property
+    def float_bias(self) -> NDArray[np.float32] | None:
+        """The bias as real numbers, where a file gives that of a quantized layer so."""
+        return None
+
+    @property
+    def role(self) -> str:
+        """The operator, told from others of its kind by what it does in a network."""
+        return self.operator
+
+    @property
+    def window(self) -> Weighted | None:
+        """The layer itself, if it moves a window over a map: a convolution."""
+        return None
+
+    @property
     def macs(self) -> int:
         """Multiplications of one image by weights, padding included."""
         return 0
+
+    @property
+    def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
+        """What the accumulator, or each addend, is multiplied by: float64 from the float32 scales."""
+        raise NotImplementedError
+
+    def accumulators(self) -> tuple[int, int] | None:
+        """Least and greatest accumulator that any input codes can give; none of a sum, which has two addends."""
+        return None
+
+    def partial_sums(self) -> tuple[int, int] | None:
+        """Least and greatest sum on the way to an accumulator, in any order; the bias is added last."""
+        return self.accumulators()
 
     def on(self, change: Callable[[Activation], Activation]) -> Self:
         """The same layer between other activations: ``change`` of those it reads, and of the one it writes."""
@@ -206,6 +249,42 @@ class Weighted(Layer):
     def operator(self) -> str:
         """``conv`` or ``dense``."""
         return "dense" if self.dense else self.kind
+
+    @property
+    def window(self) -> Weighted | None:
+        """The layer itself; none of a dense layer."""
+        return None if self.dense else self
+
+    @property
+    def bias_given(self) -> bool:
+        """Whether the file gives a bias."""
+        return self.has_bias
+
+    @property
+    def float_bias(self) -> NDArray[np.float32] | None:
+        """The bias as real numbers, where the file gives it so."""
+        return self.real_bias
+
+    @property
+    def multiplied(self) -> Constant:
+        """The weights."""
+        return self.parameter
+
+    @property
+    def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
+        """``scale_x * scale_w / scale_out``."""
+        return (self.real_multiplier,)
+
+    def accumulators(self) -> tuple[int, int]:
+        """Least and greatest accumulator that any input codes can give, bias included."""
+        low, high = self.worst_case()
+        return int(low.min()), int(high.max())
+
+    def partial_sums(self) -> tuple[int, int]:
+        """Least and greatest sum on the way to an accumulator: without the bias they lie between its bounds and 0."""
+        least, greatest = self.worst_case()
+        sums = np.stack([least, greatest, least - self.bias, greatest - self.bias])
+        return min(0, int(sums.min())), max(0, int(sums.max()))
 
     @property
     def weight_params(self) -> QParams:
@@ -270,6 +349,21 @@ class Product(Layer):
     constant_grid: QParams | None
 
     @property
+    def multiplied(self) -> Constant:
+        """The constant."""
+        return self.parameter
+
+    @property
+    def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
+        """``scale_x * scale_c / scale_out``."""
+        return (self.real_multiplier,)
+
+    def accumulators(self) -> tuple[int, int]:
+        """Least and greatest product that any input codes can give."""
+        products = np.multiply.outer(self.factor, np.array(self.x.codes_from_zero))
+        return int(products.min()), int(products.max())
+
+    @property
     def constant_params(self) -> QParams:
         """The grid of the constant.
 
@@ -324,6 +418,11 @@ class Sum(Layer):
         return replace(self, b=parameter)
 
     @property
+    def role(self) -> str:
+        """``bias-add`` of a constant, ``residual-add`` of two activations."""
+        return "bias-add" if self.parameter is not None else "residual-add"
+
+    @property
     def real_multipliers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """``scale_a / scale_out`` and ``scale_b / scale_out``."""
         out = np.float64(self.output.scale)
@@ -342,6 +441,16 @@ class AveragePool(Layer):
         """Positions that are averaged."""
         return self.x.shape[0] * self.x.shape[1]
 
+    def accumulators(self) -> tuple[int, int]:
+        """Least and greatest sum that any input codes can give."""
+        low, high = self.x.codes_from_zero
+        return low * self.count, high * self.count
+
+    @property
+    def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
+        """``scale_x / (count * scale_out)``."""
+        return (self.real_multiplier,)
+
     @property
     def real_multiplier(self) -> NDArray[np.float64]:
         """``scale_x / (count * scale_out)``."""
@@ -354,6 +463,15 @@ class Rescale(Layer):
 
     kind: ClassVar[str] = "rescale"
     x: Activation
+
+    def accumulators(self) -> tuple[int, int]:
+        """Least and greatest difference from the zero point."""
+        return self.x.codes_from_zero
+
+    @property
+    def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
+        """``scale_x / scale_out``."""
+        return (self.real_multiplier,)
 
     @property
     def real_multiplier(self) -> NDArray[np.float64]:
@@ -400,6 +518,16 @@ class Program:
     def quantized(self) -> bool:
         """Whether any tensor has a grid."""
         return any(one.grid is not None for one in self.activations.values())
+
+    @property
+    def weighted(self) -> tuple[Weighted, ...]:
+        """The convolutions and dense layers."""
+        return tuple(layer for layer in self.layers if isinstance(layer, Weighted))
+
+    @property
+    def real_biases(self) -> tuple[Weighted, ...]:
+        """The layers whose bias the file gives as real numbers."""
+        return tuple(layer for layer in self.weighted if layer.real_bias is not None)
 
     @cached_property
     def writers(self) -> dict[str, AnyLayer]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from resnet8.errors import ModelError, Resnet8Error, missing_extra
 from resnet8.files import read_bytes
 from resnet8.network import onnx_read
-from resnet8.network.layers import Weighted
 from resnet8.network.rewrite import behind
 from resnet8.qparams import limits, storage
 from resnet8.runtimes import onnx_file
@@ -217,7 +216,7 @@ def _open_torchscript(path: Path, content: bytes) -> Network:
 
 
 def _view(layer: AnyLayer) -> LayerView:
-    conv = layer if isinstance(layer, Weighted) and not layer.dense else None
+    conv = layer.window
     parameter = layer.parameter
     return LayerView(
         name=layer.name,

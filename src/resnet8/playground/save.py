@@ -11,7 +11,6 @@ from resnet8.environment import Environment, current
 from resnet8.errors import StorageError
 from resnet8.evaluation import record_path
 from resnet8.files import reading, write_bytes
-from resnet8.network.layers import Weighted
 from resnet8.network.onnx_write import to_onnx
 from resnet8.playground.change import Change, apply
 from resnet8.playground.network import reference
@@ -119,7 +118,7 @@ def save(
 
 def _lost(changed: Program) -> tuple[str, ...]:
     """What of ``changed`` an ONNX file cannot hold."""
-    biases = [one.name for one in changed.layers if isinstance(one, Weighted) and one.real_bias is not None]
+    biases = [layer.name for layer in changed.real_biases]
     return (
         *(f"{one.output.name}: rounding {one.rounding}; {ROUNDING_LOST}" for one in changed.layers if one.rounding),
         *([f"the float biases of {', '.join(biases)}; {BIASES_LOST}"] if biases else []),

@@ -9,7 +9,6 @@ from resnet8.errors import missing_extra
 from resnet8.execute import engine
 from resnet8.execute.fbgemm import biased
 from resnet8.execute.vpmaddubsw import saturating
-from resnet8.network.layers import Weighted
 from resnet8.network.onnx_read import extract
 from resnet8.runtimes import onnx_file, ort
 from resnet8.runtimes.base import identify, require_format
@@ -55,9 +54,7 @@ class IntegerPredictor:
         self.model = model
         self.program = program
         self.threads = cpu().logical_cpus
-        real_bias = accumulators is biased and any(
-            isinstance(one, Weighted) and one.real_bias is not None for one in program.layers
-        )
+        real_bias = accumulators is biased and program.real_biases
         self.requantization: str | None = requantization.name + (REAL_BIAS if real_bias else "")
         self.session_options: Mapping[str, str] = {}
         self._requantization = requantization

@@ -13,7 +13,7 @@ import numpy as np
 from resnet8.network.layers import Activation, AveragePool, Constant, Product, Rescale, Sum, Weighted
 from resnet8.variants import ROUNDINGS
 from resnet8.vectors.formats import macro
-from resnet8.vectors.golden import CONSTANT, EDGE, NETWORK, operands
+from resnet8.vectors.golden import CONSTANT, EDGE, NETWORK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -108,7 +108,7 @@ def _table(name: str, columns: tuple[str, ...]) -> str:
 def _symbols(one: Golden) -> list[str]:
     """The arrays that hold what a layer reads: in a network, those of the layers that write it; NULL for none."""
     names = []
-    for (name, _), source in zip(operands(one.layer), one.sources, strict=True):
+    for (name, _), source in zip(one.layer.sources, one.sources, strict=True):
         if source != CONSTANT:
             own = {NETWORK: "network_input", EDGE: f"{one.folder}_{name}"}
             names.append(own.get(source, f"{source}_output"))
@@ -136,7 +136,7 @@ def _case(one: Golden, place: str) -> str:
 
 def _members(prefix: str, layer: AnyLayer) -> dict[str, str]:
     """The members of ``resnet8_layer``; those that a kind of layer does not use stay zero."""
-    tensors = operands(layer)
+    tensors = layer.sources
     members = {"kind": f"RESNET8_{_KINDS[type(layer)]}"}
     for member, (name, tensor) in zip("ab", tensors, strict=False):
         members[member] = _tensor(prefix, name, tensor, layer)
@@ -192,4 +192,4 @@ def _map_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _signed(tensor: Activation | Constant) -> int:
-    return int(tensor.params.dtype == "int8")
+    return int(not tensor.params.dtype.startswith("u"))

@@ -10,8 +10,8 @@ import numpy as np
 
 from resnet8.errors import ModelError
 from resnet8.execute import engine
-from resnet8.network.layers import Activation, AveragePool, Constant, Product, Sum, Weighted
-from resnet8.qparams import limits, round_shift
+from resnet8.network.layers import Activation, Constant, Product, Weighted
+from resnet8.qparams import limits, round_shift, storage, width
 from resnet8.vectors.formats import Field
 
 if TYPE_CHECKING:
@@ -102,12 +102,12 @@ def golden(
     Raises:
         ModelError: when the accumulator can leave int32, or a tensor is of another type than int8 and uint8.
     """
-    bounds = accumulator_bounds(layer)
+    bounds = layer.partial_sums()
     require_supported(layer, bounds)
     codes = engine.step(layer, values, requantization)
     axes = "image, row, column, channel" if codes.ndim == 4 else "image, channel"
     expected = [Field("output", codes, axes)]
-    if not isinstance(layer, Sum):
+    if bounds is not None:
         read = {name: values[name] for name in layer.inputs}
         accumulator = np.asarray(engine.integer_accumulator(layer, read)).astype(np.int32)
         expected.insert(0, Field("accumulator", accumulator.reshape(codes.shape), axes))
@@ -116,7 +116,7 @@ def golden(
         layer=layer,
         sources=tuple(
             CONSTANT if isinstance(tensor, Constant) else EDGE if writers is None else writers[tensor.name]
-            for _, tensor in operands(layer)
+            for _, tensor in layer.sources
         ),
         inputs=tuple(_inputs(layer, values)),
         parameters=tuple(_parameters(layer, requantization)),
@@ -150,45 +150,20 @@ def identifier(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:_NAME_LENGTH].rstrip("_")
 
 
-def operands(layer: AnyLayer) -> tuple[tuple[str, Activation | Constant], ...]:
-    """What a layer reads, by its name in the files: ``x``, or the addends ``a`` and ``b``."""
-    return (("a", layer.a), ("b", layer.b)) if isinstance(layer, Sum) else (("x", layer.x),)
-
-
-def accumulator_bounds(layer: AnyLayer) -> tuple[int, int] | None:
-    """Least and greatest accumulator, and partial sum on the way to it in any order, of any input; none for a sum.
-
-    The bias is added last.
-    """
-    if isinstance(layer, Sum):
-        return None
-    low, high = layer.x.codes_from_zero
-    if isinstance(layer, Weighted):
-        # Without the bias, partial sums lie between the bounds extended by 0; the bias moves only the last one.
-        least, greatest = layer.worst_case()
-        sums = np.stack([least, greatest, least - layer.bias, greatest - layer.bias])
-        return min(0, int(sums.min())), max(0, int(sums.max()))
-    if isinstance(layer, AveragePool):
-        return low * layer.count, high * layer.count
-    if isinstance(layer, Product):
-        products = np.concatenate([layer.factor.reshape(-1) * low, layer.factor.reshape(-1) * high])
-        return int(products.min()), int(products.max())
-    return low, high
-
-
 def require_supported(layer: AnyLayer, bounds: tuple[int, int] | None) -> None:
     """Refuse what 8-bit codes and 32-bit accumulators do not hold.
 
     Raises:
         ModelError: when a tensor is of another type, or the accumulator can leave int32.
     """
-    tensors = [layer.output.params, *(tensor.params for _, tensor in operands(layer))]
-    tensors += [layer.weight_params] if isinstance(layer, Weighted) else []
-    tensors += [layer.constant_params] if isinstance(layer, Product) else []
+    tensors = [layer.output.params, *(tensor.params for _, tensor in layer.sources)]
+    tensors += [] if layer.multiplied is None else [layer.multiplied.params]
     for params in tensors:
-        if params.dtype == "int32":
+        if width(params.dtype) > 8:
             raise ModelError(
-                f"layer {layer.name} cannot be exported", found="codes of type int32", expected="int8 or uint8"
+                f"layer {layer.name} cannot be exported",
+                found=f"codes of type {params.dtype}",
+                expected="int8 or uint8",
             )
     if bounds is not None and not _INT32[0] <= bounds[0] <= bounds[1] <= _INT32[1]:
         raise ModelError(
@@ -200,7 +175,7 @@ def require_supported(layer: AnyLayer, bounds: tuple[int, int] | None) -> None:
 
 
 def _inputs(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> Iterator[Field]:
-    for name, tensor in operands(layer):
+    for name, tensor in layer.sources:
         if isinstance(tensor, Activation):
             codes = values[tensor.name]
             codes = codes.reshape(len(codes), *tensor.shape)
@@ -208,7 +183,7 @@ def _inputs(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> Iterator[Fie
 
 
 def _parameters(layer: AnyLayer, requantization: Requantization) -> Iterator[Field]:
-    for name, tensor in operands(layer):
+    for name, tensor in layer.sources:
         yield Field(f"{name}_zero_point", _code(tensor.zero_point, tensor.params.dtype))
         if isinstance(tensor, Constant):
             yield Field(name, _by_channel(tensor.codes, layer), "channel")
@@ -239,7 +214,7 @@ def _multipliers(fixed: tuple[FixedPoint, ...]) -> Iterator[Field]:
 
 
 def _code(value: int, dtype: str) -> NDArray[Any]:
-    return np.asarray(value, dtype)
+    return np.asarray(value, storage(dtype))
 
 
 def _by_channel(codes: NDArray[Any], layer: AnyLayer) -> NDArray[Any]:

@@ -9,7 +9,6 @@ import numpy as np
 
 from resnet8.network.layers import Activation, Constant, Sum, Weighted
 from resnet8.qparams import limits
-from resnet8.vectors.golden import operands
 from resnet8.vectors.manifest import LayerRecord, OrtAgreement, Tensor
 
 if TYPE_CHECKING:
@@ -52,9 +51,7 @@ def record(one: Golden, name: str, reference: Reference | None = None) -> LayerR
         folder=one.folder,
         name=name,
         kind=layer.operator,
-        inputs=tuple(
-            tensor(operand, source) for (_, operand), source in zip(operands(layer), one.sources, strict=True)
-        ),
+        inputs=tuple(tensor(operand, source) for (_, operand), source in zip(layer.sources, one.sources, strict=True)),
         output=tensor(layer.output, one.folder),
         lowest=layer.lowest,
         weights_shape=fields["weights"].shape if weighted else None,

@@ -1,0 +1,120 @@
+"""What a layer computes before it rounds, exactly: in float64 with a bound, as a fraction, term by term."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet8.execute import engine
+from resnet8.execute.patches import patches
+from resnet8.network.layers import AveragePool, Product, Sum, Weighted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from resnet8.network.layers import Activation, AnyLayer
+
+UNIT = 2.0**-24
+"""The unit roundoff of float32: what one rounding moves a number by, relative to it."""
+
+
+def before_rounding(
+    layer: AnyLayer, read: Mapping[str, NDArray[Any]], local: tuple[NDArray[np.int64], ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The value before rounding at some elements, and the sum of the magnitudes it is added up from, in code steps.
+
+    In float64, whose error (below 1e-12 here) is far below every bound.
+    """
+    if isinstance(layer, Sum):
+        (a, b), (m_a, m_b) = engine.addends(layer, read), layer.real_multipliers
+        shape = read[layer.a.name].shape
+        one, other = a[local] * m_a, np.broadcast_to(b, shape)[local] * m_b
+        zeros = abs(layer.a.zero_point) * m_a + abs(layer.b.zero_point) * m_b + abs(layer.output.zero_point)
+        return one + other, np.abs(one) + np.abs(other) + 2 * zeros
+    multiplier = np.broadcast_to(layer.real_multiplier, layer.output.shape)[local[1:]]
+    value = engine.integer_accumulator(layer, read)[local] * multiplier
+    if isinstance(layer, Weighted):
+        maps = read[layer.x.name].reshape(len(read[layer.x.name]), *layer.map_shape)
+        rows = np.abs(patches(maps, layer, np.float64, layer.x.zero_point))
+        total = rows @ np.abs(layer.matrix).astype(np.float64) + np.abs(layer.bias)
+        return value, total.reshape(len(maps), *layer.output.shape)[local] * multiplier
+    if isinstance(layer, AveragePool):
+        x = engine.from_zero(layer.x, read[layer.x.name].reshape(-1, *layer.x.shape))
+        return value, np.abs(x).sum(axis=(1, 2), keepdims=True)[local] * multiplier + abs(layer.output.zero_point)
+    return value, np.abs(value) + abs(layer.output.zero_point)
+
+
+def float32_bound(layer: AnyLayer, exact: NDArray[np.float64], magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What float32 rounding can move the value by, in code steps: (number of roundings) x u x (sum of magnitudes)."""
+    if isinstance(layer, Weighted | AveragePool) and layer.kernel == "integer":
+        return 4.01 * UNIT * np.abs(exact)
+    if isinstance(layer, Weighted):
+        roundings = len(layer.matrix) + 8
+    elif isinstance(layer, AveragePool):
+        roundings = layer.count + 8
+    else:
+        roundings = 8 if isinstance(layer, Sum | Product) else 4
+    return 1.001 * roundings * UNIT * magnitude
+
+
+def as_fraction(layer: AnyLayer, read: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> Fraction:
+    """The value before rounding at one element, in code steps, as a rational number."""
+    out = Fraction(float(layer.output.scale))
+    one = {name: values[at[0] : at[0] + 1] for name, values in read.items()}
+    index = (0, *at[1:])
+    if isinstance(layer, Sum):
+        a, b = engine.addends(layer, one)
+        shape = one[layer.a.name].shape
+        return (
+            int(a[index]) * Fraction(float(layer.a.scale))
+            + int(np.broadcast_to(b, shape)[index]) * Fraction(float(layer.b.scale))
+        ) / out
+    accumulator = int(engine.integer_accumulator(layer, one)[index])
+    scale = Fraction(float(layer.x.scale))
+    if isinstance(layer, Weighted):
+        scale *= Fraction(float(np.broadcast_to(layer.weight_params.scale, layer.output.shape[-1:])[at[-1]]))
+    elif isinstance(layer, Product):
+        scale *= Fraction(float(layer.constant_params.scale))
+    elif isinstance(layer, AveragePool):
+        scale /= layer.count
+    return accumulator * scale / out
+
+
+def terms(layer: AnyLayer, values: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> Iterator[tuple[int, int | None]]:
+    """The factors that are summed up, both less their zero points."""
+    if isinstance(layer, Weighted):
+        maps = values[layer.x.name].reshape(1, *layer.map_shape)
+        rows = patches(maps, layer, np.int64, layer.x.zero_point)
+        position = int(np.ravel_multi_index(at[1:-1], layer.output.shape[:-1])) if len(at) > 2 else 0
+        for x, w in zip(rows[position], layer.matrix[:, at[-1]], strict=True):
+            yield (int(x), int(w))
+    elif isinstance(layer, Sum):
+        a, b = engine.addends(layer, values)
+        yield (int(a[at]), None)
+        yield (int(np.broadcast_to(b, a.shape)[at]), None)
+    elif isinstance(layer, Product):
+        yield (_centred(layer.x, values, at), int(np.broadcast_to(layer.factor, layer.output.shape)[at[1:]]))
+    elif isinstance(layer, AveragePool):
+        codes = values[layer.x.name].reshape(1, *layer.x.shape)[0, :, :, at[-1]]
+        for code in codes.ravel():
+            yield (int(code) - layer.x.zero_point, None)
+    else:
+        yield (_centred(layer.x, values, at), None)
+
+
+def _centred(activation: Activation, values: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> int:
+    return int(values[activation.name].reshape(1, *activation.shape)[at]) - activation.zero_point
+
+
+def addends_of(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int64], ...]:
+    """The two addends of a sum, both less their zero points, int64 (N, *shape); of another layer nothing."""
+    return engine.addends(layer, values) if isinstance(layer, Sum) else ()
+
+
+def bias_of(layer: AnyLayer, channel: int) -> int | None:
+    """The bias of an output channel in accumulator steps; none where a layer of this kind has none."""
+    return int(layer.bias[channel]) if isinstance(layer, Weighted) else None
