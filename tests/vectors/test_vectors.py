@@ -28,6 +28,7 @@ from resnet8.errors import DataError, ModelError, QuantizationError, StorageErro
 from resnet8.execute import engine
 from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
 from resnet8.network.layers import Program, Rescale, Sum, Weighted
+from resnet8.playground.change import Change, apply
 from resnet8.qparams import limits, qparams, round_shift
 from resnet8.results import ModelDescription, load
 from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
@@ -156,6 +157,18 @@ def test_every_rounding_and_multiplier(tmp_path: Path, multiplier: Any) -> None:
         assert checked(path, "-std=c99 -O1")[0] == 0
         outputs.add(edge(path, "rescale_ties")["output"].tobytes())
     assert len(outputs) == len(ROUNDINGS)  # the ties tell them apart
+
+
+def test_narrow_codes_are_exported_with_their_limits(tmp_path: Path) -> None:
+    changes = (Change("shifted", "bits", 4), Change("second", "bits", 6))
+    narrow = apply(network(4, "int8"), changes)
+    write(tmp_path / "golden", narrow)
+    written = arrays(layer_folders(tmp_path / "golden")[2])
+    assert written["output"].dtype == np.int8
+    assert (int(written["output_lowest"]), int(written["output_highest"])) == (-8, 7)
+    assert -8 <= written["output"].min() <= written["output"].max() <= 7
+    if CC is not None:
+        assert checked(tmp_path / "golden")[0] == 0
 
 
 def spoil(path: Path, array: str) -> None:
