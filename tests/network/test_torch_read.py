@@ -205,7 +205,7 @@ class Scores(torch.nn.Module):
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "operator": (Sigmoid(), r"operator aten::sigmoid: an operator that is not supported"),
-    "float": (FloatAdd(), r"operator aten::add: an input that is not computed from the images"),
+    "float": (FloatAdd(), r"operator aten::add: an input that is no activation as it was computed"),
     "window": (Window(), r"operator aten::avg_pool2d: a window \[2, 2\] on a map \(32, 32\); the whole map"),
     "order": (Turned(), r"operator aten::permute: order \[0, 2, 3, 1\]; from NHWC to NCHW is supported"),
     "pad value": (Padded(1.0), r"operator aten::pad: mode constant, value 1\.0"),

@@ -46,7 +46,7 @@ from resnet8.network.rewrite import merged
 from resnet8.qparams import QParams, limits, qparams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -325,82 +325,42 @@ class _Reader:
         """``value``; the images of a float network as the tensor that they are."""
         return self._plain_tensor(node, value) if isinstance(value, _Images) and not self.quantized else value
 
-    def _real_facts(self) -> dict[str, Any]:
-        return {"name": self._place_name(), "kernel": "float", "nodes": (self.place,)}
+    def _facts(self, node: Any, path: str) -> dict[str, Any]:
+        """Name, nodes and kernel of a layer whose parameters are at ``path``."""
+        if not self.quantized:
+            return {"name": self._place_name(), "kernel": "float", "nodes": (self.place,)}
+        return {"name": self._layer_name(node, path), "nodes": (node.output().debugName(),)}
 
     def _real_convolution(self, node: Any) -> None:
         source, weights, bias, strides, padding, dilation, transposed, _, groups = self._arguments(node)[:9]
-        tensor = self._plain_tensor(node, source)
-        x = tensor.activation
-        if transposed or groups != 1 or list(dilation) != [1, 1] or weights.shape[1] != x.shape[-1]:
-            raise self._unknown(node, "groups, dilations or other channels than its input has")
+        if transposed or groups != 1 or list(dilation) != [1, 1]:
+            raise self._unknown(node, "groups or dilations")
         kernel = np.ascontiguousarray(_numbers(weights).transpose(2, 3, 1, 0))
-        (down, across), (rows, columns) = padding, strides
-        pads = _sum(tensor.pads, (down, across, down, across))
-        height = (x.shape[0] + pads[0] + pads[2] - kernel.shape[0]) // rows + 1
-        width = (x.shape[1] + pads[1] + pads[3] - kernel.shape[1]) // columns + 1
-        layer = Weighted(
-            **self._real_facts(),
-            output=self._output(node, (height, width, kernel.shape[3]), None, nchw=True),
-            parameters={"weights": self._path(node, 1)} | ({} if bias is None else {"bias": self._path(node, 2)}),
-            x=x,
-            weights=kernel,
-            weight_grid=None,
-            bias=np.zeros(kernel.shape[3], np.float32) if bias is None else _numbers(bias),
-            has_bias=bias is not None,
-            strides=(rows, columns),
-            pads=pads,
-        )
-        self.layers.append(layer)
+        given = {"bias": np.zeros(kernel.shape[3], np.float32) if bias is None else _numbers(bias)}
+        paths = {"weights": self._path(node, 1)} | ({} if bias is None else {"bias": self._path(node, 2)})
+        w, tensor = Constant(paths["weights"], kernel, None), self._plain_tensor(node, source)
+        self._convolved(node, tensor, w, None, paths=paths, strides=strides, padding=padding, **given)
 
     def _real_matmul(self, node: Any) -> None:
         source, matrix = self._arguments(node)
-        x = self._plain_tensor(node, source).activation
-        if not isinstance(matrix, torch.Tensor) or x.shape != tuple(matrix.shape[:1]):
-            raise self._unknown(node, f"no matrix for an input {x.shape}")
-        weights = _numbers(matrix)[None, None]
-        layer = Weighted(
-            **self._real_facts(),
-            output=self._output(node, weights.shape[3:], None, nchw=False),
-            parameters={"weights": self._path(node, 1)},
-            x=x,
-            weights=weights,
-            weight_grid=None,
-            bias=np.zeros(weights.shape[3], np.float32),
-            has_bias=False,
-            dense=True,
-        )
-        self.layers.append(layer)
+        if not isinstance(matrix, torch.Tensor):
+            raise self._unknown(node, "weights that are computed")
+        self._dense(node, source, Constant(self._path(node, 1), _numbers(matrix), None), None)
 
     def _real_elementwise(self, node: Any) -> None:
-        arguments, adds = self._arguments(node), node.kind() == "aten::add"
-        if adds and arguments[2] != 1:
+        arguments = self._arguments(node)
+        if node.kind() == "aten::add" and arguments[2] != 1:
             raise self._unknown(node, f"alpha {arguments[2]}")
-        numbers = [index for index in (0, 1) if isinstance(arguments[index], torch.Tensor)]
-        a, *others = (self._plain_tensor(node, arguments[i]).activation for i in (0, 1) if i not in numbers)
-        shape = a.shape
-        if others:
-            if not adds or others[0].shape != shape:
-                raise self._unknown(node, "operands of other shapes")
-            b: Activation | Constant = others[0]
-        else:
-            values = _numbers(arguments[numbers[0]])
-            if values.size not in (1, shape[-1]):
-                raise self._unknown(node, "operands of other shapes")
-            codes = np.broadcast_to(values.reshape(-1), shape[-1:]).copy()
-            b = Constant(self._path(node, numbers[0]), codes, None)
-        facts = self._real_facts() | {"output": self._output(node, shape, None, nchw=a.nchw)}
-        if isinstance(b, Constant):
-            facts["parameters"] = {"constant": b.name}
-        if adds:
-            self.layers.append(Sum(**facts, a=a, b=b))
-        elif isinstance(b, Constant):
-            self.layers.append(Product(**facts, x=a, constant=b.codes, constant_grid=None))
+        a, b = (
+            Constant(self._path(node, i), _numbers(one), None) if isinstance(one, torch.Tensor) else one
+            for i, one in enumerate(arguments[:2])
+        )
+        self._joined(node, a, b, None)
 
     def _real_relu(self, node: Any) -> None:
         x = self._plain_tensor(node, self._arguments(node)[0]).activation
         out = self._output(node, x.shape, None, nchw=x.nchw)
-        self.layers.append(Rescale(**self._real_facts(), output=out, x=x, relu=True))
+        self.layers.append(Rescale(**self._facts(node, ""), output=out, x=x, relu=True))
 
     # Rules 1 and 3
 
@@ -454,32 +414,47 @@ class _Reader:
         source, packed, scale, zero_point = self._arguments(node)
         if not isinstance(source, _Tensor) or source.real:
             raise self._unknown(node, "its input is no quantized activation")
-        x = source.activation
-        rows, columns = self._strides(node, packed)
+        x, path = source.activation, self._path(node, 1)
+        strides, padding = self._strides(node, packed), torch.ops.quantized.conv2d_padding(packed)
         weights, params, bias = _unpacked(packed)
+        real = np.zeros(weights.shape[3], np.float32) if bias is None else bias
+        given = {"bias": self._whole_bias(node, real, x, params), "real_bias": real}
+        paths = {"weights": path} | ({} if bias is None else {"bias": path})
+        out = self._grid(node, scale, zero_point, x.params.dtype)
+        w = Constant(path, weights, params)
+        self._convolved(node, source, w, out, paths=paths, strides=strides, padding=padding, **given)
+
+    def _convolved(
+        self,
+        node: Any,
+        source: _Tensor,
+        w: Constant,
+        out: QParams | None,
+        *,
+        paths: dict[str, str],
+        strides: Sequence[int],
+        padding: Sequence[int],
+        **bias: Any,
+    ) -> None:
+        weights = w.codes
+        x, (rows, columns), (down, across) = source.activation, strides, padding
         if len(x.shape) != 3 or not x.nchw or weights.shape[2] != x.shape[2]:
             raise self._unknown(node, f"weights {weights.shape} for an input {x.shape}")
-        down, across = torch.ops.quantized.conv2d_padding(packed)
         pads = _sum(source.pads, (down, across, down, across))
         height = (x.shape[0] + pads[0] + pads[2] - weights.shape[0]) // rows + 1
         width = (x.shape[1] + pads[1] + pads[3] - weights.shape[1]) // columns + 1
-        out_params = self._grid(node, scale, zero_point, x.params.dtype)
-        path = self._path(node, 1)
-        real_bias = np.zeros(weights.shape[3], np.float32) if bias is None else bias
         layer = Weighted(
-            name=self._layer_name(node, path),
-            output=self._output(node, (height, width, weights.shape[3]), out_params, nchw=True),
+            **self._facts(node, w.name),
+            output=self._output(node, (height, width, weights.shape[3]), out, nchw=True),
             relu=node.kind().endswith("_relu"),
-            nodes=(node.output().debugName(),),
-            parameters={"weights": path} | ({} if bias is None else {"bias": path}),
+            parameters=paths,
             x=x,
             weights=weights,
-            weight_grid=params,
-            bias=self._whole_bias(node, real_bias, x, params),
-            has_bias=bias is not None,
+            weight_grid=w.grid,
+            **bias,
+            has_bias="bias" in paths,
             strides=(rows, columns),
             pads=pads,
-            real_bias=real_bias,
         )
         self.layers.append(layer)
 
@@ -500,46 +475,30 @@ class _Reader:
 
     def _elementwise(self, node: Any) -> None:
         a, b, scale, zero_point = self._arguments(node)
+        x = self._activation(node, b if isinstance(a, Constant) else a)
+        self._joined(node, a, b, self._grid(node, scale, zero_point, x.params.dtype))
+
+    def _joined(self, node: Any, a: Any, b: Any, grid: QParams | None) -> None:
+        """The sum or the product of two operands; both operators commute."""
         if isinstance(a, Constant):
-            a, b = b, a  # both operators commute
+            a, b = b, a
         x = self._activation(node, a)
         other = self._channelwise(node, x, b) if isinstance(b, Constant) else self._activation(node, b)
         if isinstance(other, Activation) and (other.shape, other.nchw) != (x.shape, x.nchw):
             raise self._unknown(node, f"shapes {x.shape} and {other.shape}")
-        out_params = self._grid(node, scale, zero_point, x.params.dtype)
-        name = self._layer_name(node, self._path(node, 2))
-        out = self._output(node, x.shape, out_params, nchw=x.nchw)
-        self.layers.append(self._product_or_sum(node, name, x, other, out))
-
-    def _product_or_sum(
-        self, node: Any, name: str, x: Activation, other: Activation | Constant, out: Activation
-    ) -> AnyLayer:
-        relu, nodes = node.kind().endswith("_relu"), (out.name,)
-        parameters = {"constant": other.name} if isinstance(other, Constant) else {}
-        if node.kind().startswith("quantized::add"):
-            # ATen dequantizes both, adds in float32 and quantizes.
-            return Sum(
-                name=name,
-                output=out,
-                relu=relu,
-                kernel="float",
-                nodes=nodes,
-                parameters=parameters,
-                a=x,
-                b=other,
-            )
-        if not isinstance(other, Constant):
+        adds = node.kind().partition("::")[2].startswith("add")
+        if not adds and isinstance(other, Activation):
             raise self._unknown(node, "a product of two activations")
-        return Product(
-            name=name,
-            output=out,
-            relu=relu,
-            nodes=nodes,
-            parameters=parameters,
-            x=x,
-            constant=other.codes,
-            constant_grid=other.params,
-        )
+        facts = self._facts(node, self._path(node, 2) if self.quantized else "")
+        facts["relu"] = node.kind().endswith("_relu")
+        facts["output"] = self._output(node, x.shape, grid, nchw=x.nchw)
+        if isinstance(other, Constant):
+            facts["parameters"] = {"constant": other.name}
+        if adds:
+            # ATen dequantizes both, adds in float32 and quantizes.
+            self.layers.append(Sum(**facts | {"kernel": "float"}, a=x, b=other))
+        elif isinstance(other, Constant):
+            self.layers.append(Product(**facts, x=x, constant=other.codes, constant_grid=other.grid))
 
     def _channelwise(self, node: Any, x: Activation, constant: Constant) -> Constant:
         channels = x.shape[-1]
@@ -553,22 +512,25 @@ class _Reader:
 
     def _matmul(self, node: Any) -> None:
         source, w, scale, zero_point = self._arguments(node)
+        if not isinstance(w, Constant):
+            raise self._unknown(node, "weights that are computed")
         x = self._activation(node, source)
-        if not isinstance(w, Constant) or w.codes.ndim != 2 or x.shape != w.codes.shape[:1]:
-            raise self._unknown(node, f"weights that are computed, or no matrix for an input {x.shape}")
+        self._dense(node, source, w, self._grid(node, scale, zero_point, x.params.dtype))
+
+    def _dense(self, node: Any, source: Any, w: Constant, grid: QParams | None) -> None:
+        x = self._activation(node, source)
+        if w.codes.ndim != 2 or x.shape != w.codes.shape[:1]:
+            raise self._unknown(node, f"no matrix for an input {x.shape}")
         channels = w.codes.shape[1]
-        name = self._layer_name(node, self._path(node, 2))
-        params = self._grid(node, scale, zero_point, x.params.dtype)
         layer = Weighted(
-            name=name,
-            output=self._output(node, (channels,), params, nchw=False),
-            kernel="float",  # ATen's only one on x86, and not fbgemm's (see there): its sum is the BLAS library's
-            nodes=(node.output().debugName(),),
+            # ATen's only kernel on x86, and not fbgemm's (see there): its sum is the BLAS library's.
+            **self._facts(node, self._path(node, 2) if self.quantized else "") | {"kernel": "float"},
+            output=self._output(node, (channels,), grid, nchw=False),
             parameters={"weights": w.name},
             x=x,
             weights=np.ascontiguousarray(w.codes[None, None]),
-            weight_grid=w.params,
-            bias=np.zeros(channels, np.int32),
+            weight_grid=w.grid,
+            bias=np.zeros(channels, np.float32 if w.grid is None else np.int32),
             has_bias=False,
             dense=True,
         )
@@ -579,9 +541,8 @@ class _Reader:
         x = self._activation(node, source)
         if len(x.shape) != 3 or not x.nchw or list(window) != list(x.shape[:2]) or any(pads) or divisor is not None:
             raise self._unknown(node, f"a window {window} on a map {x.shape[:2]}; the whole map is supported")
-        name = self._layer_name(node, "")
+        facts = self._facts(node, "")
         out = self._output(node, (1, 1, x.shape[2]), x.grid, nchw=True)
-        facts = {"name": name, "nodes": (out.name,)} if self.quantized else self._real_facts()
         self.layers.append(AveragePool(**facts, output=out, x=x))
 
     # Rule 4
