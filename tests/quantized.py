@@ -15,7 +15,9 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
-from resnet8.network.layers import Activation, AveragePool, Constant, Product, Program, Rescale, Sum, Weighted
+from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
+from resnet8.network.program import Program
+from resnet8.network.tensors import Activation, Constant
 from resnet8.qparams import QParams, limits, qparams
 
 if TYPE_CHECKING:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet8.network.layers import Activation, Weighted
+from resnet8.network.layers import Weighted
 
 if TYPE_CHECKING:
-    from resnet8.network.layers import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.program import Program
+    from resnet8.network.tensors import Activation
 
 
 def real_of(program: Program) -> Program:

@@ -17,7 +17,9 @@ from resnet8.errors import ModelError
 from resnet8.execute import engine
 from resnet8.execute.vpmaddubsw import saturating
 from resnet8.facts import IMAGE_SHAPE
-from resnet8.network.layers import Constant, Program, Weighted
+from resnet8.network.layers import Weighted
+from resnet8.network.program import Program
+from resnet8.network.tensors import Constant
 from resnet8.qparams import limits, qparams
 from resnet8.recipes import RECIPES
 from resnet8.results import Agreement, from_json, to_json

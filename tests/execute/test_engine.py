@@ -26,7 +26,9 @@ from quantized import (
 )
 
 from resnet8.execute import engine
-from resnet8.network.layers import Activation, AveragePool, Constant, Product, Program, Sum, Weighted
+from resnet8.network.layers import AveragePool, Product, Sum, Weighted
+from resnet8.network.program import Program
+from resnet8.network.tensors import Activation, Constant
 from resnet8.qparams import QParams, fixed_point, fixed_point_pair, limits, qparams
 from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
 

@@ -14,14 +14,15 @@ from torch_quantized import convolution, matmul_codes, require_near_borders, ten
 
 from resnet8.execute import engine
 from resnet8.execute.fbgemm import biased
-from resnet8.network.layers import Constant, Product, Sum, Weighted, accumulator_bias
+from resnet8.network.layers import Product, Sum, Weighted
+from resnet8.network.tensors import Constant, accumulator_bias
 from resnet8.qparams import QParams, dequantize, qparams, saturate
 from resnet8.runtimes.pytorch import ENGINE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import Activation
+    from resnet8.network.tensors import Activation
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 

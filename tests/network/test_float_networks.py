@@ -16,8 +16,10 @@ from resnet8.errors import ModelError
 from resnet8.execute import real
 from resnet8.facts import IMAGE_SHAPE
 from resnet8.network import onnx_read
-from resnet8.network.layers import Activation, Product, Program, Rescale, Sum
+from resnet8.network.layers import Product, Rescale, Sum
+from resnet8.network.program import Program
 from resnet8.network.rewrite import behind, merged
+from resnet8.network.tensors import Activation
 from resnet8.playground.network import open_network, reference
 from resnet8.recipes import RECIPES
 from resnet8.runtimes import open_model

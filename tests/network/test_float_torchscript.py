@@ -15,10 +15,12 @@ from resnet8.errors import ModelError
 from resnet8.execute import real
 from resnet8.facts import IMAGE_SHAPE
 from resnet8.network import torch_read
-from resnet8.network.layers import Program, Weighted
+from resnet8.network.layers import Weighted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from resnet8.network.program import Program
 
 IMAGES = noise(5, 2)
 MATRIX = torch.ones(3, 3)

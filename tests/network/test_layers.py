@@ -11,7 +11,7 @@ import pytest
 from quantized import activation, addition, network, pool, product, rescale, weighted
 
 from resnet8.execute import engine
-from resnet8.network.layers import Constant
+from resnet8.network.tensors import Constant
 from resnet8.qparams import qparams
 
 if TYPE_CHECKING:

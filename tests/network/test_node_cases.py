@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto
 
 from resnet8.execute import engine
-from resnet8.network.layers import Activation, Weighted
+from resnet8.network.layers import Weighted
+from resnet8.network.tensors import Activation
 from resnet8.qparams import QParams, dequantize, quantize
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from torch.nn import functional
 from torch_quantized import Around, Network, convolution, scripted
 
 from resnet8.errors import ModelError
-from resnet8.network.layers import Constant, Product, Sum, Weighted
+from resnet8.network.layers import Product, Sum, Weighted
+from resnet8.network.tensors import Constant
 from resnet8.network.torch_read import extract
 
 if TYPE_CHECKING:
-    from resnet8.network.layers import Program
+    from resnet8.network.program import Program
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:torch.quantize_per_tensor:UserWarning", "ignore:An output with one or more elements was resized:UserWarning"

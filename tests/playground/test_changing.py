@@ -16,7 +16,7 @@ from reals import real_of
 
 from resnet8.errors import QuantizationError
 from resnet8.execute import engine
-from resnet8.network.layers import Product, Program, Sum, Weighted
+from resnet8.network.layers import Product, Sum, Weighted
 from resnet8.playground.activations import predictions, probabilities, run, step
 from resnet8.playground.change import Change, added, apply, entered
 from resnet8.playground.network import open_network, reference
@@ -25,6 +25,7 @@ from resnet8.recipes import RECIPES
 from resnet8.variants import ROUNDINGS, Requantization
 
 if TYPE_CHECKING:
+    from resnet8.network.program import Program
     from resnet8.pipeline import Reproduction
 
 IMAGES = noise(8, 5)

@@ -27,7 +27,7 @@ from resnet8.cifar10 import FOLDER, random_images
 from resnet8.errors import DataError, ModelError, QuantizationError, StorageError
 from resnet8.execute import engine
 from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
-from resnet8.network.layers import Program, Rescale, Sum, Weighted
+from resnet8.network.layers import Rescale, Sum, Weighted
 from resnet8.playground.change import Change, apply
 from resnet8.qparams import limits, qparams, round_shift
 from resnet8.results import ModelDescription, load
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from resnet8.network.program import Program
     from resnet8.qparams import Dtype
 
 CC = shutil.which("cc")

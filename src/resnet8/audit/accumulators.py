@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.network.layers import Program, Weighted
+    from resnet8.network.layers import Weighted
+    from resnet8.network.program import Program
     from resnet8.results import ModelDescription, Score
     from resnet8.workers import Progress
 

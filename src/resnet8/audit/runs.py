@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.network.layers import Program
+    from resnet8.network.program import Program
     from resnet8.workers import Progress
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.network.layers import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.program import Program
     from resnet8.qparams import QParams
     from resnet8.results import ModelDescription
 

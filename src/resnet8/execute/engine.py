@@ -28,7 +28,8 @@ import numpy as np
 
 from resnet8.execute.patches import patches
 from resnet8.execute.walk import softmax, walk
-from resnet8.network.layers import Activation, AveragePool, Constant, Product, Sum, Weighted
+from resnet8.network.layers import AveragePool, Product, Sum, Weighted
+from resnet8.network.tensors import Activation, Constant
 from resnet8.qparams import (
     FixedPoint,
     dequantize,
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.program import Program
     from resnet8.variants import Rounding
 
 EXACT_FLOAT32 = 2**24

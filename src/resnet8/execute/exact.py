@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import Activation, AnyLayer
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.tensors import Activation
 
 UNIT = 2.0**-24
 """The unit roundoff of float32: what one rounding moves a number by, relative to it."""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.inspection.source import Source
-    from resnet8.network.layers import Activation, AnyLayer
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.tensors import Activation
     from resnet8.qparams import QParams
 
 

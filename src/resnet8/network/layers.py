@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from resnet8.qparams import dequantize, limits
+from resnet8.network.tensors import Activation, Constant
+from resnet8.qparams import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,79 +26,6 @@ if TYPE_CHECKING:
 
 Kernel = Literal["integer", "float"]
 """How ONNX Runtime computes a layer: with a quantized kernel, or by a float operator on dequantized codes."""
-
-
-class _OnGrid:
-    """What has a grid, or none.
-
-    Attributes:
-        name: In the file.
-        grid: Scale and zero point; none of real numbers.
-    """
-
-    name: str
-    grid: QParams | None
-
-    @property
-    def params(self) -> QParams:
-        """The grid.
-
-        Raises:
-            TypeError: when there is none.
-        """
-        if self.grid is None:
-            raise TypeError(f"{self.name} holds real numbers: it has no grid")
-        return self.grid
-
-    @property
-    def scale(self) -> np.float32:
-        """The scale."""
-        return np.float32(self.params.scale)
-
-    @property
-    def zero_point(self) -> int:
-        """The zero point."""
-        return int(self.params.zero_point)
-
-
-@dataclass(frozen=True)
-class Activation(_OnGrid):
-    """A tensor that is computed.
-
-    Attributes:
-        name: Of the tensor in the graph.
-        shape: Without the batch axis, NHWC.
-        grid: Scale and zero point, always one for the whole tensor; none of real numbers.
-        nchw: Whether the graph holds it as (channels, height, width).
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    grid: QParams | None
-    nchw: bool = False
-
-    @property
-    def codes_from_zero(self) -> tuple[int, int]:
-        """Least and greatest value of ``code - zero_point``."""
-        low, high = limits(self.params.dtype)
-        return low - self.zero_point, high - self.zero_point
-
-
-@dataclass(frozen=True)
-class Constant(_OnGrid):
-    """What stands in the file: codes, or, without a grid, float32 numbers.
-
-    One that is added to or multiplied by an activation is broadcast to its last axes.
-    """
-
-    name: str
-    codes: NDArray[Any]
-    grid: QParams | None
-
-    @property
-    def real(self) -> NDArray[np.float32]:
-        """The numbers, float32."""
-        return self.codes if self.grid is None else dequantize(self.codes, self.grid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -479,61 +407,4 @@ class Rescale(Layer):
         return np.asarray(np.float64(self.x.scale) / np.float64(self.output.scale))
 
 
-def accumulator_bias(real: NDArray[np.float32], x: Activation, weights: QParams) -> NDArray[np.float64]:
-    """A float bias, (channels out), in accumulator steps: the nearest whole numbers to ``bias / (scale_x * scale_w)``.
-
-    In float64, which holds them all; whether they fit int32 is for the caller to see.
-    """
-    step = np.float64(x.scale) * weights.scale.astype(np.float64)
-    return np.asarray(np.rint(real.astype(np.float64) / step), np.float64)
-
-
 AnyLayer = Weighted | Product | Sum | AveragePool | Rescale
-
-
-@dataclass(frozen=True)
-class Program:
-    """A network from images to logits, and the float softmax behind it.
-
-    Attributes:
-        input: The images: their codes, ``quantize(pixels)``, or, without a grid, the pixels themselves.
-        layers: In the order of computation.
-        logits: Name of the activation that holds the class scores.
-        softmax: Whether a softmax follows (in float, on the dequantized logits).
-        probabilities: Grid onto which the softmax is quantized, if it is.
-    """
-
-    input: Activation
-    layers: tuple[AnyLayer, ...]
-    logits: Activation
-    softmax: bool
-    probabilities: QParams | None
-
-    @cached_property
-    def activations(self) -> dict[str, Activation]:
-        """Every activation by name."""
-        return {self.input.name: self.input} | {layer.output.name: layer.output for layer in self.layers}
-
-    @property
-    def quantized(self) -> bool:
-        """Whether any tensor has a grid."""
-        return any(one.grid is not None for one in self.activations.values())
-
-    @property
-    def weighted(self) -> tuple[Weighted, ...]:
-        """The convolutions and dense layers."""
-        return tuple(layer for layer in self.layers if isinstance(layer, Weighted))
-
-    @property
-    def real_biases(self) -> tuple[Weighted, ...]:
-        """The layers whose bias the file gives as real numbers."""
-        return tuple(layer for layer in self.weighted if layer.real_bias is not None)
-
-    @cached_property
-    def writers(self) -> dict[str, AnyLayer]:
-        """The layer that writes each activation, by the activation's name."""
-        return {layer.output.name: layer for layer in self.layers}
-
-    def as_integer(self) -> Program:
-        """The same with every layer computed in integers."""
-        return replace(self, layers=tuple(replace(layer, kernel="integer") for layer in self.layers))

@@ -1,4 +1,4 @@
-"""ONNX -> :class:`resnet8.network.layers.Program`: float, QDQ and QOperator files, and what ONNX Runtime makes of them.
+"""ONNX -> :class:`resnet8.network.program.Program`: float, QDQ and QOperator files, and as ONNX Runtime optimizes them.
 
 The rules, in the order of the graph:
 
@@ -31,18 +31,10 @@ from onnx import numpy_helper
 
 from resnet8.errors import ModelError, QuantizationError
 from resnet8.facts import IMAGE_SHAPE
-from resnet8.network.layers import (
-    Activation,
-    AnyLayer,
-    AveragePool,
-    Constant,
-    Product,
-    Program,
-    Rescale,
-    Sum,
-    Weighted,
-)
+from resnet8.network.layers import AnyLayer, AveragePool, Product, Rescale, Sum, Weighted
+from resnet8.network.program import Program
 from resnet8.network.rewrite import merged
+from resnet8.network.tensors import Activation, Constant
 from resnet8.qparams import QParams, limits, of_width, storage
 
 if TYPE_CHECKING:

@@ -17,13 +17,16 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from resnet8.facts import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
-from resnet8.network.layers import AveragePool, Constant, Product, Sum, Weighted
+from resnet8.network.layers import AveragePool, Product, Sum, Weighted
+from resnet8.network.tensors import Constant
 from resnet8.qparams import limits, storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import Activation, AnyLayer, Program
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.program import Program
+    from resnet8.network.tensors import Activation
     from resnet8.qparams import QParams
 
 OUTPUT_NAME = "probabilities"

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8.errors import ModelError
-from resnet8.network.layers import Activation, Rescale, Weighted
+from resnet8.network.layers import Rescale, Weighted
+from resnet8.network.tensors import Activation
 
 if TYPE_CHECKING:
-    from resnet8.network.layers import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.program import Program
 
 
 def merged(network: Program) -> Program:

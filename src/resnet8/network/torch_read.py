@@ -1,4 +1,4 @@
-"""TorchScript -> :class:`resnet8.network.layers.Program`: float files, and what FX graph mode makes of them for fbgemm.
+"""TorchScript -> :class:`resnet8.network.program.Program`: float files, and as FX graph mode quantizes them.
 
 The rules, in the order of the graph:
 
@@ -30,19 +30,11 @@ import torch
 
 from resnet8.errors import ModelError
 from resnet8.facts import IMAGE_SHAPE
-from resnet8.network.layers import (
-    Activation,
-    AveragePool,
-    Constant,
-    Product,
-    Program,
-    Rescale,
-    Sum,
-    Weighted,
-    accumulator_bias,
-)
+from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 from resnet8.network.onnx_read import clean
+from resnet8.network.program import Program
 from resnet8.network.rewrite import merged
+from resnet8.network.tensors import Activation, Constant, accumulator_bias
 from resnet8.qparams import QParams, limits, qparams
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.program import Program
     from resnet8.workers import Progress
 
 INPUT = "input"

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import Activation, AnyLayer, Constant, Program
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.program import Program
+    from resnet8.network.tensors import Activation, Constant
     from resnet8.variants import Rounding
 
 Field = Literal["scale", "factor", "zero_point", "bits", "rounding"]

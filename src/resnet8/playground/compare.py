@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import Program
+    from resnet8.network.program import Program
     from resnet8.workers import Progress
 
 

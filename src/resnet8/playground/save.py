@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from resnet8.network.layers import Program
+    from resnet8.network.program import Program
     from resnet8.playground.network import Network
 
 BIASES_LOST = "in ONNX a quantized layer's bias is int32, so a code may differ by one step"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import Program
+    from resnet8.network.program import Program
     from resnet8.playground.network import Network, Tensor
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import Program
+    from resnet8.network.program import Program
     from resnet8.results import ModelDescription
 
 EXACT = Requantization()

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import Activation, Program
+    from resnet8.network.program import Program
+    from resnet8.network.tensors import Activation
     from resnet8.results import ModelDescription
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.cifar10 import Split
-    from resnet8.network.layers import Program
+    from resnet8.network.program import Program
     from resnet8.results import ModelDescription
     from resnet8.variants import Requantization
     from resnet8.vectors.golden import Golden

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.network.layers import Activation, AveragePool, Constant, Product, Rescale, Sum, Weighted
+from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
+from resnet8.network.tensors import Activation, Constant
 from resnet8.qparams import QParams, limits, qparams, round_shift, storage
 from resnet8.variants import ROUNDINGS
 from resnet8.vectors.formats import Field

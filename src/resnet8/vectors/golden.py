@@ -10,7 +10,8 @@ import numpy as np
 
 from resnet8.errors import ModelError
 from resnet8.execute import engine
-from resnet8.network.layers import Activation, Constant, Product, Weighted
+from resnet8.network.layers import Product, Weighted
+from resnet8.network.tensors import Activation, Constant
 from resnet8.qparams import limits, round_shift, storage, width
 from resnet8.vectors.formats import Field
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import AnyLayer, Program
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.program import Program
     from resnet8.qparams import FixedPoint
     from resnet8.variants import Requantization
 

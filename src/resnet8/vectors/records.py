@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet8.network.layers import Activation, Constant, Sum, Weighted
+from resnet8.network.layers import Sum, Weighted
+from resnet8.network.tensors import Activation, Constant
 from resnet8.qparams import limits
 from resnet8.vectors.manifest import LayerRecord, OrtAgreement, Tensor
 

@@ -1,0 +1,97 @@
+"""Tensors: with a grid they hold codes, without one real numbers. NHWC without the batch axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet8.qparams import dequantize, limits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from resnet8.qparams import QParams
+
+
+class _OnGrid:
+    """What has a grid, or none.
+
+    Attributes:
+        name: In the file.
+        grid: Scale and zero point; none of real numbers.
+    """
+
+    name: str
+    grid: QParams | None
+
+    @property
+    def params(self) -> QParams:
+        """The grid.
+
+        Raises:
+            TypeError: when there is none.
+        """
+        if self.grid is None:
+            raise TypeError(f"{self.name} holds real numbers: it has no grid")
+        return self.grid
+
+    @property
+    def scale(self) -> np.float32:
+        """The scale."""
+        return np.float32(self.params.scale)
+
+    @property
+    def zero_point(self) -> int:
+        """The zero point."""
+        return int(self.params.zero_point)
+
+
+@dataclass(frozen=True)
+class Activation(_OnGrid):
+    """A tensor that is computed.
+
+    Attributes:
+        name: Of the tensor in the graph.
+        shape: Without the batch axis, NHWC.
+        grid: Scale and zero point, always one for the whole tensor; none of real numbers.
+        nchw: Whether the graph holds it as (channels, height, width).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    grid: QParams | None
+    nchw: bool = False
+
+    @property
+    def codes_from_zero(self) -> tuple[int, int]:
+        """Least and greatest value of ``code - zero_point``."""
+        low, high = limits(self.params.dtype)
+        return low - self.zero_point, high - self.zero_point
+
+
+@dataclass(frozen=True)
+class Constant(_OnGrid):
+    """What stands in the file: codes, or, without a grid, float32 numbers.
+
+    One that is added to or multiplied by an activation is broadcast to its last axes.
+    """
+
+    name: str
+    codes: NDArray[Any]
+    grid: QParams | None
+
+    @property
+    def real(self) -> NDArray[np.float32]:
+        """The numbers, float32."""
+        return self.codes if self.grid is None else dequantize(self.codes, self.grid)
+
+
+def accumulator_bias(real: NDArray[np.float32], x: Activation, weights: QParams) -> NDArray[np.float64]:
+    """A float bias, (channels out), in accumulator steps: the nearest whole numbers to ``bias / (scale_x * scale_w)``.
+
+    In float64, which holds them all; whether they fit int32 is for the caller to see.
+    """
+    step = np.float64(x.scale) * weights.scale.astype(np.float64)
+    return np.asarray(np.rint(real.astype(np.float64) / step), np.float64)
