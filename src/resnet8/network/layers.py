@@ -113,9 +113,18 @@ class Layer:
         return 0
 
     @property
+    def real_multiplier(self) -> NDArray[np.float64]:
+        """What the accumulator is multiplied by: float64 from the float32 scales.
+
+        Raises:
+            TypeError: for a sum.
+        """
+        raise TypeError(f"{self.name} has no accumulator but two addends")
+
+    @property
     def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
-        """What the accumulator, or each addend, is multiplied by: float64 from the float32 scales."""
-        raise NotImplementedError
+        """What the accumulator, or each addend, is multiplied by."""
+        return (self.real_multiplier,)
 
     def accumulators(self) -> tuple[int, int] | None:
         """Least and greatest accumulator that any input codes can give; none of a sum, which has two addends."""
@@ -198,11 +207,6 @@ class Weighted(Layer):
         """The weights."""
         return self.parameter
 
-    @property
-    def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
-        """``scale_x * scale_w / scale_out``."""
-        return (self.real_multiplier,)
-
     def accumulators(self) -> tuple[int, int]:
         """Least and greatest accumulator that any input codes can give, bias included."""
         low, high = self.worst_case()
@@ -280,11 +284,6 @@ class Product(Layer):
     def multiplied(self) -> Constant:
         """The constant."""
         return self.parameter
-
-    @property
-    def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
-        """``scale_x * scale_c / scale_out``."""
-        return (self.real_multiplier,)
 
     def accumulators(self) -> tuple[int, int]:
         """Least and greatest product that any input codes can give."""
@@ -375,11 +374,6 @@ class AveragePool(Layer):
         return low * self.count, high * self.count
 
     @property
-    def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
-        """``scale_x / (count * scale_out)``."""
-        return (self.real_multiplier,)
-
-    @property
     def real_multiplier(self) -> NDArray[np.float64]:
         """``scale_x / (count * scale_out)``."""
         return np.asarray(np.float64(self.x.scale) / (self.count * np.float64(self.output.scale)))
@@ -395,11 +389,6 @@ class Rescale(Layer):
     def accumulators(self) -> tuple[int, int]:
         """Least and greatest difference from the zero point."""
         return self.x.codes_from_zero
-
-    @property
-    def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
-        """``scale_x / scale_out``."""
-        return (self.real_multiplier,)
 
     @property
     def real_multiplier(self) -> NDArray[np.float64]:
