@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 SUPPORTED = (
     "QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, QGemm, QLinearAdd, QLinearMul, QLinearAveragePool, "
     "QLinearGlobalAveragePool, QLinearSoftmax; Conv, MatMul, Gemm, Add, Mul, Relu, AveragePool, GlobalAveragePool "
-    "between DequantizeLinear and QuantizeLinear; Transpose, Reshape, Flatten, Softmax"
+    "between DequantizeLinear and QuantizeLinear; Clip of codes to fewer bits; Transpose, Reshape, Flatten, Softmax"
 )
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}
 _NCHW, _NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
