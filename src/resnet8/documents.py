@@ -13,7 +13,7 @@ from resnet8 import results
 from resnet8.comparison import compare, name_of, noise_of
 from resnet8.errors import ResultError
 from resnet8.files import read_bytes, write_text
-from resnet8.render import blocks, markdown
+from resnet8.render import blocks, cpus, markdown
 from resnet8.results import (
     AccumulatorAudit,
     Agreement,
@@ -128,11 +128,11 @@ def _arithmetic(root: Path, comparison: Comparison, evaluations: list[Evaluation
         filled |= blocks.worked(name, worked) | blocks.expanded(name, worked)
         filled |= blocks.pitfalls(name, worked, sums.get(name))
     if emulated and emulated.keys() == exact.keys():
-        filled["portability"] = blocks.portability(exact, emulated, measured)
+        filled["portability"] = cpus.portability(exact, emulated, measured)
     if optioned := evidence.of(Evaluation, "x64quantprecision"):
-        filled["precision"] = blocks.precision(optioned, exact, measured)
+        filled["precision"] = cpus.precision(optioned, exact, measured)
     if trials := [_trial(path, measured) for path in sorted((root / CPUS).glob("*.json"))]:
-        filled |= blocks.cpus(trials, measured, exact, emulated)
+        filled |= cpus.trials(trials, measured, exact, emulated)
     return filled
 
 

@@ -18,20 +18,8 @@ import tiny
 from onnx import numpy_helper
 
 from resnet8.errors import ModelError, ResultError, StorageError
-from resnet8.inspection.operations import (
-    ROLES,
-    Accumulator,
-    Codes,
-    Grid,
-    Layer,
-    Node,
-    Operations,
-    Parameter,
-    Tensor,
-    Weights,
-    operations,
-    summary,
-)
+from resnet8.inspection.operations import ROLES, operations, summary
+from resnet8.inspection.records import Accumulator, Codes, Grid, Layer, Node, Operations, Parameter, Tensor, Weights
 from resnet8.inspection.source import read
 from resnet8.results import from_json, load, save, to_json
 

@@ -14,7 +14,7 @@ from resnet8.audit.worked import worked
 from resnet8.cifar10 import Split, read_split
 from resnet8.comparison import compare
 from resnet8.environment import Cpu
-from resnet8.render import blocks
+from resnet8.render import blocks, cpus
 from resnet8.results import (
     Agreement,
     CpuFile,
@@ -102,11 +102,11 @@ def test_portability_checks_the_side_that_the_cpu_is_on() -> None:
     exact = builders.evaluation(LABELS, LABELS, backend="integer", described=int8)
     emulated = builders.evaluation(LABELS, "1123456780", backend="emulated-avx2", described=int8)
     new = builders.evaluation(LABELS, "0123456780", recipe="ort-int8", described=int8)
-    text = blocks.portability({"ort-int8": exact}, {"ort-int8": emulated}, {"ort-int8": new})
+    text = cpus.portability({"ort-int8": exact}, {"ort-int8": emulated}, {"ort-int8": new})
     assert "| ort-int8 | int8 | 10 | 8 | -2 | 2 | 9 | with | 1 |" in text
     assert "ONNX Runtime on Example CPU (AVX-512, with VNNI)" in text
     old = replace(new, predictions="1123456780", overall=emulated.overall, environment=OLD)
-    text = blocks.portability({"ort-int8": exact}, {"ort-int8": emulated}, {"ort-int8": old})
+    text = cpus.portability({"ort-int8": exact}, {"ort-int8": emulated}, {"ort-int8": old})
     assert "| ort-int8 | int8 | 10 | 8 | -2 | 2 | 8 | without | 0 |" in text
     assert "ONNX Runtime on Old CPU (AVX2, no VNNI)" in text
     assert "Best without VNNI: 80.00 %" in text
@@ -126,7 +126,7 @@ def test_portability_checks_the_side_that_the_cpu_is_on() -> None:
 def test_a_cpu_is_named_with_what_decides_its_kernels(flags: tuple[str, ...], words: str) -> None:
     there = replace(builders.ENVIRONMENT, cpu=Cpu("Some CPU", flags, 2))
     one = builders.evaluation(LABELS, LABELS, environment=there)
-    assert f"Some CPU ({words})" in blocks.portability({"m": one}, {"m": one}, {"m": one})
+    assert f"Some CPU ({words})" in cpus.portability({"m": one}, {"m": one}, {"m": one})
 
 
 def test_precision_sets_an_option_and_another_file_beside_the_file() -> None:
@@ -138,13 +138,13 @@ def test_precision_sets_an_option_and_another_file_beside_the_file() -> None:
     seven = builders.evaluation(LABELS, "0123456711", speed=1200)
     elsewhere = replace(builders.evaluation(LABELS, LABELS, speed=1200), environment=OLD)
     measured = {"ort-per-channel": before, "ort-7bit-weights": seven, "ort-portable": elsewhere}
-    text = blocks.precision({"ort-per-channel": after}, {"ort-per-channel": exact}, measured)
+    text = cpus.precision({"ort-per-channel": after}, {"ort-per-channel": exact}, measured)
     option = "`session.x64quantprecision` = `1`"
     assert f"| ort-per-channel | {option} | 1 | 9 | +8 | 1,000 | 500 | 0.50 | 1 |" in text
     assert "| the file `ort-7bit-weights` in its place | 1 | 8 | +7 | 1,000 | 1,200 | 1.20 | – |" in text
     assert "| the file `ort-portable` in its place | 1 | 10 | +9 | 1,000 | 1,200 | – | – |" in text
     assert "10 images" in text
-    alone = blocks.precision({"ort-per-channel": after}, {}, {"ort-per-channel": before})
+    alone = cpus.precision({"ort-per-channel": after}, {}, {"ort-per-channel": before})
     assert "0.50 | – |" in alone
     assert "in its place" not in alone
 
@@ -191,7 +191,7 @@ def cpu_blocks(*trials: CpuTrial, emulated: str = "0123456788") -> dict[str, str
     }
     exact = {"ort-int8": replace(int8, backend="integer", predictions="9923456789")}
     without = {"ort-int8": replace(int8, backend="emulated-avx2", predictions=emulated)}
-    return blocks.cpus(trials, measured, exact, without)
+    return cpus.trials(trials, measured, exact, without)
 
 
 def test_a_recipe_makes_the_same_file_elsewhere_or_not() -> None:
@@ -251,7 +251,7 @@ def test_seven_bits_of_weights_are_exact_as_they_are() -> None:
     there = replace(trial(), files=(CpuFile("m", None, None, described.sha256, "01239"),))
     new = replace(one, environment=builders.ENVIRONMENT)
     for measured, cells in ((one, "no | 1 | –"), (seven, "yes | 1 | 1"), (new, "no | 1 | 1")):
-        text = blocks.cpus([there], {"m": measured}, {}, {})["cpus-predictions"]
+        text = cpus.trials([there], {"m": measured}, {}, {})["cpus-predictions"]
         assert f"| m | {cells} |" in text
 
 

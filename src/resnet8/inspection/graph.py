@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from resnet8.inspection.operations import Codes, Layer, Operations, Weights
+    from resnet8.inspection.records import Codes, Layer, Operations, Weights
     from resnet8.inspection.source import Source
     from resnet8.render.graph import Kind
 
