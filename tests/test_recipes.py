@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import FrozenInstanceError
+from typing import TYPE_CHECKING
 
 import pytest
 
 from resnet8.calibration import DRAWS
-from resnet8.errors import QuantizationError
+from resnet8.errors import QuantizationError, StorageError
 from resnet8.recipes import RECIPES, recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Name: framework, activations, weights, per channel, folded, draw, file. What the recipes are documented to be.
 GOLDEN = {
@@ -106,3 +111,49 @@ def test_published_and_shared_recipes_differ_at_most_in_their_ranges() -> None:
     exact = {"observed_in": "float64"}
     assert recipe("ort-int8").settings() == recipe("published-int8").settings() | exact
     assert recipe("ort-uint8").settings() == recipe("published-uint8").settings() | exact | {"draw": "first"}
+
+
+# --- one's own ---
+
+OWN = """
+framework = "onnxruntime"
+activations = "uint8"
+weights = "int8"
+per_channel = true
+reduce_range = true
+"""
+
+
+def test_a_recipe_of_ones_own_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN)
+    mine = recipe(str(path))
+    assert mine.settings() == recipe("ort-7bit-weights").settings()
+    assert (mine.name, mine.output, mine.published) == ("mine", "resnet8_mine.onnx", False)
+    path.write_text('framework = "pytorch"\nactivations = "uint8"\nweights = "int8"\nper_channel = true')
+    assert recipe(str(path)).settings() == recipe("torch-int8").settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("mine", OWN + "bits = 4", "mine.toml is no recipe: found bits, expected no other fields than activations"),
+        ("mine", 'framework = "pytorch"', "found no activations and no weights, expected framework, activations and"),
+        ("mine", OWN.replace("true", '"yes"'), "found per_channel = 'yes', expected Input should be a valid boolean"),
+        ("mine", OWN.replace('"int8"', '"int4"'), "found weights = 'int4', expected Input should be 'int8' or 'uint8'"),
+        ("mine", "framework = ", "mine.toml is no recipe: found Invalid value"),
+        ("ort-int8", OWN, "found the name ort-int8, expected a name that no recipe has"),
+        ("published-mine", OWN, "found the name published-mine"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(name: str, text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.toml"
+    path.write_text(text)
+    with pytest.raises(QuantizationError, match=re.escape(words)) as caught:
+        recipe(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"none\.toml does not exist"):
+        recipe(str(tmp_path / "none.toml"))

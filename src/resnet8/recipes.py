@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Literal
 
 from resnet8.errors import QuantizationError
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
+from resnet8.files import read_bytes
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,12 @@ class Recipe:
 
     def settings(self) -> dict[str, str | bool | int]:
         """The fields that decide what the model is."""
-        fields = asdict(self)
+        deciding = asdict(self)
         for name in ("name", "output", "summary", "refused"):
-            del fields[name]
+            del deciding[name]
         if self.framework == "onnxruntime":
-            return fields | {"format": "QDQ"}
-        return fields | {"mode": "FX graph", "engine": "fbgemm"}
+            return deciding | {"format": "QDQ"}
+        return deciding | {"mode": "FX graph", "engine": "fbgemm"}
 
 
 # fmt: off
@@ -131,16 +135,75 @@ RECIPES = {recipe.name: recipe for recipe in _ALL}
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """The recipe of that name, or of one's own, where it is the name of a .toml file (:func:`read`).
 
     Raises:
-        QuantizationError: when there is none.
+        QuantizationError: when there is none, or it makes no sense.
+        StorageError: when its file cannot be read.
     """
+    if name.endswith(".toml"):
+        return read(Path(name))
     if name not in RECIPES:
         raise QuantizationError(
             "the recipe is not known",
             found=name,
             expected=", ".join(RECIPES),
-            remedy="«resnet8 quantize --list» explains each",
+            remedy="«resnet8 quantize --list» explains each; one of your own is the name of a .toml file",
         )
     return RECIPES[name]
+
+
+def read(path: Path) -> Recipe:
+    """A recipe of one's own: a TOML file with fields of :class:`Recipe`, named by its stem.
+
+    ``framework``, ``activations`` and ``weights`` must be there; the others are else as in the shared recipes: one
+    scale for a tensor, folded by ONNX Runtime, the framework's observer in float64, the first draw. For example::
+
+        framework = "onnxruntime"
+        activations = "uint8"
+        weights = "int8"
+        per_channel = true
+        reduce_range = true
+
+    Raises:
+        StorageError: when the file cannot be read.
+        QuantizationError: when it is no TOML, or gives a field that is missing, unknown or impossible; or its name is
+            that of a known recipe.
+    """
+    name = path.stem
+    if name in RECIPES or name.startswith("published-"):
+        raise _unusable(path, f"the name {name}", "a name that no recipe has")
+    try:
+        given = tomllib.loads(read_bytes(path).decode())
+    except ValueError as error:
+        raise _unusable(path, str(error)[:200], "TOML") from error
+    own = {one.name for one in fields(Recipe)} - {"name", "refused", "output"}
+    if unknown := sorted(given.keys() - own):
+        raise _unusable(path, ", ".join(unknown), f"no other fields than {', '.join(sorted(own))}")
+    if missing := sorted({"framework", "activations", "weights"} - given.keys()):
+        raise _unusable(path, f"no {' and no '.join(missing)}", "framework, activations and weights")
+    onnx = given["framework"] == "onnxruntime"
+    values = {
+        "name": name,
+        "per_channel": False,
+        "fold": onnx,
+        "observer": "minmax" if onnx else "histogram",
+        "observed_in": "float64",
+        "draw": "first",
+        "output": f"resnet8_{name}.{'onnx' if onnx else 'pt'}",
+        "summary": f"of {path.name}",
+    }
+    from pydantic import TypeAdapter, ValidationError  # known recipes do without: they are looked up first of all
+
+    try:
+        made: Recipe = TypeAdapter(Recipe).validate_json(json.dumps(values | given, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _unusable(path, f"{first['loc'][0]} = {first['input']!r:.60}", first["msg"]) from error
+    return made
+
+
+def _unusable(path: Path, found: str, expected: str) -> QuantizationError:
+    return QuantizationError(
+        f"{path} is no recipe", found=found, expected=expected, remedy="the README shows a recipe of one's own"
+    )

@@ -257,6 +257,20 @@ def test_quantize(shell: Shell, onnx_model: Path, reproduced: Reproduction) -> N
     assert (record.calibration.seed, len(record.calibration.indices)) == (3, 250)
 
 
+def test_quantize_by_a_recipe_of_ones_own(shell: Shell, onnx_model: Path, reproduced: Reproduction) -> None:
+    text = 'framework = "onnxruntime"\nactivations = "uint8"\nweights = "uint8"\n'
+    (shell.folder / "mine.toml").write_text(text)
+    said = shell.good("quantize", onnx_model, "--recipe", "mine.toml", "--output", "mine.onnx", "--demo")
+    assert "by mine in" in said
+    theirs = reproduced.output_dir / "models/resnet8_ort-portable.onnx"
+    assert (shell.folder / "mine.onnx").read_bytes() == theirs.read_bytes()
+    record = load(Quantization, shell.folder / "mine.onnx.json")
+    assert (record.recipe, record.settings["fold"]) == ("mine", True)
+    (shell.folder / "other.toml").write_text(text + 'observer = "histogram"\n')
+    message = shell.bad("quantize", onnx_model, "--recipe", "other.toml", "--output", "q.onnx", "--demo")
+    assert "cannot be carried out by ONNX Runtime: found observer = histogram, expected observer = minmax" in message
+
+
 def test_a_refusal_is_an_outcome(shell: Shell, onnx_model: Path) -> None:
     text = shell.good(
         "quantize", onnx_model, "--recipe", "torch-uint8", "--output", "u.pt", "--demo", "--samples-per-class", 20

@@ -109,7 +109,9 @@ def worked(
 @app.command()
 def noise(
     model: Annotated[Path, typer.Argument(help="The float model: resnet8.onnx.")],
-    recipe: Annotated[str, typer.Option(help="Name of the recipe («resnet8 quantize --list»).")],
+    recipe: Annotated[
+        str, typer.Option(help="The recipe's name («resnet8 quantize --list»), or your own as a .toml file.")
+    ],
     seeds: Annotated[int, typer.Option(help="Perturbed runs, at least 2.")] = 20,
     data_dir: DataDir = None,
     samples_per_class: Annotated[int, typer.Option(help="Calibration images of each class, at least 20.")] = 100,

@@ -20,7 +20,10 @@ def quantize(
     model: Annotated[
         Path | None, typer.Argument(help="The float model: resnet8.onnx, or its resnet8.pt.  [required without --list]")
     ] = None,
-    recipe: Annotated[str | None, typer.Option(help="Name of the recipe (see --list).  [required without it]")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="The recipe's name (see --list), or your own as a .toml file.  [required without it]"),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="The quantized file to write.  [required without --list]")] = None,
     data_dir: DataDir = None,
     samples_per_class: Annotated[int, typer.Option(help="Calibration images of each class, at least 20.")] = 100,
@@ -85,7 +88,7 @@ def run(
         drawn = {one.draw: sample(train, samples_per_class, seed, one.draw) for one in recipes}
         said(drawn[recipes[0].draw][1])
         for one, output in zip(recipes, outputs.values(), strict=True):
-            record = make(model, one.name, output, drawn[one.draw], workers)
+            record = make(model, one, output, drawn[one.draw], workers)
             if record.refusal is not None:
                 show(
                     f"{one.name}: refused. {record.refusal}\nNo model was written; the record is {record_path(output)}"

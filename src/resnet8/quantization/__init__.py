@@ -62,7 +62,7 @@ def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> tu
 
 def quantize(
     model: Path,
-    recipe_name: str,
+    chosen: str | Recipe,
     output: Path,
     calibration: tuple[Split, Calibration],
     workers: Workers,
@@ -74,7 +74,7 @@ def quantize(
 
     Args:
         model: The float ONNX file; for PyTorch recipes also the .pt beside the ONNX file it was converted from.
-        recipe_name: One of :data:`RECIPES`.
+        chosen: A recipe, or the name of one: of :data:`RECIPES`, or a .toml file's (:func:`resnet8.recipes.read`).
         output: The quantized file.
         calibration: The images that set the ranges (:func:`resnet8.calibration.calibrate`, by the recipe's draw).
         workers: The processes to work in: ``onnxruntime`` or ``pytorch``.
@@ -83,7 +83,7 @@ def quantize(
         QuantizationError: for an unknown recipe, or a calibration set that is not the recipe's.
         ModelError: for an unusable model.
     """
-    chosen = recipe(recipe_name)
+    chosen = recipe(chosen) if isinstance(chosen, str) else chosen
     _, drawn = calibration
     chosen.require_calibration(drawn.samples_per_class, drawn.seed, drawn.method)
     content, quantization = workers[chosen.framework].call(apply, chosen, model, *calibration)

@@ -18,6 +18,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
+from resnet8.errors import QuantizationError
 from resnet8.facts import IR_VERSION
 from resnet8.quantization.ranges import ranges
 from resnet8.runtimes.onnx_file import read_float
@@ -45,8 +46,15 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         recipe observes in float64.
 
     Raises:
+        QuantizationError: for a recipe that asks for what is not done here.
         ModelError: when the file is damaged, quantized already, or no ResNet8.
     """
+    if recipe.observer != "minmax":
+        raise QuantizationError(
+            f"the recipe {recipe.name} cannot be carried out by ONNX Runtime",
+            found=f"observer = {recipe.observer}",
+            expected="observer = minmax",
+        )
     source = read_float(model)
     with tempfile.TemporaryDirectory(prefix="resnet8-") as folder:
         result = Path(folder) / "quantized.onnx"
