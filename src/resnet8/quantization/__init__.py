@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from resnet8 import environment, results
+from resnet8 import environment, recipes, results
 from resnet8.errors import BackendRefusal, missing_extra
 from resnet8.evaluation import record_path
 from resnet8.files import sha256_file, write_bytes
@@ -62,7 +62,7 @@ def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> tu
 
 def quantize(
     model: Path,
-    chosen: str | Recipe,
+    recipe: str | Recipe,
     output: Path,
     calibration: tuple[Split, Calibration],
     workers: Workers,
@@ -74,7 +74,7 @@ def quantize(
 
     Args:
         model: The float ONNX file; for PyTorch recipes also the .pt beside the ONNX file it was converted from.
-        chosen: A recipe, or the name of one: of :data:`RECIPES`, or a .toml file's (:func:`resnet8.recipes.read`).
+        recipe: A recipe, or the name of one: of :data:`RECIPES`, or a .toml file's (:func:`resnet8.recipes.read`).
         output: The quantized file.
         calibration: The images that set the ranges (:func:`resnet8.calibration.calibrate`, by the recipe's draw).
         workers: The processes to work in: ``onnxruntime`` or ``pytorch``.
@@ -83,7 +83,7 @@ def quantize(
         QuantizationError: for an unknown recipe, or a calibration set that is not the recipe's.
         ModelError: for an unusable model.
     """
-    chosen = recipe(chosen) if isinstance(chosen, str) else chosen
+    chosen = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     _, drawn = calibration
     chosen.require_calibration(drawn.samples_per_class, drawn.seed, drawn.method)
     content, quantization = workers[chosen.framework].call(apply, chosen, model, *calibration)
