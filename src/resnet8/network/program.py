@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from resnet8.qparams import QParams
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """A network from images to logits, and the float softmax behind it.
 
