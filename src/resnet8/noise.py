@@ -19,13 +19,14 @@ from onnx import TensorProto, numpy_helper
 from resnet8 import calibration, environment, quantization, results
 from resnet8.cifar10 import read_split
 from resnet8.conversion.folding import shifted
-from resnet8.errors import ModelError, QuantizationError
+from resnet8.errors import QuantizationError
 from resnet8.evaluation import choose, evaluate_split
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.files import read_bytes, write_bytes
 from resnet8.recipes import recipe
 from resnet8.results import NoiseRun, NoiseStudy
-from resnet8.runtimes import identify, open_model
+from resnet8.runtimes import open_model
+from resnet8.runtimes.base import require_format
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -169,14 +170,14 @@ def _constants(model: onnx.ModelProto) -> list[onnx.TensorProto]:
 def _parse(model: Path, content: bytes) -> onnx.ModelProto:
     from resnet8.runtimes import onnx_file  # in the process that works only
 
-    found = identify(model, content)
-    if found.format != "onnx":
-        raise ModelError(
-            f"{model} has no constants that can be moved here",
-            found=f"a file for {found.label}",
-            expected="the float ONNX file",
-            remedy="name the file that «resnet8 convert» wrote",
-        )
+    require_format(
+        model,
+        content,
+        "onnx",
+        "has no constants that can be moved here",
+        expected="the float ONNX file",
+        remedy="name the file that «resnet8 convert» wrote",
+    )
     return onnx_file.read(model, content)
 
 

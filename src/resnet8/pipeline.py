@@ -267,7 +267,8 @@ class _Run:
 
         def run(step: Callable[[str], Progress]) -> None:
             # Its turn comes: it can import while ONNX Runtime works.
-            self.workers["pytorch"].warm("resnet8.quantization.pytorch")
+            later = RECIPES["torch-int8"]
+            self.workers[later.framework].warm(later.module)
             step("calibrate")
             images = self._calibration(RECIPES[name].draw, samples_per_class, seed)
             step(f"quantize: {name}")

@@ -12,6 +12,8 @@ from resnet8.errors import QuantizationError
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.files import read_bytes
 
+_MODULES = {"onnxruntime": "resnet8.quantization.ort", "pytorch": "resnet8.quantization.pytorch"}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -52,7 +54,7 @@ class Recipe:
     @property
     def module(self) -> str:
         """The module that carries it out, which imports its framework."""
-        return f"resnet8.quantization.{ {'onnxruntime': 'ort', 'pytorch': 'pytorch'}[self.framework] }"
+        return _MODULES[self.framework]
 
     def accepts(self, samples_per_class: int, seed: int) -> bool:
         """Whether these are the calibration options that the recipe takes; a published recipe takes one choice only."""

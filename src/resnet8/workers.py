@@ -35,15 +35,16 @@ R = TypeVar("R")
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def open_log(path: Path) -> None:
-    """Make the log at ``path``, and its folder, if they are not there.
+def append_to_log(path: Path, text: str = "") -> None:
+    """Append ``text`` to the log at ``path``; make it, and its folder, if they are not there.
 
     Raises:
         StorageError: when it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(text)
     except OSError as error:
         raise StorageError(
             f"cannot write the log {path}",
@@ -160,7 +161,7 @@ class Worker:
         if self._connection is not None:
             return self._connection
         if self.log is not None:
-            open_log(self.log)
+            append_to_log(self.log)
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self.log), name=self.name, daemon=True)
@@ -226,7 +227,7 @@ def _remedy(log: Path | None) -> str:
 
 
 def rare_garbage_collection() -> None:
-    """Look for cycles less often: importing a framework makes a million objects, of which none is garbage."""
+    """Look for cycles less often: importing a framework makes very many objects, of which none is garbage."""
     gc.set_threshold(100_000)
 
 

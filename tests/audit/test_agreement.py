@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from quantized import activation, addition, network, pool, product, rescale, to_onnx, weighted
 
-from resnet8.audit.agreement import CAUSES, UNIT, agreement, require_explained
+from resnet8.audit.agreement import CAUSES, agreement, require_explained
 from resnet8.cifar10 import Split, preprocess, read_split
 from resnet8.errors import ModelError
 from resnet8.execute import engine
+from resnet8.execute.exact import UNIT
 from resnet8.execute.vpmaddubsw import saturating
 from resnet8.facts import IMAGE_SHAPE
 from resnet8.network.layers import Weighted

@@ -718,6 +718,14 @@ def test_a_clip_of_codes_makes_the_type_narrow() -> None:
     np.testing.assert_array_equal(engine.activations(narrow, codes)["first"], expected)
 
 
+def test_a_clip_with_several_limits_is_refused() -> None:
+    model = clipped(0, 127)
+    (low,) = (tensor for tensor in model.graph.initializer if tensor.name == "low")
+    low.CopyFrom(numpy_helper.from_array(np.zeros(2, np.uint8), "low"))
+    with pytest.raises(ModelError, match="limits that are no single numbers"):
+        extract(model, "clips.onnx")
+
+
 def test_narrow_codes_are_those_of_onnx_runtime() -> None:
     images = noise(20, 5)
     trace = Trace(Path("clips.onnx"), clipped(0, 127).SerializeToString(), optimize=True)

@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from resnet8.results import ModelDescription
     from resnet8.workers import Progress
 
-UNIT = 2.0**-24
-"""Unit roundoff of float32: half the distance from 1 to the next number."""
-
 CAUSES = ("tie", "float rounding", "saturation", "other")
 FLOAT_BIAS = "float bias"
 _BATCH = 100

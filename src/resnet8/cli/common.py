@@ -103,10 +103,10 @@ def logged(name: str, folder: Path = Path("logs")) -> Iterator[None]:
     Raises:
         StorageError: when the log cannot be written.
     """
-    from resnet8.workers import open_log, start_logging
+    from resnet8.workers import append_to_log, start_logging
 
     path = folder / f"{name}.log"
-    open_log(path)
+    append_to_log(path)
     handler = start_logging(logging.FileHandler(path, encoding="utf-8"))
     try:
         yield

@@ -216,17 +216,10 @@ class _Log:
         self._path = LOGS / f"{name}.log"
 
     def say(self, line: str) -> None:
-        from resnet8.errors import StorageError
         from resnet8.results import now
+        from resnet8.workers import append_to_log
 
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(f"{now()} {line}\n")
-        except OSError as error:
-            raise StorageError(
-                f"cannot write the log {self._path}", found=error.strerror or str(error), expected="a writable folder"
-            ) from error
+        append_to_log(self._path, f"{now()} {line}\n")
         show(line)
 
 

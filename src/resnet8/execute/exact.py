@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from resnet8.network.tensors import Activation
 
 UNIT = 2.0**-24
-"""The unit roundoff of float32: what one rounding moves a number by, relative to it."""
+"""Unit roundoff of float32: half the distance from 1 to the next number."""
 
 
 def before_rounding(

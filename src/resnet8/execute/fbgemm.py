@@ -6,8 +6,9 @@ adds it in accumulator steps to the converted accumulator, then requantizes, all
 * a scale for each channel: ``round((float(accumulator) + bias / s) * (s / scale_out)) + zero``
 * one scale for all weights: ``round(fma(bias, 1 / s, float(accumulator)) * (s / scale_out)) + zero``
 
-where ``s = scale_x * scale_w``. The engine rounds the bias to int32 first (Jacob et al. 2018, arXiv:1712.05877, section
-2.4). That moves the value before rounding by up to ``s / (2 * scale_out)`` code steps, far more than float32 rounding.
+where ``s = scale_x * scale_w``. :func:`resnet8.execute.engine.accumulate` takes the bias rounded to int32 (Jacob et al.
+2018, arXiv:1712.05877, section 2.4). That moves the value before rounding by up to ``s / (2 * scale_out)`` code steps,
+far more than float32 rounding.
 
 Found by experiment, bit for bit, much of it next to ties: ``torch.ops.quantized.conv2d`` and ``linear`` have one rule,
 for any number of rows and of channels, full vectors and what remains of them, one thread and two. Nor does the rule

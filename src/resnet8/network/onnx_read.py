@@ -336,7 +336,7 @@ class _Reader:
             plain = self._plain(name)
             if plain is None and name not in self._tensors:
                 raise self._unknown(node, f"its input {index} ({name}) is not computed from the images")
-            operands.append(plain or Constant(name, self._constant(node, index), None))
+            operands.append(plain or Constant(name, np.asarray(self._constant(node, index), np.float32), None))
         x = operands[0]
         if node.op_type in ("Add", "Mul"):
             layer = self._elementwise(node, x, operands[1], None, node)
@@ -359,7 +359,10 @@ class _Reader:
         x = self._activation(node, 0)
         if len(node.input) != 3 or self._reads[x.name] != 1:
             raise self._unknown(node, "codes that are read elsewhere too, or one limit")
-        low, high = (int(self._constant(node, index)) for index in (1, 2))
+        ends = [self._constant(node, index) for index in (1, 2)]
+        if any(end.size != 1 for end in ends):
+            raise self._unknown(node, "limits that are no single numbers")
+        low, high = (int(end.item()) for end in ends)
         dtype = next((one for bits in range(1, 17) if limits(one := of_width(x.params.dtype, bits)) == (low, high)), "")
         if not dtype:
             raise self._unknown(node, f"codes from {low} to {high}; those of a number of bits are supported")

@@ -123,13 +123,8 @@ def apply(original: Program, changes: Iterable[Change], reference: Program | Non
         else:
             after[change.tensor] = _changed(after[change.tensor], change)
     derived = _Deriver(original, before, after, reference).network()
-    layers = (replace(layer, rounding=_own(roundings[layer.output.name])) for layer in derived.layers)
+    layers = (replace(layer, rounding=roundings[layer.output.name]) for layer in derived.layers)
     return replace(derived, layers=tuple(layers))
-
-
-def _own(rounding: Rounding | None) -> Rounding | None:
-    """None for what every layer does."""
-    return None if rounding == "half-even" else rounding
 
 
 def _parameters(network: Program) -> dict[str, QParams]:
@@ -141,7 +136,8 @@ def _parameters(network: Program) -> dict[str, QParams]:
 # Grids
 
 
-def _rounding(change: Change, written: set[str]) -> Rounding:
+def _rounding(change: Change, written: set[str]) -> Rounding | None:
+    """A rounding of the layer's own; none for half to even, which is what every layer does."""
     if change.tensor not in written or change.channel is not None:
         raise QuantizationError(
             "this tensor has no rounding of its own",
@@ -156,7 +152,7 @@ def _rounding(change: Change, written: set[str]) -> Rounding:
             expected=", ".join(ROUNDINGS),
             remedy="choose one of these",
         )
-    return change.value
+    return None if change.value == "half-even" else change.value
 
 
 def _changed(params: QParams, change: Change) -> QParams:

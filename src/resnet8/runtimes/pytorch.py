@@ -20,7 +20,7 @@ from resnet8.errors import ModelError
 from resnet8.facts import IMAGE_SHAPE
 from resnet8.results import ModelDescription, sha256
 from resnet8.runtimes.base import require_shapes
-from resnet8.runtimes.pytorch_constants import spread
+from resnet8.runtimes.pytorch_constants import freeze, spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,9 +51,7 @@ class TorchPredictor:
         self.threads = cpu().logical_cpus
         self.module = module
         torch.set_num_threads(1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the deprecation of torch.jit: known, and pinned
-            self._runs = spread(module, torch.zeros(1, *IMAGE_SHAPE)) if model.quantized else torch.jit.freeze(module)
+        self._runs = spread(module, torch.zeros(1, *IMAGE_SHAPE)) if model.quantized else freeze(module)
 
     def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities, float32 (N, 10)."""
@@ -75,10 +73,8 @@ def open_content(path: Path, content: bytes) -> TorchPredictor:
         torch.backends.quantized.engine = ENGINE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the deprecation of torch.jit, and of quantized tensors: known, and pinned
-        if quantized:
-            torch.quantize_per_tensor(
-                torch.zeros(1), 1.0, 0, torch.quint8
-            )  # else C++ says it, past Python, when loading
+        if quantized:  # else C++ says it when loading, past Python
+            torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
         module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
     description = ModelDescription(
         path=str(path),

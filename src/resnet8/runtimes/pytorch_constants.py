@@ -1,8 +1,8 @@
 """Quantized TorchScript modules, run faster with the same results.
 
 What is left of a batch normalization in a quantized file is a product with, and a sum with, one constant for each
-channel. PyTorch computes such a pair of a map and a (1, C, 1, 1) constant element by element, which takes twice as
-long as all convolutions together; a pair of maps it computes with vectors. So the constant is spread over the map's
+channel. PyTorch computes such a pair of a map and a (1, C, 1, 1) constant element by element, which takes longer than
+the convolutions; a pair of maps it computes with vectors. So the constant is spread over the map's
 height and width, after all 256 codes of every channel were computed in both ways: where they would differ, it is not.
 """
 
@@ -16,6 +16,13 @@ import torch
 _OPERATORS = {f"quantized::{name}": getattr(torch.ops.quantized, name) for name in ("mul", "add", "add_relu")}
 
 
+def freeze(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
+    """A frozen copy of ``module``, in evaluation mode."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the deprecation of torch.jit: known, and pinned
+        return torch.jit.freeze(module)
+
+
 def spread(module: torch.jit.ScriptModule, images: torch.Tensor) -> torch.jit.ScriptModule:
     """A frozen copy of a quantized ``module`` that gives the same codes, its constants as large as the maps they meet.
 
@@ -23,9 +30,7 @@ def spread(module: torch.jit.ScriptModule, images: torch.Tensor) -> torch.jit.Sc
         module: In evaluation mode; not changed.
         images: What it is run on once to learn the sizes of its maps: float32 (N, 32, 32, 3).
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the deprecation of torch.jit: known, and pinned
-        frozen = torch.jit.freeze(module)
+    frozen = freeze(module)
     nodes = _with_constants(frozen.graph)
     for node, maps in zip(nodes, _maps(frozen, images), strict=True):
         _, small, *rest = node.inputs()
