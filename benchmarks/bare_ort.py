@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from resnet8.cifar10 import read_split
+from resnet8.data.cifar10 import read_split
 
 model, data, batch = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 images = read_split(data, "test").images

@@ -11,7 +11,7 @@ import numpy as np
 import onnx2torch
 import torch
 
-from resnet8.cifar10 import read_split
+from resnet8.data.cifar10 import read_split
 
 module = onnx2torch.convert(sys.argv[1]).eval()
 split = read_split(Path(sys.argv[2]), "test")

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from resnet8 import environment
-from resnet8.cifar10 import find
+from resnet8.data.cifar10 import find
 
 HERE = Path(__file__).resolve().parent
 RESNET8 = [sys.executable, "-m", "resnet8"]

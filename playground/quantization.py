@@ -17,6 +17,8 @@ with app.setup:
     import numpy as np
 
     from resnet8.execute import real as float32
+    from resnet8.numeric.grid import limits
+    from resnet8.numeric.variants import ROUNDINGS
     from resnet8.playground import page, plots, sources
     from resnet8.playground.activations import capture, capture_real, noise, sensitivity
     from resnet8.playground.catalogue import evaluations, first, float_behind, models
@@ -26,10 +28,8 @@ with app.setup:
     from resnet8.playground.images import image, of_class
     from resnet8.playground.save import equivalent, save
     from resnet8.playground.weights import across, use, weights
-    from resnet8.qparams import limits
-    from resnet8.render import words
-    from resnet8.render.tables import kilobytes, percent
-    from resnet8.variants import ROUNDINGS
+    from resnet8.report import words
+    from resnet8.words import kilobytes, percent
 
 
 @app.cell(hide_code=True)

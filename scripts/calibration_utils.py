@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet8.calibration import calibrate
-from resnet8.cifar10 import preprocess
+from resnet8.data.calibration import calibrate
+from resnet8.data.cifar10 import preprocess
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resnet8 import assets as known
-from resnet8 import demo
-from resnet8.assets import Assets
+from resnet8.data import assets as known
+from resnet8.data import demo
+from resnet8.data.assets import Assets
 from resnet8.facts import DEFAULT_PER_CLASS
 from resnet8.pipeline import Reproduction, reproduce
-from resnet8.recipes import RECIPES
+from resnet8.quantization.recipes import RECIPES
 from resnet8.workers import Workers
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
 from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 from resnet8.network.program import Program
 from resnet8.network.tensors import Activation, Constant
-from resnet8.qparams import QParams, limits, qparams
+from resnet8.numeric.grid import QParams, limits, qparams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.network.layers import AnyLayer
-    from resnet8.qparams import Dtype
+    from resnet8.numeric.grid import Dtype
 
 Form = Literal["qdq", "qoperator"]
 

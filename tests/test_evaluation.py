@@ -13,7 +13,7 @@ from builders import CIFAR10, CLASS_NAMES, cifar_folder, model, noise, quantizat
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from resnet8 import results
-from resnet8.cifar10 import Split, read_split
+from resnet8.data.cifar10 import Split, read_split
 from resnet8.errors import DataError, ModelError, Resnet8Error
 from resnet8.evaluation import choose, evaluate, evaluate_split, record_path
 from resnet8.results import ModelDescription
@@ -21,7 +21,7 @@ from resnet8.results import ModelDescription
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 COUNT = 203  # no multiple of a batch

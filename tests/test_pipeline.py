@@ -10,17 +10,17 @@ import pytest
 from builders import noise_study
 
 from resnet8 import environment, pipeline
-from resnet8.documents import NOISE
 from resnet8.errors import DataError, Resnet8Error
 from resnet8.pipeline import ANALYSIS, COMPARISON, STAMPS, Reproduction, Silent, Stage, execute, reproduce
-from resnet8.recipes import RECIPES
+from resnet8.quantization.recipes import RECIPES
+from resnet8.report.documents import NOISE
 from resnet8.results import Comparison, Evaluation, load, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
 
 
 @dataclass

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from resnet8 import environment
-from resnet8.assets import HOMES, Assets, fetch, locate, verify
 from resnet8.audit.agreement import agreement, require_explained
-from resnet8.cifar10 import KNOWN_FINGERPRINTS, MD5, read_split
+from resnet8.data.assets import HOMES, Assets, fetch, locate, verify
+from resnet8.data.cifar10 import KNOWN_FINGERPRINTS, MD5, read_split
 from resnet8.evaluation import evaluate
 from resnet8.facts import PUBLISHED_PER_CLASS
 from resnet8.pipeline import FLOAT_RESULTS, REFERENCE, Reproduction, reproduce
-from resnet8.recipes import RECIPES
+from resnet8.quantization.recipes import RECIPES
 from resnet8.results import Evaluation, Quantization, load
 from resnet8.runtimes import integer, ort
 from resnet8.runtimes.ort import Trace

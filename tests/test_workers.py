@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from resnet8.cifar10 import random_images
+from resnet8.data.cifar10 import random_images
 from resnet8.errors import DataError, StorageError, WorkerError
 from resnet8.workers import Progress, Worker, Workers, no_progress
 

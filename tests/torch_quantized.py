@@ -11,7 +11,7 @@ from torch.ao.nn import quantized
 from torch.ao.nn.intrinsic import quantized as fused
 from torch.nn import functional
 
-from resnet8.qparams import dequantize, saturate
+from resnet8.numeric.grid import dequantize, saturate
 from resnet8.runtimes.pytorch import ENGINE
 
 if TYPE_CHECKING:

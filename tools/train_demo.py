@@ -1,6 +1,6 @@
 """Train the demo's network: a ResNet8 of MLPerf Tiny's architecture, on the demo's digits.
 
-    python tools/train_demo.py [--output src/resnet8/demo/resnet8_digits.h5] [--epochs N] [--seed N]
+    python tools/train_demo.py [--output src/resnet8/data/demo/resnet8_digits.h5] [--epochs N] [--seed N]
 
 The file that it writes is package data. Everything is seeded and every operation deterministic: the same
 releases on the same kind of CPU give the same weights; elsewhere sums are rounded in another order, and the
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.cifar10 import SPLIT_FILES, preprocess
-from resnet8.demo import batches
+from resnet8.data.cifar10 import SPLIT_FILES, preprocess
+from resnet8.data.demo import batches
 from resnet8.facts import CLASSES, IMAGE_SHAPE, PARAMETERS
 from resnet8.files import atomic_path
 
@@ -29,7 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-OUTPUT = Path(__file__).parents[1] / "src" / "resnet8" / "demo" / "resnet8_digits.h5"
+OUTPUT = Path(__file__).parents[1] / "src" / "resnet8" / "data" / "demo" / "resnet8_digits.h5"
 EPOCHS = 30
 BATCH_SIZE = 32
 LEARNING_RATE = 2e-3

@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resnet8.assets import fetch
-    from resnet8.calibration import calibrate
     from resnet8.comparison import compare
     from resnet8.conversion import convert
+    from resnet8.data.assets import fetch
+    from resnet8.data.calibration import calibrate
     from resnet8.evaluation import evaluate
     from resnet8.pipeline import reproduce
     from resnet8.quantization import quantize

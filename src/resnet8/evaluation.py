@@ -13,7 +13,7 @@ import numpy as np
 
 from resnet8 import environment, results
 from resnet8.batches import DEFAULT_BATCH, batched
-from resnet8.cifar10 import META, SPLIT_FILES, find, preprocess, random_images, read_split
+from resnet8.data.cifar10 import META, SPLIT_FILES, find, preprocess, random_images, read_split
 from resnet8.errors import DataError, ModelError, ResultError
 from resnet8.facts import CLASSES
 from resnet8.results import ClassScore, Evaluation, Quantization, score
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
     from resnet8.runtimes import Predictor
     from resnet8.workers import Progress
 

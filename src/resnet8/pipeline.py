@@ -16,15 +16,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from resnet8 import calibration, environment, results
-from resnet8.assets import fetch
-from resnet8.cifar10 import META, SPLIT_FILES, read_split
+from resnet8 import environment, results
 from resnet8.conversion import convert
-from resnet8.documents import ANALYSIS, COMPARISON, PARITY, noise_files, write_comparison
+from resnet8.data import calibration
+from resnet8.data.assets import fetch
+from resnet8.data.cifar10 import META, SPLIT_FILES, read_split
 from resnet8.evaluation import probe, record_path
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.files import sha256_file, write_text
 from resnet8.quantization import RECIPES, quantize
+from resnet8.report.documents import ANALYSIS, COMPARISON, PARITY, noise_files, write_comparison
 from resnet8.results import Comparison, Parity
 from resnet8.workers import Progress, Workers, no_progress
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
 
-    from resnet8.assets import Assets
-    from resnet8.cifar10 import Split
+    from resnet8.data.assets import Assets
+    from resnet8.data.cifar10 import Split
     from resnet8.results import Calibration
 
 STAMPS = Path(".resnet8")
@@ -115,7 +116,7 @@ def reproduce(
 
     Args:
         output_dir: Gets ``models/``, ``results/``, ``docs/QUANTIZATION_ANALYSIS.md`` and ``logs/``.
-        assets: The Keras file and the data; without them, :func:`resnet8.assets.fetch` finds or downloads them.
+        assets: The Keras file and the data; without them, :func:`resnet8.data.assets.fetch` finds or downloads them.
         samples_per_class: Calibration images of each class.
         seed: Of the calibration draws.
         reporter: Hears of the progress.

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet8.audit.accumulators import Narrow, audit, needed_bits
-from resnet8.cifar10 import Split, read_split
+from resnet8.data.cifar10 import Split, read_split
 from resnet8.execute import engine
 from resnet8.network.layers import Weighted
 from resnet8.results import AccumulatorAudit, from_json, to_json

@@ -12,7 +12,7 @@ import pytest
 from quantized import activation, addition, network, pool, product, rescale, to_onnx, weighted
 
 from resnet8.audit.agreement import CAUSES, agreement, require_explained
-from resnet8.cifar10 import Split, preprocess, read_split
+from resnet8.data.cifar10 import Split, preprocess, read_split
 from resnet8.errors import ModelError
 from resnet8.execute import engine
 from resnet8.execute.exact import UNIT
@@ -21,8 +21,8 @@ from resnet8.facts import IMAGE_SHAPE
 from resnet8.network.layers import Weighted
 from resnet8.network.program import Program
 from resnet8.network.tensors import Constant
-from resnet8.qparams import limits, qparams
-from resnet8.recipes import RECIPES
+from resnet8.numeric.grid import limits, qparams
+from resnet8.quantization.recipes import RECIPES
 from resnet8.results import Agreement, from_json, to_json
 from resnet8.runtimes import open_model
 from resnet8.runtimes.ort import Trace

@@ -8,10 +8,10 @@ import pytest
 import quantized
 
 from resnet8.audit.requantization import VARIANTS, study
-from resnet8.cifar10 import Split, read_split
+from resnet8.data.cifar10 import Split, read_split
 from resnet8.execute import engine
+from resnet8.numeric.variants import MULTIPLIERS, ROUNDINGS, Requantization
 from resnet8.results import RequantizationStudy, from_json, to_json
-from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
 
 MODEL = builders.model("q.onnx", "uint8", "int8")
 

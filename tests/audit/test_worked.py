@@ -11,10 +11,10 @@ import pytest
 import quantized
 
 from resnet8.audit.worked import worked
-from resnet8.cifar10 import Split, read_split
+from resnet8.data.cifar10 import Split, read_split
 from resnet8.execute import engine
-from resnet8.qparams import Dtype, qparams
-from resnet8.render import arithmetic, tables
+from resnet8.numeric.grid import Dtype, qparams
+from resnet8.report import arithmetic, tables
 from resnet8.results import WorkedArithmetic, WorkedExample, from_json, to_json
 
 MODEL = builders.model("q.onnx", "uint8", "int8")

@@ -10,7 +10,7 @@ from shell import Shell
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 

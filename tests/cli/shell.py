@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
 
 Case = tuple[Any, ...]
 

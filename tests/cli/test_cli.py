@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 from shell import INTERRUPTIBLE, assert_defaults_shown
 
-from resnet8.cifar10 import FOLDER, perf_indices, read_split
+from resnet8.data.cifar10 import FOLDER, perf_indices, read_split
 from resnet8.facts import PARAMETERS
 from resnet8.pipeline import FLOAT_RESULTS, Reproduction
-from resnet8.recipes import RECIPES
+from resnet8.quantization.recipes import RECIPES
 from resnet8.results import Comparison, Evaluation, Parity, Quantization, load, sha256
 
 if TYPE_CHECKING:
     from shell import Case, Shell
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
 
 FRAMEWORKS = {"tensorflow", "keras", "torch", "onnx2torch", "onnxruntime", "onnx", "numpy", "scipy", "tf2onnx"}
 

@@ -13,8 +13,8 @@ import pytest
 from builders import cifar_folder
 from shell import SCRIPTS, assert_defaults_shown
 
-from resnet8.calibration import calibrate
-from resnet8.cifar10 import FOLDER
+from resnet8.data.calibration import calibrate
+from resnet8.data.cifar10 import FOLDER
 from resnet8.results import Evaluation, Quantization, load, sha256
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from shell import Case, Shell
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 NAMES = sorted(path.name for path in SCRIPTS.glob("*.py"))

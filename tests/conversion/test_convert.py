@@ -15,9 +15,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from resnet8.cifar10 import KNOWN_FINGERPRINTS, random_images
 from resnet8.conversion import convert, convert_keras, convert_to_pytorch, structure
 from resnet8.conversion.structure import Converted
+from resnet8.data.cifar10 import KNOWN_FINGERPRINTS, random_images
 from resnet8.environment import library_versions
 from resnet8.errors import ConversionError, ModelError
 from resnet8.evaluation import RANDOM_IMAGES, evaluate_split, probe
@@ -27,7 +27,7 @@ from resnet8.results import Parity, Structure, load, sha256
 from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.workers import Workers
 
 
@@ -283,7 +283,7 @@ def test_a_model_that_belongs_to_other_images_is_refused(
     workers: Workers, graph: onnx.ModelProto, reproduced: Reproduction, demo_assets: Assets, tmp_path: Path
 ) -> None:
     # Each label is another's: equivalent conversions of a model that cannot be the right one.
-    from resnet8 import demo
+    from resnet8.data import demo
 
     folder = demo.materialize(tmp_path / "assets")
     data = folder / "cifar-10-batches-py"

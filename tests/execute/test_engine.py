@@ -29,8 +29,9 @@ from resnet8.execute import engine
 from resnet8.network.layers import AveragePool, Product, Sum, Weighted
 from resnet8.network.program import Program
 from resnet8.network.tensors import Activation, Constant
-from resnet8.qparams import QParams, fixed_point, fixed_point_pair, limits, qparams
-from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
+from resnet8.numeric.grid import QParams, limits, qparams
+from resnet8.numeric.rounding import fixed_point, fixed_point_pair
+from resnet8.numeric.variants import MULTIPLIERS, ROUNDINGS, Requantization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.network.layers import AnyLayer
-    from resnet8.qparams import Dtype
+    from resnet8.numeric.grid import Dtype
 
 FIXED = [
     Requantization(multiplier, rounding)

@@ -16,7 +16,7 @@ from resnet8.execute import engine
 from resnet8.execute.fbgemm import biased
 from resnet8.network.layers import Product, Sum, Weighted
 from resnet8.network.tensors import Constant, accumulator_bias
-from resnet8.qparams import QParams, dequantize, qparams, saturate
+from resnet8.numeric.grid import QParams, dequantize, qparams, saturate
 from resnet8.runtimes.pytorch import ENGINE
 
 if TYPE_CHECKING:

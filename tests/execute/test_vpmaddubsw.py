@@ -11,13 +11,13 @@ from quantized import activation, network, random_codes, weighted
 
 from resnet8.execute import engine
 from resnet8.execute.vpmaddubsw import affected, pairs, saturating
-from resnet8.qparams import limits
+from resnet8.numeric.grid import limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.network.layers import Weighted
-    from resnet8.qparams import Dtype
+    from resnet8.numeric.grid import Dtype
 
 
 def literally(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:

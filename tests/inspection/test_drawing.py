@@ -16,8 +16,8 @@ from onnx import helper
 
 from resnet8.errors import MissingExtraError, ModelError, StorageError
 from resnet8.inspection.graph import SUFFIXES, drawing, writer
+from resnet8.inspection.picture import Box, Drawing, Edge
 from resnet8.inspection.source import read
-from resnet8.render.graph import Box, Drawing, Edge
 
 if TYPE_CHECKING:
     import onnx

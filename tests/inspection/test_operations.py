@@ -18,9 +18,10 @@ import tiny
 from onnx import numpy_helper
 
 from resnet8.errors import ModelError, ResultError, StorageError
-from resnet8.inspection.operations import ROLES, operations, summary
+from resnet8.inspection.operations import ROLES, operations
 from resnet8.inspection.records import Accumulator, Codes, Grid, Layer, Node, Operations, Parameter, Tensor, Weights
 from resnet8.inspection.source import read
+from resnet8.report import operations as report
 from resnet8.results import from_json, load, save, to_json
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def test_the_result_is_read_back_as_it_was(qdq: Operations, qlinear: Operations,
 
 
 def test_the_summary_has_a_row_for_each_layer(qdq: Operations) -> None:
-    table = summary(qdq)
+    table = report.operations(qdq)
     assert "5 integer layers" in table.title
     rows = {cells[0]: cells for cells in table.rows}
     assert rows["first/Conv"][1:5] == ("conv", "1×1×3×2 int8", "0.25 … 0.5 per channel", "32×32×2 uint8")

@@ -11,7 +11,7 @@ from builders import noise
 from onnx import TensorProto, helper, numpy_helper
 from quantized import float_network, session
 
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError
 from resnet8.execute import real
 from resnet8.facts import IMAGE_SHAPE
@@ -21,13 +21,13 @@ from resnet8.network.program import Program
 from resnet8.network.rewrite import behind, merged
 from resnet8.network.tensors import Activation
 from resnet8.playground.network import open_network, reference
-from resnet8.recipes import RECIPES
+from resnet8.quantization.recipes import RECIPES
 from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 IMAGES = noise(6, 3)

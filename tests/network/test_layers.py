@@ -12,10 +12,10 @@ from quantized import activation, addition, network, pool, product, rescale, wei
 
 from resnet8.execute import engine
 from resnet8.network.tensors import Constant
-from resnet8.qparams import qparams
+from resnet8.numeric.grid import qparams
 
 if TYPE_CHECKING:
-    from resnet8.qparams import Dtype
+    from resnet8.numeric.grid import Dtype
 
 RNG_SEED = 40
 

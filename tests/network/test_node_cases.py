@@ -15,7 +15,7 @@ from onnx import TensorProto
 from resnet8.execute import engine
 from resnet8.network.layers import Weighted
 from resnet8.network.tensors import Activation
-from resnet8.qparams import QParams, dequantize, quantize
+from resnet8.numeric.grid import QParams, dequantize, quantize
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,16 +25,16 @@ from quantized import (
     weighted,
 )
 
-from resnet8.cifar10 import preprocess
+from resnet8.data.cifar10 import preprocess
 from resnet8.errors import ModelError
 from resnet8.execute import engine
 from resnet8.facts import IMAGE_SHAPE
 from resnet8.network.layers import Weighted
 from resnet8.network.onnx_read import SUPPORTED, clean, extract
 from resnet8.network.program import Program
-from resnet8.qparams import qparams
+from resnet8.numeric.grid import qparams
+from resnet8.numeric.variants import Requantization
 from resnet8.runtimes.ort import Trace, optimized
-from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import pytest
 
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.network.layers import Weighted
 from resnet8.playground.network import open_network
 from resnet8.runtimes import open_model
@@ -26,7 +26,7 @@ from resnet8.runtimes import open_model
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 sync_api = pytest.importorskip("playwright.sync_api")

@@ -13,7 +13,7 @@ from quantized import float_network, network, to_onnx
 from resnet8 import results
 from resnet8.errors import StorageError
 from resnet8.playground.catalogue import Entry, evaluations, float_behind, models, of_model
-from resnet8.recipes import RECIPES
+from resnet8.quantization.recipes import RECIPES
 from resnet8.results import Evaluation, load
 from resnet8.runtimes import open_model
 

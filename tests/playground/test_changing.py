@@ -17,12 +17,12 @@ from reals import real_of
 from resnet8.errors import QuantizationError
 from resnet8.execute import engine
 from resnet8.network.layers import Product, Sum, Weighted
+from resnet8.numeric.grid import QParams, dequantize, limits, quantize
+from resnet8.numeric.variants import ROUNDINGS, Requantization
 from resnet8.playground.activations import predictions, probabilities, run, step
 from resnet8.playground.change import Change, added, apply, entered
 from resnet8.playground.network import open_network, reference
-from resnet8.qparams import QParams, dequantize, limits, quantize
-from resnet8.recipes import RECIPES
-from resnet8.variants import ROUNDINGS, Requantization
+from resnet8.quantization.recipes import RECIPES
 
 if TYPE_CHECKING:
     from resnet8.network.program import Program

@@ -11,8 +11,9 @@ from builders import noise as noisy
 from quantized import network
 from reals import real_of
 
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.execute import engine, real
+from resnet8.numeric.grid import dequantize, quantize
 from resnet8.playground.activations import (
     INPUT,
     capture,
@@ -28,14 +29,13 @@ from resnet8.playground.activations import (
 from resnet8.playground.change import Change, apply
 from resnet8.playground.compare import compare, flips
 from resnet8.playground.network import open_network, reference
-from resnet8.qparams import dequantize, quantize
-from resnet8.recipes import RECIPES
+from resnet8.quantization.recipes import RECIPES
 from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 PROGRAM = network()

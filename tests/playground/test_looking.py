@@ -11,12 +11,12 @@ from onnx import numpy_helper
 from quantized import float_network, network, to_onnx
 
 from resnet8.errors import ModelError, StorageError
+from resnet8.inspection.picture import mermaid
+from resnet8.numeric.grid import dequantize
 from resnet8.playground.drawing import around, box_key, drawing, places, way
 from resnet8.playground.network import open_network, reference
 from resnet8.playground.weights import across, code_counts, histogram, use, weights
-from resnet8.qparams import dequantize
-from resnet8.recipes import RECIPES
-from resnet8.render.graph import mermaid
+from resnet8.quantization.recipes import RECIPES
 
 if TYPE_CHECKING:
     from pathlib import Path

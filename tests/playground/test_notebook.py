@@ -14,7 +14,7 @@ from resnet8.cli.playground import notebook
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 pytest.importorskip("marimo")

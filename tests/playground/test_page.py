@@ -15,7 +15,7 @@ pytest.importorskip("altair")
 
 import marimo
 
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError, StorageError
 from resnet8.playground import page
 from resnet8.playground.catalogue import evaluations
@@ -26,7 +26,7 @@ from resnet8.runtimes import open_model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
     from resnet8.workers import Progress
 

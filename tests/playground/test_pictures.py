@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from builders import evaluation
 
-from resnet8.cifar10 import read_split
+from resnet8.data.cifar10 import read_split
 from resnet8.errors import DataError
 from resnet8.playground.activations import predictions
 from resnet8.playground.catalogue import evaluations, models
@@ -20,7 +20,7 @@ from resnet8.playground.network import open_network
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 

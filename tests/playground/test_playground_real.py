@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.playground.activations import capture, noise, probabilities, sensitivity
 from resnet8.playground.change import Change, apply
 from resnet8.playground.compare import compare, flips

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from resnet8 import results
+from resnet8.inspection.picture import Box, Drawing, Edge
+from resnet8.numeric.grid import QParams, qparams
 from resnet8.playground.activations import Alone, Noise, Sensitivity
 from resnet8.playground.compare import Difference
-from resnet8.qparams import QParams, qparams
-from resnet8.render.graph import Box, Drawing, Edge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

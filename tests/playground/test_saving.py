@@ -12,7 +12,7 @@ import pytest
 from builders import noise
 from quantized import assert_same_program, network, to_onnx
 
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError, StorageError
 from resnet8.facts import IR_VERSION, OPSET
 from resnet8.files import sha256_file
@@ -23,7 +23,7 @@ from resnet8.playground.activations import probabilities
 from resnet8.playground.change import Change, apply
 from resnet8.playground.network import open_network, reference
 from resnet8.playground.save import ChangeRecord, equivalent, save
-from resnet8.recipes import RECIPES
+from resnet8.quantization.recipes import RECIPES
 from resnet8.results import load
 from resnet8.runtimes import integer, open_model
 from resnet8.runtimes.ort import Trace
@@ -31,7 +31,7 @@ from resnet8.runtimes.ort import Trace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.network.layers import AnyLayer
     from resnet8.pipeline import Reproduction
     from resnet8.playground.network import Network

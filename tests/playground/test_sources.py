@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from resnet8 import assets, demo
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data import assets, demo
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import DataError, MissingExtraError
 from resnet8.playground import sources
 from resnet8.playground.catalogue import evaluations, models
@@ -18,7 +18,7 @@ from resnet8.runtimes import open_model
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 

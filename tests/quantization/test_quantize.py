@@ -11,19 +11,20 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from resnet8 import calibration, environment
-from resnet8.cifar10 import KNOWN_FINGERPRINTS, read_split
+from resnet8 import environment
+from resnet8.data import calibration
+from resnet8.data.cifar10 import KNOWN_FINGERPRINTS, read_split
 from resnet8.errors import ModelError, QuantizationError, WorkerError
 from resnet8.evaluation import evaluate, record_path
 from resnet8.files import sha256_file
 from resnet8.quantization import quantize
-from resnet8.recipes import RECIPES
+from resnet8.quantization.recipes import RECIPES
 from resnet8.results import Evaluation, Quantization, load
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
     from resnet8.workers import Workers
 

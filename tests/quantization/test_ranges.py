@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from resnet8 import demo
 from resnet8.conversion.folding import shifted
+from resnet8.data import demo
 from resnet8.quantization.ranges import ranges
 
 if TYPE_CHECKING:

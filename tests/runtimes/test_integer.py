@@ -13,22 +13,22 @@ from builders import noise
 from quantized import float_network, network, to_onnx, weighted
 
 from resnet8 import environment
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError
 from resnet8.evaluation import evaluate_split
 from resnet8.execute import engine
 from resnet8.execute.vpmaddubsw import saturating
 from resnet8.facts import IMAGE_SHAPE
-from resnet8.recipes import RECIPES
+from resnet8.numeric.variants import MULTIPLIERS, Requantization
+from resnet8.quantization.recipes import RECIPES
 from resnet8.results import sha256
 from resnet8.runtimes import integer, open_model
-from resnet8.variants import MULTIPLIERS, Requantization
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.assets import Assets
-    from resnet8.cifar10 import Split
+    from resnet8.data.assets import Assets
+    from resnet8.data.cifar10 import Split
     from resnet8.pipeline import Reproduction
 
 ORT_RECIPES = [name for name, recipe in RECIPES.items() if recipe.framework == "onnxruntime"]

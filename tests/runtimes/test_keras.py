@@ -16,7 +16,7 @@ from resnet8.results import Evaluation, load
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
     from resnet8.workers import Workers
 

@@ -10,11 +10,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError, StorageError
 from resnet8.evaluation import evaluate, evaluate_split
 from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
-from resnet8.recipes import RECIPES
+from resnet8.quantization.recipes import RECIPES
 from resnet8.results import Evaluation, load
 from resnet8.runtimes import open_model
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 PIXELS = 32 * 32 * 3

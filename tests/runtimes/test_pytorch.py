@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError
 from resnet8.evaluation import evaluate
 from resnet8.results import Evaluation, load
 from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.runtimes.pytorch import ENGINE
 from resnet8.runtimes.pytorch_constants import spread
 
 if TYPE_CHECKING:
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
 
 OPERATORS = ("quantized::mul", "quantized::add", "quantized::add_relu")

@@ -12,25 +12,25 @@ from builders import noise
 from torch_quantized import Network, matmul_codes, require_near_borders, saved
 
 from resnet8 import environment
-from resnet8.assets import locate
 from resnet8.audit.agreement import agreement, require_explained
-from resnet8.cifar10 import preprocess, read_split
+from resnet8.data.assets import locate
+from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import MissingExtraError, ModelError
 from resnet8.evaluation import choose
 from resnet8.execute import engine
 from resnet8.execute.fbgemm import biased
 from resnet8.network.layers import Weighted
+from resnet8.numeric.variants import Requantization
 from resnet8.playground.activations import run
 from resnet8.playground.network import open_network
 from resnet8.runtimes import integer, open_model
 from resnet8.runtimes.pytorch_trace import TorchTrace
-from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.assets import Assets
-    from resnet8.cifar10 import Split
+    from resnet8.data.assets import Assets
+    from resnet8.data.cifar10 import Split
     from resnet8.pipeline import Reproduction
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")

@@ -23,15 +23,16 @@ from builders import cifar_folder
 from onnx import TensorProto, helper, numpy_helper
 from quantized import network, to_onnx
 
-from resnet8.cifar10 import FOLDER, random_images
+from resnet8.data.cifar10 import FOLDER, random_images
 from resnet8.errors import DataError, ModelError, QuantizationError, StorageError
 from resnet8.execute import engine
 from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
 from resnet8.network.layers import Rescale, Sum, Weighted
+from resnet8.numeric.grid import limits, qparams
+from resnet8.numeric.rounding import round_shift
+from resnet8.numeric.variants import MULTIPLIERS, ROUNDINGS, Requantization
 from resnet8.playground.change import Change, apply
-from resnet8.qparams import limits, qparams, round_shift
 from resnet8.results import ModelDescription, load
-from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
 from resnet8.vectors import MANIFEST, MAX_IMAGES, Reference, VectorSet, choose_images, export
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.network.program import Program
-    from resnet8.qparams import Dtype
+    from resnet8.numeric.grid import Dtype
 
 CC = shutil.which("cc")
 FLAGS = "-std=c99 -O2 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror -fsanitize=undefined -fno-sanitize-recover"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
     from resnet8.network.layers import Weighted
     from resnet8.network.program import Program
     from resnet8.results import ModelDescription, Score

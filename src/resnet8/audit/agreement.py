@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from resnet8 import environment, results
-from resnet8.cifar10 import preprocess
+from resnet8.data.cifar10 import preprocess
 from resnet8.errors import ModelError
 from resnet8.execute import engine
 from resnet8.execute.exact import as_fraction, before_rounding, float32_bound
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
     from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
     from resnet8.results import ModelDescription

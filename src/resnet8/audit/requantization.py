@@ -11,8 +11,8 @@ from resnet8.audit.runs import logits, predictions, top1
 from resnet8.batches import batched
 from resnet8.execute import engine
 from resnet8.network.layers import Weighted
+from resnet8.numeric.variants import MULTIPLIERS, ROUNDINGS, Requantization
 from resnet8.results import RequantizationRow, RequantizationStudy
-from resnet8.variants import MULTIPLIERS, ROUNDINGS, Requantization
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
     from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
     from resnet8.results import ModelDescription

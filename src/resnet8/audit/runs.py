@@ -8,14 +8,14 @@ import numpy as np
 
 from resnet8.batches import batched
 from resnet8.execute import engine
+from resnet8.numeric.variants import Requantization
 from resnet8.results import Score, score
-from resnet8.variants import Requantization
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
     from resnet8.network.program import Program
     from resnet8.workers import Progress
 

@@ -10,7 +10,8 @@ import numpy as np
 from resnet8 import environment, results
 from resnet8.execute import engine
 from resnet8.execute.exact import addends_of, bias_of, terms
-from resnet8.qparams import dequantize, limits, quantize
+from resnet8.numeric.grid import dequantize, limits, quantize
+from resnet8.numeric.variants import Requantization
 from resnet8.results import (
     ClassExample,
     GridRange,
@@ -20,15 +21,14 @@ from resnet8.results import (
     WorkedArithmetic,
     WorkedExample,
 )
-from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
     from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
-    from resnet8.qparams import QParams
+    from resnet8.numeric.grid import QParams
     from resnet8.results import ModelDescription
 
 FIXED = Requantization("fixed32")

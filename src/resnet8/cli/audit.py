@@ -33,7 +33,7 @@ def agreement(
     """Integer engine against the file's own runtime, layer by layer: every differing code, with its cause."""
     from resnet8.audit.agreement import agreement as compare
     from resnet8.audit.agreement import require_explained
-    from resnet8.render import tables, text
+    from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
     traces = _traces(model, asked.content, asked.predictor.model.format)
@@ -52,7 +52,7 @@ def requantization(
 ) -> None:
     """What fixed-point multipliers and other roundings change: codes, logits, top-1."""
     from resnet8.audit.requantization import study
-    from resnet8.render import tables, text
+    from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
     result = asked.answer(
@@ -69,7 +69,7 @@ def accumulators(
 ) -> None:
     """How wide accumulators are and must be, and what narrower ones cost."""
     from resnet8.audit.accumulators import audit
-    from resnet8.render import tables, text
+    from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
     result = asked.answer(
@@ -92,7 +92,7 @@ def worked(
     """Every layer's parameters, one output of each kind of layer, step by step, and the classes."""
     from resnet8.audit.worked import worked as work
     from resnet8.errors import DataError
-    from resnet8.render import tables, text
+    from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, None, demo=demo)
     if not 0 <= image < len(asked.split):
@@ -126,8 +126,8 @@ def noise(
     Each float constant is moved by -1, 0 or +1 ulp, and the recipe carried out again, once for each seed.
     """
     from resnet8 import results
-    from resnet8.noise import study
-    from resnet8.render import tables, text
+    from resnet8.audit.noise import study
+    from resnet8.report import tables, text
     from resnet8.workers import Workers
 
     with Workers(logs) as workers, progress() as step:
@@ -162,7 +162,7 @@ class _Asked:
     """What a question is about: the file, open in the engine, and the images."""
 
     def __init__(self, model: Path, data_dir: Path | None, max_samples: int | None, *, demo: bool) -> None:
-        from resnet8.cifar10 import read_split
+        from resnet8.data.cifar10 import read_split
         from resnet8.evaluation import choose
         from resnet8.files import read_bytes
         from resnet8.runtimes.integer import open_content

@@ -29,8 +29,8 @@ def run(data_dir: Path, samples_per_class: int, seed: int, indices: Path | None)
     import numpy as np
 
     from resnet8 import results
-    from resnet8.calibration import calibrate as sample
-    from resnet8.render import tables, text
+    from resnet8.data.calibration import calibrate as sample
+    from resnet8.report import tables, text
 
     images, record = sample(data_dir, samples_per_class, seed)
     if indices is not None:

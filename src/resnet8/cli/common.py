@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from resnet8.assets import Assets
+    from resnet8.data.assets import Assets
     from resnet8.workers import Progress
 
 WIDE = 180
@@ -81,8 +81,8 @@ def show(content: RenderableType) -> None:
 
 
 def assets(directory: Path | None, *, demo: bool, download: bool = False, check: bool = False) -> Assets:
-    """The inputs that the options name (:func:`resnet8.assets.fetch`)."""
-    from resnet8.assets import fetch
+    """The inputs that the options name (:func:`resnet8.data.assets.fetch`)."""
+    from resnet8.data.assets import fetch
 
     return fetch(directory, demo=demo, download=download, check=check)
 

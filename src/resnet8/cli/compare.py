@@ -35,8 +35,8 @@ def compare(
     from resnet8 import results
     from resnet8.comparison import compare as run
     from resnet8.files import write_text
-    from resnet8.render import markdown as document
-    from resnet8.render import text
+    from resnet8.report import markdown as document
+    from resnet8.report import text
     from resnet8.results import Evaluation, NoiseStudy, Quantization
 
     loaded = _read(result_files)

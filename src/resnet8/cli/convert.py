@@ -37,7 +37,7 @@ def convert(
     from resnet8.conversion import convert as run
     from resnet8.errors import DataError, DownloadError
     from resnet8.files import read_bytes
-    from resnet8.render import text
+    from resnet8.report import text
     from resnet8.workers import Workers
 
     require("keras", "torch")

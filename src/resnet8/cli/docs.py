@@ -15,9 +15,9 @@ def docs(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a document is out of date.")] = False,
 ) -> None:
     """Fill in the generated parts of the documents from results/."""
-    from resnet8.documents import stale
     from resnet8.errors import ResultError
     from resnet8.files import write_text
+    from resnet8.report.documents import stale
 
     outdated = stale(root)
     if check and outdated:

@@ -10,7 +10,7 @@ import typer
 
 from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, logged, progress, show
 from resnet8.cli.common import data_dir as resolve
-from resnet8.variants import Multiplier, Requantization, Rounding
+from resnet8.numeric.variants import Multiplier, Requantization, Rounding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +135,7 @@ def run(
     """Evaluate, write what was asked for, and show the table."""
     from resnet8 import results
     from resnet8.evaluation import evaluate as measure
-    from resnet8.render import tables, text
+    from resnet8.report import tables, text
 
     with logged("evaluate", logs), progress() as step:
         result = measure(

@@ -7,7 +7,7 @@ from resnet8.cli.common import AssetsDir, Demo, assets, show
 
 def fetch(assets_dir: AssetsDir = None, demo: Demo = False) -> None:
     """Fetch the Keras model and CIFAR-10 once, with checksums; or check a folder that has them."""
-    from resnet8.assets import verify
+    from resnet8.data.assets import verify
 
     found = assets(assets_dir, demo=demo, download=True, check=True)
     official = verify(found.data_dir)

@@ -27,16 +27,17 @@ def operations(
 ) -> None:
     """List every quantized operation: its parameters and where they live, and the integer layers they make up."""
     from resnet8 import results
-    from resnet8.inspection import operations as inspection
+    from resnet8.inspection.operations import operations as quantized_operations
     from resnet8.inspection.source import read
-    from resnet8.render import text
+    from resnet8.report import operations as report
+    from resnet8.report import text
 
-    found = inspection.operations(read(model))
+    found = quantized_operations(read(model))
     if output is None:
         typer.echo(results.to_json(found), nl=False)
         return
     results.save(found, output)
-    show(text.table(inspection.summary(found)))
+    show(text.table(report.operations(found)))
     show(f"{output}: written")
 
 

@@ -33,8 +33,8 @@ def quantize(
     demo: Demo = False,
 ) -> None:
     """Quantize a float model by a named recipe, and write beside it a record of how (OUTPUT.json)."""
-    from resnet8.recipes import RECIPES
-    from resnet8.render import tables, text
+    from resnet8.quantization.recipes import RECIPES
+    from resnet8.report import tables, text
 
     if list_recipes:
         show(text.table(tables.recipes(tuple(RECIPES.values()))))
@@ -69,7 +69,7 @@ def run(
         logs: Folder for the logs.
         said: Told of the first recipe's set, once it is drawn.
     """
-    from resnet8.recipes import recipe as find
+    from resnet8.quantization.recipes import recipe as find
     from resnet8.workers import Workers
 
     recipes = [find(name) for name in outputs]
@@ -79,8 +79,8 @@ def run(
     with Workers(logs) as workers:
         for one in recipes:
             workers[one.framework].warm(one.module)
-        from resnet8.calibration import sample
-        from resnet8.cifar10 import read_split
+        from resnet8.data.calibration import sample
+        from resnet8.data.cifar10 import read_split
         from resnet8.evaluation import record_path
         from resnet8.quantization import quantize as make
 

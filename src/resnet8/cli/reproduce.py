@@ -64,8 +64,8 @@ class _Lines:
 
 
 def _show(outcome: Reproduction, *, demo: bool) -> None:
-    from resnet8.documents import ANALYSIS
-    from resnet8.render import text
+    from resnet8.report import text
+    from resnet8.report.documents import ANALYSIS
 
     if demo:
         show("[bold]DEMO[/bold]: handwritten digits and their own weights; no number here is CIFAR-10's.\n")

@@ -181,8 +181,8 @@ def quantize_onnx(
 
     With the default calibration these are the published models; with any other, both share the set that was asked for.
     """
-    from resnet8.calibration import calibrate
-    from resnet8.recipes import recipe
+    from resnet8.data.calibration import calibrate
+    from resnet8.quantization.recipes import recipe
 
     published = recipe("published-int8").accepts(samples_per_class, seed)
     prefix = "published" if published else "ort"
@@ -249,7 +249,7 @@ def _quantize(
 ) -> None:
     """Quantize ``model`` by each recipe, and say how and what came of it."""
     from resnet8.files import reading
-    from resnet8.recipes import recipe
+    from resnet8.quantization.recipes import recipe
 
     with reading(model):
         whole = model.stat().st_size

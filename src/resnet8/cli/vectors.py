@@ -9,7 +9,7 @@ import typer
 
 from resnet8.cli.common import DataDir, Demo, progress, show
 from resnet8.cli.common import data_dir as resolve
-from resnet8.variants import Multiplier, Requantization, Rounding
+from resnet8.numeric.variants import Multiplier, Requantization, Rounding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,7 @@ def vectors(
 
 def run(model: Path, output: Path, images: str, how: Requantization, data_dir: Path | None, *, demo: bool) -> VectorSet:
     """Export, and compare with ONNX Runtime on the way."""
-    from resnet8.cifar10 import read_split
+    from resnet8.data.cifar10 import read_split
     from resnet8.files import read_bytes
     from resnet8.runtimes.base import identify
     from resnet8.runtimes.integer import open_content
@@ -70,10 +70,10 @@ def reference(path: Path, content: bytes, images: NDArray[np.uint8], how: Requan
     """
     import numpy as np
 
-    from resnet8.cifar10 import preprocess
+    from resnet8.data.cifar10 import preprocess
     from resnet8.errors import ModelError, Resnet8Error
     from resnet8.execute import engine
-    from resnet8.qparams import limits
+    from resnet8.numeric.grid import limits
     from resnet8.runtimes.ort import Trace
     from resnet8.vectors import Reference
 

@@ -30,17 +30,9 @@ from resnet8.execute.patches import patches
 from resnet8.execute.walk import softmax, walk
 from resnet8.network.layers import AveragePool, Product, Sum, Weighted
 from resnet8.network.tensors import Activation, Constant
-from resnet8.qparams import (
-    FixedPoint,
-    dequantize,
-    fixed_point,
-    fixed_point_pair,
-    quantize,
-    round_real,
-    round_shift,
-    saturate,
-)
-from resnet8.variants import Requantization
+from resnet8.numeric.grid import dequantize, quantize, saturate
+from resnet8.numeric.rounding import FixedPoint, fixed_point, fixed_point_pair, round_real, round_shift
+from resnet8.numeric.variants import Requantization
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,7 +41,7 @@ if TYPE_CHECKING:
 
     from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
-    from resnet8.variants import Rounding
+    from resnet8.numeric.variants import Rounding
 
 EXACT_FLOAT32 = 2**24
 EXACT_FLOAT64 = 2**53

@@ -20,7 +20,7 @@ import numpy as np
 
 from resnet8.execute import engine
 from resnet8.execute.patches import patches
-from resnet8.qparams import storage
+from resnet8.numeric.grid import storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

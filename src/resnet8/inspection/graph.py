@@ -1,4 +1,4 @@
-"""A network as a :class:`resnet8.render.graph.Drawing`.
+"""A network as a :class:`resnet8.inspection.picture.Drawing`.
 
 A quantized file is drawn by its integer layers, QuantizeLinear and DequantizeLinear folded into them; a float file by
 its nodes, each Relu in the box before it. Nodes that only move numbers (Transpose, Reshape, …) are not drawn.
@@ -11,13 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from resnet8 import words
 from resnet8.errors import StorageError
-from resnet8.inspection import graphviz
+from resnet8.inspection import graphviz, picture
 from resnet8.inspection.operations import ROLES, operations
+from resnet8.inspection.picture import Box, Drawing, Edge
 from resnet8.network.onnx_read import clean
-from resnet8.render import graph, words
-from resnet8.render.graph import Box, Drawing, Edge
-from resnet8.render.tables import kilobytes
+from resnet8.words import kilobytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from resnet8.inspection.picture import Kind
     from resnet8.inspection.records import Codes, Layer, Operations, Weights
     from resnet8.inspection.source import Source
-    from resnet8.render.graph import Kind
 
 SUFFIXES = (".svg", ".png", ".mmd", ".dot")
 
@@ -78,14 +78,14 @@ def writer(path: Path) -> Callable[[Drawing], bytes]:
             remedy="choose one of these",
         )
     if suffix in (".mmd", ".dot"):
-        text = graph.mermaid if suffix == ".mmd" else graph.dot
+        text = picture.mermaid if suffix == ".mmd" else picture.dot
         return lambda drawing: text(drawing).encode()
     graphviz.require()
     return partial(_painted, form=suffix[1:])
 
 
 def _painted(drawing: Drawing, form: str) -> bytes:
-    return graphviz.paint(graph.dot(drawing), form)
+    return graphviz.paint(picture.dot(drawing), form)
 
 
 def drawing(source: Source) -> Drawing:

@@ -21,12 +21,8 @@ from resnet8.inspection.records import (
     Weights,
 )
 from resnet8.inspection.source import in_graph
-from resnet8.qparams import limits
-from resnet8.render import words
-from resnet8.render.tables import Table
-from resnet8.results import (
-    now,
-)
+from resnet8.numeric.grid import limits
+from resnet8.results import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +32,7 @@ if TYPE_CHECKING:
     from resnet8.inspection.source import Source
     from resnet8.network.layers import AnyLayer
     from resnet8.network.tensors import Activation
-    from resnet8.qparams import QParams
+    from resnet8.numeric.grid import QParams
 
 
 _QLINEAR = ("x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point")
@@ -86,37 +82,6 @@ def layers(source: Source) -> tuple[Layer, ...]:
         ModelError: as :func:`operations`.
     """
     return tuple(_layer(source, layer) for layer in source.program.layers)
-
-
-def summary(result: Operations) -> Table:
-    """The layers, a row for each."""
-    macs = sum(layer.macs for layer in result.layers)
-    return Table(
-        title=f"{result.model.path} ({result.model.dtype}): {len(result.nodes)} quantized nodes, "
-        f"{len(result.layers)} integer layers, {macs:,} multiply-accumulates",
-        headings=(
-            *("layer", "kind", "weights", "weight scale", "output", "scale", "zero point", "codes used"),
-            *("accumulator", "MACs"),
-        ),
-        rows=tuple(_cells(layer) for layer in result.layers),
-        left=4,
-    )
-
-
-def _cells(layer: Layer) -> tuple[str, ...]:
-    weights, output, accumulator = layer.weights, layer.output, layer.accumulator
-    return (
-        layer.name,
-        "residual add" if layer.residual else layer.kind,
-        words.NONE if weights is None else f"{words.shape(weights.shape)} {weights.grid.dtype}",
-        words.NONE if weights is None else words.scale(weights.grid.scale),
-        f"{words.shape(output.shape)} {output.dtype}",
-        words.scale(output.scale),
-        str(output.zero_point),
-        words.NONE if weights is None else f"{weights.codes_used} of {weights.codes_used + weights.codes_unused}",
-        words.NONE if accumulator is None else f"{accumulator.bits} bits",
-        f"{layer.macs:,}" if layer.macs else words.NONE,
-    )
 
 
 # Nodes

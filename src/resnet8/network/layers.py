@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from resnet8.network.tensors import Activation, Constant
-from resnet8.qparams import limits
+from resnet8.numeric.grid import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from resnet8.qparams import QParams
-    from resnet8.variants import Rounding
+    from resnet8.numeric.grid import QParams
+    from resnet8.numeric.variants import Rounding
 
 Kernel = Literal["integer", "float"]
 """How ONNX Runtime computes a layer: with a quantized kernel, or by a float operator on dequantized codes."""

@@ -35,7 +35,7 @@ from resnet8.network.layers import AnyLayer, AveragePool, Product, Rescale, Sum,
 from resnet8.network.program import Program
 from resnet8.network.rewrite import merged
 from resnet8.network.tensors import Activation, Constant
-from resnet8.qparams import QParams, limits, of_width, storage
+from resnet8.numeric.grid import QParams, limits, of_width, storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

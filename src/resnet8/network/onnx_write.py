@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from resnet8.facts import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
 from resnet8.network.layers import AveragePool, Product, Sum, Weighted
 from resnet8.network.tensors import Constant
-from resnet8.qparams import limits, storage
+from resnet8.numeric.grid import limits, storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
     from resnet8.network.tensors import Activation
-    from resnet8.qparams import QParams
+    from resnet8.numeric.grid import QParams
 
 OUTPUT_NAME = "probabilities"
 

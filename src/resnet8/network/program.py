@@ -11,7 +11,7 @@ from resnet8.network.layers import Weighted
 if TYPE_CHECKING:
     from resnet8.network.layers import AnyLayer
     from resnet8.network.tensors import Activation
-    from resnet8.qparams import QParams
+    from resnet8.numeric.grid import QParams
 
 
 @dataclass(frozen=True, eq=False)

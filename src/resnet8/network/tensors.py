@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.qparams import dequantize, limits
+from resnet8.numeric.grid import dequantize, limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.qparams import QParams
+    from resnet8.numeric.grid import QParams
 
 
 class _OnGrid:

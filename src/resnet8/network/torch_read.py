@@ -35,7 +35,7 @@ from resnet8.network.onnx_read import clean
 from resnet8.network.program import Program
 from resnet8.network.rewrite import merged
 from resnet8.network.tensors import Activation, Constant, accumulator_bias
-from resnet8.qparams import QParams, limits, qparams
+from resnet8.numeric.grid import QParams, limits, qparams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.network.layers import AnyLayer
-    from resnet8.qparams import Dtype
+    from resnet8.numeric.grid import Dtype
 
 SUPPORTED = (
     "quantize_per_tensor, dequantize, quantized::conv2d, quantized::conv2d_relu, quantized::mul, quantized::mul_relu, "

@@ -16,7 +16,7 @@ import numpy as np
 from resnet8.batches import batched
 from resnet8.execute import engine, real
 from resnet8.execute.fbgemm import biased
-from resnet8.qparams import dequantize, quantize
+from resnet8.numeric.grid import dequantize, quantize
 from resnet8.results import Score, score
 from resnet8.workers import no_progress
 

@@ -12,10 +12,10 @@ from resnet8.errors import ModelError, Resnet8Error
 from resnet8.evaluation import record_path
 from resnet8.files import read_bytes, reading
 from resnet8.playground.sources import require_folder
-from resnet8.render.tables import kilobytes, percent
 from resnet8.results import Evaluation, ModelDescription, Quantization, Score, load, sha256
 from resnet8.runtimes import onnx_file
 from resnet8.runtimes.base import RUNTIMES, identify
+from resnet8.words import kilobytes, percent
 
 if TYPE_CHECKING:
     from pathlib import Path

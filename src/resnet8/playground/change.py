@@ -23,8 +23,8 @@ import numpy as np
 
 from resnet8.errors import QuantizationError
 from resnet8.network.layers import Weighted
-from resnet8.qparams import QParams, limits, of_width, quantize, storage
-from resnet8.variants import ROUNDINGS
+from resnet8.numeric.grid import QParams, limits, of_width, quantize, storage
+from resnet8.numeric.variants import ROUNDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
     from resnet8.network.tensors import Activation, Constant
-    from resnet8.variants import Rounding
+    from resnet8.numeric.variants import Rounding
 
 Field = Literal["scale", "factor", "zero_point", "bits", "rounding"]
 FIELDS: tuple[Field, ...] = get_args(Field)

@@ -1,4 +1,4 @@
-"""Any open model as a :class:`resnet8.render.graph.Drawing`, one box for each layer of its list; and where boxes go."""
+"""Any open model as a :class:`resnet8.inspection.picture.Drawing`, a box for each layer; and where boxes go."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from resnet8.render import words
-from resnet8.render.graph import Box, Drawing, Edge
-from resnet8.render.tables import kilobytes
+from resnet8 import words
+from resnet8.inspection.picture import Box, Drawing, Edge
+from resnet8.words import kilobytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from resnet8.inspection.picture import Kind
     from resnet8.playground.network import LayerView, Network, Tensor
-    from resnet8.render.graph import Kind
 
 _KINDS: Mapping[str, Kind] = {
     "conv": "conv",

@@ -15,7 +15,7 @@ from resnet8.results import from_digits
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
     from resnet8.results import Evaluation
 
 

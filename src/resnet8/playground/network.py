@@ -10,7 +10,7 @@ from resnet8.errors import ModelError, Resnet8Error, missing_extra
 from resnet8.files import read_bytes
 from resnet8.network import onnx_read
 from resnet8.network.rewrite import behind
-from resnet8.qparams import limits, storage
+from resnet8.numeric.grid import limits, storage
 from resnet8.runtimes import onnx_file
 from resnet8.runtimes.base import identify
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
-    from resnet8.qparams import QParams
+    from resnet8.numeric.grid import QParams
     from resnet8.results import ModelDescription
 
 

@@ -18,21 +18,21 @@ from resnet8.batches import batched
 from resnet8.errors import Resnet8Error
 from resnet8.execute import real as float32
 from resnet8.files import sha256_file
+from resnet8.inspection.picture import mermaid
 from resnet8.playground import plots
 from resnet8.playground.activations import Noise, feature_maps, noise, predictions
 from resnet8.playground.compare import Flips, flips
 from resnet8.playground.images import grey, lost, png, stored_predictions
 from resnet8.playground.network import Network, open_network, reference
-from resnet8.render.graph import mermaid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
+    from resnet8.inspection.picture import Drawing
     from resnet8.network.program import Program
-    from resnet8.render.graph import Drawing
     from resnet8.results import Evaluation
     from resnet8.workers import Progress
 

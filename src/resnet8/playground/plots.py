@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import numpy as np
 
+from resnet8.inspection.picture import KIND_COLOURS, KIND_NAMES
 from resnet8.playground.drawing import places, way
 from resnet8.playground.weights import code_counts, histogram
-from resnet8.render.graph import KIND_COLOURS, KIND_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from resnet8.inspection.picture import Drawing
+    from resnet8.numeric.grid import QParams
     from resnet8.playground.activations import Noise, Sensitivity
     from resnet8.playground.compare import Difference
-    from resnet8.qparams import QParams
-    from resnet8.render.graph import Drawing
 
 COLOURS = ("#e8862e", "#4c8fd6", "#d64f6c", "#3ea58c", "#9a77cf", "#b39b2d", "#7d8894", "#c46bb0")
 """Middle tones: the float model's, the quantized model's, the changed model's, and others."""

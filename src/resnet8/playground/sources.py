@@ -7,17 +7,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet8.assets import ENVIRONMENT_VARIABLE as ASSETS_VARIABLE
-from resnet8.assets import cache_dir, fetch
-from resnet8.cifar10 import find, read_split
-from resnet8.demo import materialize_models
+from resnet8.data.assets import ENVIRONMENT_VARIABLE as ASSETS_VARIABLE
+from resnet8.data.assets import cache_dir, fetch
+from resnet8.data.cifar10 import find, read_split
+from resnet8.data.demo import materialize_models
 from resnet8.errors import DataError, Resnet8Error, StorageError
 from resnet8.files import reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
     from resnet8.results import Evaluation
 
 FOLDER_VARIABLE = "RESNET8_PLAYGROUND"

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from resnet8 import environment, recipes, results
+from resnet8 import environment, results
 from resnet8.errors import BackendRefusal, missing_extra
 from resnet8.evaluation import record_path
 from resnet8.files import sha256_file, write_bytes
-from resnet8.recipes import RECIPES, Recipe, recipe
+from resnet8.quantization import recipes
+from resnet8.quantization.recipes import RECIPES, Recipe, recipe
 from resnet8.results import Calibration, Quantization
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
     from resnet8.workers import Workers
 
 __all__ = ["RECIPES", "Recipe", "quantize", "recipe"]
@@ -74,9 +75,10 @@ def quantize(
 
     Args:
         model: The float ONNX file; for PyTorch recipes also the .pt beside the ONNX file it was converted from.
-        recipe: A recipe, or the name of one: of :data:`RECIPES`, or a .toml file's (:func:`resnet8.recipes.read`).
+        recipe: A recipe, or the name of one: of :data:`RECIPES`, or a .toml file's
+            (:func:`resnet8.quantization.recipes.read`).
         output: The quantized file.
-        calibration: The images that set the ranges (:func:`resnet8.calibration.calibrate`, by the recipe's draw).
+        calibration: The images that set the ranges (:func:`resnet8.data.calibration.calibrate`, by the recipe's draw).
         workers: The processes to work in: ``onnxruntime`` or ``pytorch``.
 
     Raises:

@@ -26,7 +26,7 @@ from resnet8.runtimes.onnx_file import read_float
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.recipes import Recipe
+    from resnet8.quantization.recipes import Recipe
 
 log = logging.getLogger(__name__)
 

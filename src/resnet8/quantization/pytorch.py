@@ -23,8 +23,8 @@ from torch.ao.quantization import (
 from torch.ao.quantization.observer import ObserverBase
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-from resnet8.cifar10 import preprocess
 from resnet8.conversion.onnx_to_pytorch import SOURCE_FILE, save, to_module
+from resnet8.data.cifar10 import preprocess
 from resnet8.errors import BackendRefusal, ModelError, QuantizationError
 from resnet8.files import read_bytes, sha256_file
 from resnet8.runtimes import identify
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet8.recipes import Recipe
+    from resnet8.quantization.recipes import Recipe
 
 log = logging.getLogger(__name__)
 

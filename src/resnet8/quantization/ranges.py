@@ -20,7 +20,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from resnet8.batches import batched
-from resnet8.cifar10 import preprocess
+from resnet8.data.cifar10 import preprocess
 from resnet8.runtimes import ort
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ class RequantizationRow:
     """One way to requantize, against float32 multipliers rounded half to even.
 
     Attributes:
-        multiplier: How multipliers are held (:data:`resnet8.variants.Multiplier`).
-        rounding: How products are rounded (:data:`resnet8.variants.Rounding`).
+        multiplier: How multipliers are held (:data:`resnet8.numeric.variants.Multiplier`).
+        rounding: How products are rounded (:data:`resnet8.numeric.variants.Rounding`).
         codes: Codes compared with every layer fed the same codes in both, on the first ``isolated_images``.
         changed: How many of them differ.
         largest_difference: In code steps (LSB).

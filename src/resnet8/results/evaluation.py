@@ -89,7 +89,7 @@ class Calibration:
 
     Attributes:
         data: The images' source.
-        method: Name of the draw (:mod:`resnet8.calibration`).
+        method: Name of the draw (:mod:`resnet8.data.calibration`).
         seed: Its seed.
         samples_per_class: Images of each class.
         per_class: How many of each class were drawn, counted from the labels of the drawn images.

@@ -29,7 +29,8 @@ class Predictor(Protocol):
         backend: Name of the runtime.
         model: What the file is.
         threads: How many threads may call :meth:`probabilities` at once.
-        requantization: How the integer engine requantizes (:class:`resnet8.qparams.Requantization`); none elsewhere.
+        requantization: How the integer engine requantizes (:class:`resnet8.numeric.variants.Requantization`); none
+            elsewhere.
         session_options: Configuration entries of ONNX Runtime's session by name; empty elsewhere.
     """
 

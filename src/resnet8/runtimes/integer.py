@@ -10,9 +10,9 @@ from resnet8.execute import engine
 from resnet8.execute.fbgemm import biased
 from resnet8.execute.vpmaddubsw import saturating
 from resnet8.network.onnx_read import extract
+from resnet8.numeric.variants import Requantization
 from resnet8.runtimes import onnx_file, ort
 from resnet8.runtimes.base import identify, require_format
-from resnet8.variants import Requantization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

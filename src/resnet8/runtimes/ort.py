@@ -13,7 +13,7 @@ import onnxruntime
 from resnet8.environment import cpu
 from resnet8.files import read_bytes
 from resnet8.network.onnx_read import extract
-from resnet8.qparams import storage
+from resnet8.numeric.grid import storage
 from resnet8.runtimes.onnx_file import describe, parse, read
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from resnet8 import environment, results
 from resnet8.errors import DataError, QuantizationError
 from resnet8.execute import engine
 from resnet8.files import whole_folder
-from resnet8.variants import MULTIPLIERS
+from resnet8.numeric.variants import MULTIPLIERS
 from resnet8.vectors import csource, edges, readme
 from resnet8.vectors.folder import Writer
 from resnet8.vectors.formats import Field
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.cifar10 import Split
+    from resnet8.data.cifar10 import Split
     from resnet8.network.program import Program
+    from resnet8.numeric.variants import Requantization
     from resnet8.results import ModelDescription
-    from resnet8.variants import Requantization
     from resnet8.vectors.golden import Golden
     from resnet8.workers import Progress
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 from resnet8.network.tensors import Activation, Constant
-from resnet8.variants import ROUNDINGS
+from resnet8.numeric.variants import ROUNDINGS
 from resnet8.vectors.formats import macro
 from resnet8.vectors.golden import CONSTANT, EDGE, NETWORK
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from resnet8.network.layers import AnyLayer
-    from resnet8.variants import Rounding
+    from resnet8.numeric.variants import Rounding
     from resnet8.vectors.golden import Golden
 
 NETWORK_INPUT = -1

@@ -13,15 +13,16 @@ import numpy as np
 
 from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 from resnet8.network.tensors import Activation, Constant
-from resnet8.qparams import QParams, limits, qparams, round_shift, storage
-from resnet8.variants import ROUNDINGS
+from resnet8.numeric.grid import QParams, limits, qparams, storage
+from resnet8.numeric.rounding import round_shift
+from resnet8.numeric.variants import ROUNDINGS
 from resnet8.vectors.formats import Field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.network.layers import AnyLayer
-    from resnet8.qparams import Dtype
+    from resnet8.numeric.grid import Dtype
 
 SEED = 8108
 LIMIT = 2**30

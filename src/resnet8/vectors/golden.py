@@ -12,7 +12,8 @@ from resnet8.errors import ModelError
 from resnet8.execute import engine
 from resnet8.network.layers import Product, Weighted
 from resnet8.network.tensors import Activation, Constant
-from resnet8.qparams import limits, round_shift, storage, width
+from resnet8.numeric.grid import limits, storage, width
+from resnet8.numeric.rounding import round_shift
 from resnet8.vectors.formats import Field
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
-    from resnet8.qparams import FixedPoint
-    from resnet8.variants import Requantization
+    from resnet8.numeric.rounding import FixedPoint
+    from resnet8.numeric.variants import Requantization
 
 NETWORK, CONSTANT, EDGE = "network", "constant", "edge"
 """Sources of what a layer reads, besides the folders of other layers: the images, the model, the edge case itself."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet8.network.layers import Sum, Weighted
 from resnet8.network.tensors import Activation, Constant
-from resnet8.qparams import limits
+from resnet8.numeric.grid import limits
 from resnet8.vectors.manifest import LayerRecord, OrtAgreement, Tensor
 
 if TYPE_CHECKING:

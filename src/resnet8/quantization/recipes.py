@@ -1,0 +1,211 @@
+"""The recipes: named, frozen ways to quantize. A name always means the same settings."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from resnet8.errors import QuantizationError
+from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
+from resnet8.files import read_bytes
+
+_MODULES = {"onnxruntime": "resnet8.quantization.ort", "pytorch": "resnet8.quantization.pytorch"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to make a quantized model by static post-training quantization.
+
+    Attributes:
+        name: What it is called.
+        framework: ``onnxruntime`` or ``pytorch``.
+        activations: Data type of the activations.
+        weights: Data type of the weights.
+        per_channel: One scale for each output channel of a weight tensor, instead of one for all.
+        fold: Fold BatchNorm into the convolutions first (ONNX Runtime's pre-processing).
+        reduce_range: Leave a bit of the weights unused, so that the sum of two products of them fits an int16.
+        observer: How an activation's range comes of what it was on the calibration images: ``minmax``, the least and
+            greatest value; ``histogram``, the range of least expected error (PyTorch's HistogramObserver).
+        observed_in: Arithmetic in which the calibration images are run: ``float32``, the runtime's own kernels, whose
+            last bits depend on the CPU; ``float64``, which gives the same ranges on every CPU.
+        draw: Which calibration draw (:data:`resnet8.data.calibration.DRAWS`).
+        output: File name in ``models/``.
+        summary: What it is for, in a line.
+        refused: Whether it exists to show that the backend refuses it: no model comes of it.
+    """
+
+    name: str
+    framework: Literal["onnxruntime", "pytorch"]
+    activations: Literal["int8", "uint8"]
+    weights: Literal["int8", "uint8"]
+    per_channel: bool
+    fold: bool
+    observer: Literal["minmax", "histogram"]
+    observed_in: Literal["float32", "float64"]
+    draw: Literal["first", "second"]
+    output: str
+    summary: str
+    reduce_range: bool = False
+    refused: bool = False
+
+    @property
+    def module(self) -> str:
+        """The module that carries it out, which imports its framework."""
+        return _MODULES[self.framework]
+
+    def accepts(self, samples_per_class: int, seed: int) -> bool:
+        """Whether these are the calibration options that the recipe takes; a published recipe takes one choice only."""
+        return not self.published or (samples_per_class, seed) == (DEFAULT_PER_CLASS, DEFAULT_SEED)
+
+    def require_calibration(self, samples_per_class: int, seed: int, draw: str | None = None) -> None:
+        """Check that a calibration set is the recipe's own, where the recipe fixes it.
+
+        Args:
+            samples_per_class: Images of each class.
+            seed: Of the draw.
+            draw: Which draw it is; the recipe's own when left out.
+
+        Raises:
+            QuantizationError: for a published recipe with any but the published images, or for another draw than the
+                recipe's.
+        """
+        drawn = draw or self.draw
+        if drawn == self.draw and self.accepts(samples_per_class, seed):
+            return
+        expected = f"{DEFAULT_PER_CLASS} per class, seed {DEFAULT_SEED}, " if self.published else ""
+        raise QuantizationError(
+            f"the recipe {self.name} fixes its calibration set",
+            found=f"{samples_per_class} per class, seed {seed}, {drawn} draw",
+            expected=f"{expected}{self.draw} draw",
+            remedy="calibrate with those, or use ort-int8 or ort-uint8 with another set of the first draw",
+        )
+
+    @property
+    def published(self) -> bool:
+        """Whether the recipe repeats a published model, its calibration images included."""
+        return self.name.startswith("published-")
+
+    def settings(self) -> dict[str, str | bool | int]:
+        """The fields that decide what the model is."""
+        deciding = asdict(self)
+        for name in ("name", "output", "summary", "refused"):
+            del deciding[name]
+        if self.framework == "onnxruntime":
+            return deciding | {"format": "QDQ"}
+        return deciding | {"mode": "FX graph", "engine": "fbgemm"}
+
+
+# fmt: off
+_ALL = (
+    #      name               framework      activ.   weights  channel fold   observer     in         draw      output
+    Recipe("published-int8",  "onnxruntime", "int8",  "int8",  False, False, "minmax",    "float32", "first",
+           "resnet8_int8.onnx",
+           "the published int8 model: its settings and its calibration images"),
+    Recipe("published-uint8", "onnxruntime", "uint8", "uint8", False, False, "minmax",    "float32", "second",
+           "resnet8_uint8.onnx",
+           "the published uint8 model: its settings and its calibration images, which are others than int8's"),
+    Recipe("ort-int8",        "onnxruntime", "int8",  "int8",  False, False, "minmax",    "float64", "first",
+           "resnet8_ort-int8.onnx",
+           "as published-int8, on the calibration set that all recipes but published-uint8 share"),
+    Recipe("ort-uint8",       "onnxruntime", "uint8", "uint8", False, False, "minmax",    "float64", "first",
+           "resnet8_ort-uint8.onnx",
+           "as published-uint8, on the shared calibration set"),
+    Recipe("ort-per-channel", "onnxruntime", "uint8", "int8",  True,  True,  "minmax",    "float64", "first",
+           "resnet8_ort-per-channel.onnx",
+           "folded, U8 activations, S8 weights with a scale for each channel: loses much without VNNI"),
+    Recipe("ort-portable",    "onnxruntime", "uint8", "uint8", False, True,  "minmax",    "float64", "first",
+           "resnet8_ort-portable.onnx",
+           "folded, U8 activations and weights: the same result on x86 CPUs with and without VNNI"),
+    Recipe("ort-7bit-weights", "onnxruntime", "uint8", "int8", True,  True,  "minmax",    "float64", "first",
+           "resnet8_ort-7bit-weights.onnx",
+           "as ort-per-channel, with weights of 7 bits: the same result on x86 CPUs with and without VNNI",
+           reduce_range=True),
+    Recipe("torch-int8",      "pytorch",     "uint8", "int8",  True,  False, "histogram", "float64", "first",
+           "resnet8_int8.pt",
+           "PyTorch FX graph mode with fbgemm's defaults"),
+    Recipe("torch-uint8",     "pytorch",     "uint8", "uint8", False, False, "histogram", "float64", "first",
+           "resnet8_uint8.pt",
+           "tried to show that PyTorch's backend refuses uint8 weights; no model comes of it", refused=True),
+)
+# fmt: on
+
+RECIPES = {recipe.name: recipe for recipe in _ALL}
+"""All recipes by name."""
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name, or of one's own, where it is the name of a .toml file (:func:`read`).
+
+    Raises:
+        QuantizationError: when there is none, or it makes no sense.
+        StorageError: when its file cannot be read.
+    """
+    if name.endswith(".toml"):
+        return read(Path(name))
+    if name not in RECIPES:
+        raise QuantizationError(
+            "the recipe is not known",
+            found=name,
+            expected=", ".join(RECIPES),
+            remedy="«resnet8 quantize --list» explains each; one of your own is the name of a .toml file",
+        )
+    return RECIPES[name]
+
+
+def read(path: Path) -> Recipe:
+    """A recipe of one's own: a TOML file with fields of :class:`Recipe`, named by its stem.
+
+    ``framework``, ``activations`` and ``weights`` must be there; the others are else as in the shared recipes: one
+    scale for a tensor, folded by ONNX Runtime, the framework's observer in float64, the first draw. For example::
+
+        framework = "onnxruntime"
+        activations = "uint8"
+        weights = "int8"
+        per_channel = true
+        reduce_range = true
+
+    Raises:
+        StorageError: when the file cannot be read.
+        QuantizationError: when it is no TOML, or gives a field that is missing, unknown or impossible; or its name is
+            that of a known recipe.
+    """
+    name = path.stem
+    if name in RECIPES or name.startswith("published-"):
+        raise _unusable(path, f"the name {name}", "a name that no recipe has")
+    try:
+        given = tomllib.loads(read_bytes(path).decode())
+    except ValueError as error:
+        raise _unusable(path, str(error)[:200], "TOML") from error
+    own = {one.name for one in fields(Recipe)} - {"name", "refused", "output"}
+    if unknown := sorted(given.keys() - own):
+        raise _unusable(path, ", ".join(unknown), f"no other fields than {', '.join(sorted(own))}")
+    if missing := sorted({"framework", "activations", "weights"} - given.keys()):
+        raise _unusable(path, f"no {' and no '.join(missing)}", "framework, activations and weights")
+    onnx = given["framework"] == "onnxruntime"
+    values = {
+        "name": name,
+        "per_channel": False,
+        "fold": onnx,
+        "observer": "minmax" if onnx else "histogram",
+        "observed_in": "float64",
+        "draw": "first",
+        "output": f"resnet8_{name}.{'onnx' if onnx else 'pt'}",
+        "summary": f"of {path.name}",
+    }
+    from pydantic import TypeAdapter, ValidationError  # known recipes do without: they are looked up first of all
+
+    try:
+        made: Recipe = TypeAdapter(Recipe).validate_json(json.dumps(values | given, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _unusable(path, f"{first['loc'][0]} = {first['input']!r:.60}", first["msg"]) from error
+    return made
+
+
+def _unusable(path: Path, found: str, expected: str) -> QuantizationError:
+    return QuantizationError(
+        f"{path} is no recipe", found=found, expected=expected, remedy="the README shows a recipe of one's own"
+    )

@@ -1,0 +1,159 @@
+"""The recipes: a name always means the same."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import FrozenInstanceError
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resnet8.data.calibration import DRAWS
+from resnet8.errors import QuantizationError, StorageError
+from resnet8.quantization.recipes import RECIPES, recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Name: framework, activations, weights, per channel, folded, draw, file. What the recipes are documented to be.
+GOLDEN = {
+    "published-int8": "onnxruntime int8 int8 False False minmax float32 first False resnet8_int8.onnx",
+    "published-uint8": "onnxruntime uint8 uint8 False False minmax float32 second False resnet8_uint8.onnx",
+    "ort-int8": "onnxruntime int8 int8 False False minmax float64 first False resnet8_ort-int8.onnx",
+    "ort-uint8": "onnxruntime uint8 uint8 False False minmax float64 first False resnet8_ort-uint8.onnx",
+    "ort-per-channel": "onnxruntime uint8 int8 True True minmax float64 first False resnet8_ort-per-channel.onnx",
+    "ort-portable": "onnxruntime uint8 uint8 False True minmax float64 first False resnet8_ort-portable.onnx",
+    "ort-7bit-weights": "onnxruntime uint8 int8 True True minmax float64 first True resnet8_ort-7bit-weights.onnx",
+    "torch-int8": "pytorch uint8 int8 True False histogram float64 first False resnet8_int8.pt",
+    "torch-uint8": "pytorch uint8 uint8 False False histogram float64 first False resnet8_uint8.pt",
+}
+"""Framework, activations, weights, per channel, fold, observer, observed in, draw, reduced range, output."""
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_name_always_means_the_same(name: str) -> None:
+    one = recipe(name)
+    assert one.name == name
+    types = f"{one.framework} {one.activations} {one.weights} {one.per_channel} {one.fold}"
+    ranges = f"{one.observer} {one.observed_in} {one.draw} {one.reduce_range}"
+    assert f"{types} {ranges} {one.output}" == GOLDEN[name]
+    assert one.refused == (name == "torch-uint8")
+
+
+def test_all_are_golden_and_tell_themselves_apart() -> None:
+    assert list(RECIPES) == list(GOLDEN)
+    assert len({one.output for one in RECIPES.values()}) == len(RECIPES)
+    assert len({one.summary for one in RECIPES.values()}) == len(RECIPES)
+    assert all(one.draw in DRAWS for one in RECIPES.values())
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        recipe("ort-int8").weights = "uint8"  # type: ignore[misc]
+
+
+def test_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(QuantizationError, match=r"found int4, expected published-int8, .*torch-uint8; .*--list"):
+        recipe("int4")
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.parametrize(("samples", "seed"), [(100, 42), (100, 1), (20, 42)])
+def test_only_published_recipes_fix_their_images(name: str, samples: int, seed: int) -> None:
+    one = recipe(name)
+    assert one.published == name.startswith("published-")
+    if one.published and (samples, seed) != (100, 42):
+        with pytest.raises(
+            QuantizationError,
+            match=f"found {samples} per class, seed {seed}, .* draw, expected 100 per class, seed 42, .* draw; ",
+        ):
+            one.require_calibration(samples, seed)
+    else:
+        one.require_calibration(samples, seed)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_recipe_fixes_its_draw(name: str) -> None:
+    one = recipe(name)
+    other = "second" if one.draw == "first" else "first"
+    one.require_calibration(100, 42, one.draw)
+    with pytest.raises(QuantizationError, match=f"100 per class, seed 42, {other} draw, expected .*{one.draw} draw"):
+        one.require_calibration(100, 42, other)
+
+
+def test_settings_are_what_decides_the_model() -> None:
+    common = {
+        "activations": "uint8",
+        "weights": "int8",
+        "per_channel": True,
+        "reduce_range": False,
+        "observed_in": "float64",
+        "draw": "first",
+    }
+    assert recipe("ort-per-channel").settings() == {
+        **common,
+        "framework": "onnxruntime",
+        "fold": True,
+        "format": "QDQ",
+        "observer": "minmax",
+    }
+    assert recipe("torch-int8").settings() == {
+        **common,
+        "framework": "pytorch",
+        "fold": False,
+        "mode": "FX graph",
+        "engine": "fbgemm",
+        "observer": "histogram",
+    }
+
+
+def test_published_and_shared_recipes_differ_at_most_in_their_ranges() -> None:
+    exact = {"observed_in": "float64"}
+    assert recipe("ort-int8").settings() == recipe("published-int8").settings() | exact
+    assert recipe("ort-uint8").settings() == recipe("published-uint8").settings() | exact | {"draw": "first"}
+
+
+# --- one's own ---
+
+OWN = """
+framework = "onnxruntime"
+activations = "uint8"
+weights = "int8"
+per_channel = true
+reduce_range = true
+"""
+
+
+def test_a_recipe_of_ones_own_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(OWN)
+    mine = recipe(str(path))
+    assert mine.settings() == recipe("ort-7bit-weights").settings()
+    assert (mine.name, mine.output, mine.published) == ("mine", "resnet8_mine.onnx", False)
+    path.write_text('framework = "pytorch"\nactivations = "uint8"\nweights = "int8"\nper_channel = true')
+    assert recipe(str(path)).settings() == recipe("torch-int8").settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("mine", OWN + "bits = 4", "mine.toml is no recipe: found bits, expected no other fields than activations"),
+        ("mine", 'framework = "pytorch"', "found no activations and no weights, expected framework, activations and"),
+        ("mine", OWN.replace("true", '"yes"'), "found per_channel = 'yes', expected Input should be a valid boolean"),
+        ("mine", OWN.replace('"int8"', '"int4"'), "found weights = 'int4', expected Input should be 'int8' or 'uint8'"),
+        ("mine", "framework = ", "mine.toml is no recipe: found Invalid value"),
+        ("ort-int8", OWN, "found the name ort-int8, expected a name that no recipe has"),
+        ("published-mine", OWN, "found the name published-mine"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(name: str, text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.toml"
+    path.write_text(text)
+    with pytest.raises(QuantizationError, match=re.escape(words)) as caught:
+        recipe(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"none\.toml does not exist"):
+        recipe(str(tmp_path / "none.toml"))
