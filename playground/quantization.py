@@ -16,6 +16,7 @@ with app.setup:
     import marimo as mo
     import numpy as np
 
+    from resnet8 import words
     from resnet8.execute import real as float32
     from resnet8.numeric.grid import limits
     from resnet8.numeric.variants import ROUNDINGS
@@ -28,7 +29,6 @@ with app.setup:
     from resnet8.playground.images import image, of_class
     from resnet8.playground.save import equivalent, save
     from resnet8.playground.weights import across, use, weights
-    from resnet8.report import words
     from resnet8.words import kilobytes, percent
 
 
