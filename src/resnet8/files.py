@@ -51,6 +51,36 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def writing(
+    what: str,
+    *,
+    expected: str = "a writable place with free space",
+    remedy: str = "nothing was changed; choose another place or make room, and run again",
+) -> Iterator[None]:
+    """Turn the operating system's refusals to write into a :class:`StorageError` that begins with ``what``."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(what, found=error.strerror or str(error), expected=expected, remedy=remedy) from error
+
+
+def settle(part: Path, path: Path) -> None:
+    """Give a finished file or folder its name: the bytes first, so that a crash cannot leave a name without them.
+
+    A file takes the place of one that is there; a folder that is there and not empty is an :class:`OSError`.
+    """
+    files = [one for one in part.rglob("*") if one.is_file()] if part.is_dir() else [part]
+    with ThreadPoolExecutor(min(len(files), 8) or 1) as pool:  # the system writes together what is asked for together
+        list(pool.map(_sync, files))
+    part.replace(path)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; it becomes ``path`` only when the block ends without an error.
 
@@ -62,39 +92,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     part = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write {path}",
-            found=error.strerror or str(error),
-            expected="a writable place with free space",
-            remedy="nothing was changed; choose another place or make room, and run again",
-        ) from error
+        with writing(f"cannot write {path}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            settle(part, path)
     finally:
         with suppress(OSError):
             part.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, whole or not at all.
-
-    Raises:
-        StorageError: as :func:`atomic_path`.
-    """
+    """Write ``data`` to ``path`` as :func:`atomic_path` does."""
     with atomic_path(path) as part:
         part.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``path``, whole or not at all.
-
-    Raises:
-        StorageError: as :func:`atomic_path`.
-    """
+    """Write ``text`` as UTF-8 to ``path`` as :func:`atomic_path` does."""
     write_bytes(path, text.encode())
 
 
@@ -117,32 +131,18 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     made: list[Path] = []
     try:
-        made = [parent for parent in target.parents if not parent.exists()]  # from the innermost outwards
-        part.mkdir(parents=True)
-        yield part
-        _settle(part)
-        part.rename(target)
-        made = []
-    except OSError as error:
-        raise StorageError(
+        with writing(
             f"cannot write {folder}",
-            found=error.strerror or str(error),
             expected="a new folder in a writable place with free space",
             remedy="nothing was written; choose another place or make room, and run again",
-        ) from error
+        ):
+            made = [parent for parent in target.parents if not parent.exists()]  # from the innermost outwards
+            part.mkdir(parents=True)
+            yield part
+            settle(part, target)
+            made = []
     finally:
         shutil.rmtree(part, ignore_errors=True)
         for parent in made:
             with suppress(OSError):  # it holds something of another process
                 parent.rmdir()
-
-
-def _settle(folder: Path) -> None:
-    """Let the files reach the disk before their folder gets its name."""
-
-    def sync(path: Path) -> None:
-        with path.open("rb+") as stream:
-            os.fsync(stream.fileno())
-
-    with ThreadPoolExecutor(8) as pool:  # the system writes together what is asked for together
-        list(pool.map(sync, (path for path in folder.rglob("*") if path.is_file())))

@@ -21,7 +21,8 @@ from dataclasses import fields, is_dataclass
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
-from resnet8.errors import Resnet8Error, StorageError, WorkerError
+from resnet8.errors import Resnet8Error, WorkerError
+from resnet8.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,17 +42,10 @@ def append_to_log(path: Path, text: str = "") -> None:
     Raises:
         StorageError: when it cannot be written.
     """
-    try:
+    with writing(f"cannot write the log {path}", expected="a writable folder", remedy="choose another place"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as stream:
             stream.write(text)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write the log {path}",
-            found=error.strerror or str(error),
-            expected="a writable folder",
-            remedy="choose another place",
-        ) from error
 
 
 def start_logging(handler: logging.Handler) -> logging.Handler:

@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from resnet8.data.cifar10 import FOLDER, MD5, find
-from resnet8.errors import DataError, DownloadError, ModelError, Resnet8Error, StorageError
-from resnet8.files import reading
+from resnet8.errors import DataError, DownloadError, ModelError, Resnet8Error
+from resnet8.files import reading, settle, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -220,36 +220,26 @@ def _complete(cache: Path, homes: Homes, *, download: bool, show: bool, check: b
         )
     with _staging(cache) as staging:
         if lacks_model:
-            _settle(_download(model, staging, show=show, timeout=homes.timeout), cache / model.name)
+            settle(_download(model, staging, show=show, timeout=homes.timeout), cache / model.name)
         if lacking:
             archive = _download(homes.cifar10, staging, show=show, timeout=homes.timeout)
             folder = _extract(archive, staging / FOLDER, homes)
             (cache / FOLDER).mkdir(exist_ok=True)
             for name in lacking:
-                _settle(folder / name, cache / FOLDER / name)
+                settle(folder / name, cache / FOLDER / name)
 
 
 @contextmanager
 def _staging(cache: Path) -> Iterator[Path]:
     """A folder of this call's own, on the cache's file system; removed at the end, however that comes."""
-    try:
+    with writing(
+        f"cannot write to the cache {cache}",
+        expected="a writable folder with 400 MB free",
+        remedy=f"make room, or name another folder with {CACHE_VARIABLE}",
+    ):
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=cache, prefix=".fetch-") as name:
             yield Path(name)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to the cache {cache}",
-            found=error.strerror or str(error),
-            expected="a writable folder with 400 MB free",
-            remedy=f"make room, or name another folder with {CACHE_VARIABLE}",
-        ) from error
-
-
-def _settle(part: Path, path: Path) -> None:
-    """Give a verified file its name: the bytes first, so that a crash cannot leave a name without them."""
-    with part.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    part.replace(path)
 
 
 def _download(remote: RemoteFile, folder: Path, *, show: bool, timeout: float) -> Path:

@@ -13,12 +13,8 @@ release.
 
 from __future__ import annotations
 
-import errno
-import os
 import pickle
-import shutil
 import struct
-import uuid
 from hashlib import sha256
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -28,7 +24,7 @@ import numpy as np
 from resnet8.data.cifar10 import FOLDER, META, SPLIT_FILES
 from resnet8.errors import DataError, StorageError, missing_extra
 from resnet8.facts import CLASSES, IMAGE_SHAPE
-from resnet8.files import read_bytes, sha256_file, write_bytes
+from resnet8.files import read_bytes, sha256_file, whole_folder, write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -334,22 +330,14 @@ def _complete(folder: Path, digests: Mapping[str, str], contents: Callable[[], M
     Raises:
         StorageError: when it cannot be written, or is not ours.
     """
-    try:
-        if _spoilt(folder, digests):
-            _refuse_foreign(folder, digests)
-            made = contents()
-            if not folder.exists():
-                _create(folder, made)
-            # What is still not right was damaged before. After a new build, whoever's, that is nothing.
-            for name in _spoilt(folder, digests):
-                write_bytes(folder / name, made[name])
-    except OSError as error:
-        raise StorageError(
-            f"cannot make the demo in {folder}",
-            found=error.strerror or str(error),
-            expected="a folder, or a place for one, that can be written",
-            remedy="choose another place, or make room, and run again",
-        ) from error
+    if _spoilt(folder, digests):
+        _refuse_foreign(folder, digests)
+        made = contents()
+        if not folder.exists():
+            _create(folder, made)
+        # What is still not right was damaged before. After a new build, whoever's, that is nothing.
+        for name in _spoilt(folder, digests):
+            write_bytes(folder / name, made[name])
     return folder
 
 
@@ -381,18 +369,13 @@ def _refuse_foreign(folder: Path, digests: Mapping[str, str]) -> None:
 
 
 def _create(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write all into a new folder beside ``folder`` and give it that name; if another was faster, drop it."""
-    part = folder.absolute().with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    """Write all into a new folder; if another process was faster, its folder stays."""
     try:
-        for name, content in contents.items():
-            path = part / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as stream:
-                stream.write(content)
-                os.fsync(stream.fileno())
-        part.rename(folder)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+        with whole_folder(folder) as part:
+            for name, content in contents.items():
+                path = part / name
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(content)
+    except StorageError:
+        if not folder.is_dir():
             raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
