@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
 NONE = "–"
 """In place of what a row does not have."""
 
@@ -30,20 +37,16 @@ def shape(axes: tuple[int | str, ...]) -> str:
     return "×".join(map(str, axes))
 
 
-def scale(value: float | tuple[float, ...]) -> str:
+def scale(value: ArrayLike) -> str:
     """A scale to four digits; the least and greatest of the channels' to three."""
-    if isinstance(value, tuple):
-        return f"{min(value):.3g} … {max(value):.3g} per channel"
-    return f"{value:.4g}"
+    scales = np.asarray(value)
+    if scales.ndim:
+        return f"{scales.min():.3g} … {scales.max():.3g} per channel"
+    return f"{scales.item():.4g}"
 
 
-def grid(scales: float | tuple[float, ...], zero_points: int | tuple[int, ...]) -> str:
+def grid(scales: ArrayLike, zero_points: ArrayLike) -> str:
     """``s 0.05, z 128``: scale and zero point, the extremes where each channel has its own."""
-    zeros = zero_points if isinstance(zero_points, tuple) else (zero_points,)
-    ends = (_signed(zero) for zero in sorted({min(zeros), max(zeros)}))
-    return f"s {scale(scales)}, z {' … '.join(ends)}"
-
-
-def _signed(number: int) -> str:
-    """With a true minus sign, at which no renderer breaks a line."""
-    return str(number).replace("-", "−")
+    # With a true minus sign, at which no renderer breaks a line.
+    zeros = (str(zero).replace("-", "−") for zero in np.unique(zero_points)[[0, -1]])
+    return f"s {scale(scales)}, z {' … '.join(dict.fromkeys(zeros))}"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +12,15 @@ import pytest
 import tiny
 from onnx import helper
 
-from resnet8.errors import MissingExtraError, ModelError, StorageError
+from resnet8.cli import app
+from resnet8.errors import MissingExtraError, ModelError, Resnet8Error, StorageError
+from resnet8.inspection import graph
 from resnet8.inspection.graph import SUFFIXES, drawing, writer
 from resnet8.inspection.picture import Box, Drawing, Edge
 from resnet8.inspection.source import read
 
 if TYPE_CHECKING:
     import onnx
-
-    from resnet8.pipeline import Reproduction
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,15 +63,8 @@ def graphviz() -> str:
     return program
 
 
-def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "resnet8", "inspect", "graph", *map(str, arguments)],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+def run(*arguments: object) -> None:
+    app(["inspect", "graph", *map(str, arguments)], standalone_mode=False)
 
 
 # --- what is drawn ---
@@ -100,7 +91,7 @@ def test_operators_on_codes_draw_the_same(tmp_path: Path) -> None:
     assert qlinear.edges == qdq.edges
 
 
-def test_a_float_network_by_its_nodes(tmp_path: Path) -> None:
+def test_a_float_network_by_its_layers(tmp_path: Path) -> None:
     found = drawn(tiny.real(), tmp_path)
     assert found.boxes == FLOAT
     assert found.edges == tuple(
@@ -109,19 +100,32 @@ def test_a_float_network_by_its_nodes(tmp_path: Path) -> None:
     assert found.note == ""
 
 
-def test_operators_without_a_picture_of_their_own(tmp_path: Path) -> None:
+def test_a_float_softmax_is_drawn_with_its_name(tmp_path: Path) -> None:
     model = tiny.real()
-    nodes = model.graph.node
-    nodes[-1].output[0] = "scores"
-    nodes.append(helper.make_node("Sigmoid", ["scores"], ["squashed"], name="squash"))
-    nodes.append(helper.make_node("Relu", ["squashed"], ["cut"], name="cut"))
-    nodes.append(helper.make_node("Add", ["cut", "squashed"], ["output"], name="again"))
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.node.append(helper.make_node("Softmax", ["scores"], ["output"], name="model/classes/Softmax"))
+    found = drawn(model, tmp_path)
+    assert found.boxes[-1] == Box("n6", "softmax", "softmax", ("classes/Softmax", "10 float32"))
+    assert found.edges[-1] == Edge("n5", "n6")
+
+
+def test_a_relu_that_two_layers_are_read_around_is_a_box(tmp_path: Path) -> None:
+    model = tiny.real()
+    relu = next(node for node in model.graph.node if node.op_type == "Relu")
+    join = next(node for node in model.graph.node if node.op_type == "Add")
+    join.input[0] = relu.input[0]
     boxes = drawn(model, tmp_path).boxes
-    assert [(box.kind, box.title, box.lines) for box in boxes[-3:]] == [
-        ("other", "Sigmoid", ("squash", "10 float32")),
-        ("other", "Relu", ("cut", "10 float32")),  # what it reads is read elsewhere too
-        ("residual", "+", ("again", "10 float32")),
-    ]
+    assert [(box.kind, box.title) for box in boxes[1:3]] == [("conv", "conv 1×1"), ("rescale", "rescale, ReLU")]
+
+
+def test_in_brief_only_names_and_what_is_written(tmp_path: Path) -> None:
+    source = read(tiny.written(tiny.qdq(), tmp_path / "tiny.onnx"))
+    whole, brief = (graph.drawn(source.program, source.description, brief=short) for short in (False, True))
+    assert whole == drawing(source)
+    for full, short in zip(whole.boxes, brief.boxes, strict=True):
+        assert (short.key, short.kind, short.title) == (full.key, full.kind, full.title)
+        assert short.lines == ((full.lines[0], full.lines[-1]) if full.kind != "input" else full.lines)
+    assert brief.edges == tuple(Edge(edge.source, edge.target) for edge in whole.edges)
 
 
 def test_a_grid_that_changes_on_the_way_is_written_on_the_arrow(tmp_path: Path) -> None:
@@ -143,16 +147,15 @@ def check_resnet8(path: Path) -> None:
     found = drawing(read(path))
     kinds = Counter(box.kind for box in found.boxes)
     assert (kinds["input"], kinds["conv"], kinds["residual"], kinds["pool"]) == (1, 9, 3, 1)
-    assert (kinds["dense"], kinds["softmax"], kinds["other"]) == (1, 1, 0)
+    assert (kinds["dense"], kinds["softmax"]) == (1, 1)
     arrivals = Counter(edge.target for edge in found.edges)
     assert all(arrivals[box.key] == {"input": 0, "residual": 2}.get(box.kind, 1) for box in found.boxes)
-    assert all("not known" not in line for box in found.boxes for line in box.lines)
     assert writer(Path("x.mmd"))(found).count(b":::") == len(found.boxes) + len(found.legend)
 
 
-def test_the_demo_models(reproduced: Reproduction) -> None:
-    for name in ("resnet8", "resnet8_uint8", "resnet8_ort-per-channel"):
-        check_resnet8(reproduced.output_dir / f"models/{name}.onnx")
+@pytest.mark.parametrize("name", ["resnet8", "resnet8_uint8", "resnet8_ort-7bit-weights"])
+def test_the_demo_models(name: str) -> None:
+    check_resnet8(tiny.RUN / f"models/{name}.onnx")
 
 
 @pytest.mark.real
@@ -209,32 +212,34 @@ def test_graphviz_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Monke
         writer(Path("x.png"))(found)
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tiny.written(tiny.qdq(), tmp_path / "tiny.onnx")
     output = tmp_path / "new" / "x.mmd"
     for _ in range(2):  # an existing file is replaced
-        done = run(model, "--output", output)
-        assert done.returncode == 0, done.stderr
-        assert "6 boxes, 6 arrows" in " ".join(done.stdout.split())
+        run(model, "--output", output)
+        assert "6 boxes, 6 arrows" in " ".join(capsys.readouterr().out.split())
         assert output.read_bytes() == writer(output)(drawing(read(model)))
         output.write_text("old")
 
 
-def test_the_command_refuses_in_one_line_and_leaves_what_was_there(tmp_path: Path) -> None:
+def test_the_command_refuses_and_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny.written(tiny.with_unknown_operator(), tmp_path / "tiny.onnx")
     for name, path, match in (
         ("x.mmd", os.environ["PATH"], "«squash», operator Sigmoid"),
         ("x.svg", "", "«dot»"),
         ("x.jpg", "", "suffix .jpg"),
     ):
+        monkeypatch.setenv("PATH", path)
         (tmp_path / name).write_text("old")
-        done = run(model, "-o", tmp_path / name, PATH=path)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert match in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        with pytest.raises(Resnet8Error, match=match):
+            run(model, "-o", tmp_path / name)
         assert (tmp_path / name).read_text() == "old"
 
 
-def test_a_quantized_network_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="operator Sigmoid"):
-        drawn(tiny.with_unknown_operator(), tmp_path)
+def test_a_network_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    real = tiny.real()
+    real.graph.node[-1].output[0] = "scores"
+    real.graph.node.append(helper.make_node("Sigmoid", ["scores"], ["output"], name="squash"))
+    for model in (tiny.with_unknown_operator(), real):
+        with pytest.raises(ModelError, match="«squash», operator Sigmoid"):
+            drawn(model, tmp_path)

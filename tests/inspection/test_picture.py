@@ -34,7 +34,7 @@ WORDS = st.text(max_size=30)
 def drawings(words: str) -> Drawing:
     return Drawing(
         title=words,
-        boxes=(Box("n0", "other", words, (words, words)), Box("n1", "residual", words)),
+        boxes=(Box("n0", "conv", words, (words, words)), Box("n1", "residual", words)),
         edges=(Edge("n0", "n1", words),),
         note=words,
     )

@@ -6,15 +6,17 @@ Two 1 x 1 convolutions, the second beside a shortcut; residual add; pooling; a d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from resnet8.data import demo
 
+RUN = Path(demo.__file__).parent / "run"
+"""The demo's models and results as they are packaged: nothing runs for them."""
 MICROSOFT = "com.microsoft"
 DENSE = np.full((2, 10), 128, np.uint8)
 DENSE[:, 0] = (129, 126)

@@ -1,37 +1,33 @@
-"""A network as a :class:`resnet8.inspection.picture.Drawing`.
-
-A quantized file is drawn by its integer layers, QuantizeLinear and DequantizeLinear folded into them; a float file by
-its nodes, each Relu in the box before it. Nodes that only move numbers (Transpose, Reshape, …) are not drawn.
-"""
+"""A network as a :class:`resnet8.inspection.picture.Drawing`: a box for each layer, quantized or float."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from resnet8 import words
 from resnet8.errors import StorageError
 from resnet8.inspection import graphviz, picture
-from resnet8.inspection.operations import ROLES, operations
 from resnet8.inspection.picture import Box, Drawing, Edge
-from resnet8.network.onnx_read import clean
-from resnet8.words import kilobytes
+from resnet8.network import onnx_read
+from resnet8.numeric.grid import storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    import onnx
-
     from resnet8.inspection.picture import Kind
-    from resnet8.inspection.records import Codes, Layer, Operations, Weights
     from resnet8.inspection.source import Source
+    from resnet8.network.layers import AnyLayer
+    from resnet8.network.program import Program
+    from resnet8.network.tensors import Activation
+    from resnet8.numeric.grid import QParams
+    from resnet8.results import ModelDescription
 
 SUFFIXES = (".svg", ".png", ".mmd", ".dot")
 
-_LAYER_KINDS: Mapping[str, Kind] = {
+_KINDS: Mapping[str, Kind] = {
     "conv": "conv",
     "dense": "dense",
     "mul": "mul",
@@ -39,26 +35,6 @@ _LAYER_KINDS: Mapping[str, Kind] = {
     "average-pool": "pool",
     "rescale": "rescale",
 }
-_NODE_KINDS: Mapping[str, Kind] = {
-    "Conv": "conv",
-    "MatMul": "dense",
-    "Gemm": "dense",
-    "Mul": "mul",
-    "Add": "add",
-    "AveragePool": "pool",
-    "GlobalAveragePool": "pool",
-    "MaxPool": "pool",
-    "GlobalMaxPool": "pool",
-    "Softmax": "softmax",
-}
-_TITLES: Mapping[str, str] = {
-    "MatMul": "dense",
-    "Gemm": "dense",
-    "GlobalAveragePool": "average-pool",
-    "AveragePool": "average-pool",
-}
-_CONSTANTS = {"conv": "weights", "dense": "weights", "mul": "constant", "add": "constant"}
-_MOVES = {"Transpose", "Reshape", "Flatten", "Identity", "Squeeze", "Unsqueeze"}
 _LONGEST_NAME = 40
 
 
@@ -92,155 +68,93 @@ def drawing(source: Source) -> Drawing:
     """The network in ``source``.
 
     Raises:
-        ModelError: when it is quantized and has an operator or pattern that the integer engine does not know.
+        ModelError: when it has an operator or pattern that is not known.
     """
-    title = f"{source.path.name}: {source.description.dtype}, {kilobytes(source.description.size_bytes)}"
-    if any(node.op_type in ROLES for node in source.nodes):
-        return Drawing(title, *_of_layers(operations(source)), note=words.GRID)
-    return Drawing(title, *_Nodes(source).drawn())
+    softmax = next((onnx_read.named(node) for node in source.nodes if node.op_type == "Softmax"), "")
+    return drawn(onnx_read.read(source.model, str(source.path)), source.description, softmax=softmax)
 
 
-# Quantized: the integer layers
+def drawn(network: Program, description: ModelDescription, *, softmax: str = "", brief: bool = False) -> Drawing:
+    """The layers of a network: box ``n0`` is its input, ``n1`` its first layer, and so on.
 
-
-def _of_layers(found: Operations) -> tuple[tuple[Box, ...], tuple[Edge, ...]]:
-    boxes = [Box("n0", "input", "input", (_codes_text(found.input),))]
+    Args:
+        network: What is drawn.
+        description: The file that it was read from.
+        softmax: Name of a float softmax, which is no layer of the network.
+        brief: Only names, and what is written: no weights, no softmax, no words on arrows.
+    """
+    boxes = [Box("n0", "input", "input", (_text(network.input, brief=brief),))]
     edges = []
-    written = {found.input.name: ("n0", found.input)}
-    for number, layer in enumerate(found.layers, 1):
+    written = {network.input.name: ("n0", network.input)}
+    for number, layer in enumerate(network.layers, 1):
         key = f"n{number}"
-        boxes.append(_layer_box(key, layer))
-        edges += [_layer_edge(*written[codes.name], key, codes, joins=layer.residual) for codes in layer.inputs]
-        written[layer.output.name] = (key, layer.output)
-    if found.softmax:
-        key = f"n{len(boxes)}"
-        grid = found.probabilities
-        lines = () if grid is None else (f"quantized to {grid.dtype}, {words.grid(grid.scale, grid.zero_point)}",)
-        boxes.append(Box(key, "softmax", "softmax, float", lines))
-        edges.append(Edge(written[found.logits][0], key))
-    return tuple(boxes), tuple(edges)
+        boxes.append(_box(key, layer, brief=brief))
+        for read in layer.reads:
+            source, there = written[read.name]
+            edges.append(Edge(source, key, "" if brief else _label(there, read, joins=layer.residual)))
+        written[layer.output.name] = key, layer.output
+    if network.softmax and not brief:
+        boxes.append(_softmax_box(f"n{len(boxes)}", network, softmax))
+        edges.append(Edge(written[network.logits.name][0], boxes[-1].key))
+    title = f"{PurePath(description.path).name}: {description.dtype}, {words.kilobytes(description.size_bytes)}"
+    return Drawing(title, tuple(boxes), tuple(edges), note=words.GRID if network.quantized else "")
 
 
-def _layer_box(key: str, layer: Layer) -> Box:
-    if layer.residual:
-        return Box(key, "residual", _title("+", relu=layer.relu), (_short(layer.name), _codes_text(layer.output)))
-    kernel = layer.weights.shape[:2] if layer.kind == "conv" and layer.weights is not None else ()
-    title = _title(layer.kind, kernel, layer.strides or (), relu=layer.relu)
-    weights = () if layer.weights is None else _weights_lines(layer.weights, layer.kind)
-    return Box(key, _LAYER_KINDS[layer.kind], title, (_short(layer.name), *weights, _codes_text(layer.output)))
+def _box(key: str, layer: AnyLayer, *, brief: bool) -> Box:
+    kind: Kind = "residual" if layer.residual else _KINDS[layer.operator]
+    lines = (layer.name,) if brief else (_short(layer.name), *_parameter(layer))
+    return Box(key, kind, _title(layer), (*lines, _text(layer.output, brief=brief)))
 
 
-def _layer_edge(source: str, written: Codes, target: str, read: Codes, *, joins: bool) -> Edge:
-    """Labelled where two grids meet, and where a layer reads codes on another grid than they were written on."""
-    grids = [words.grid(codes.scale, codes.zero_point) for codes in (written, read)]
-    return Edge(source, target, grids[1] if joins or grids[0] != grids[1] else "")
-
-
-def _codes_text(codes: Codes) -> str:
-    return f"{words.shape(codes.shape)} {codes.dtype}, {words.grid(codes.scale, codes.zero_point)}"
-
-
-def _weights_lines(weights: Weights, kind: str) -> tuple[str, ...]:
-    shape = weights.shape if kind != "dense" else weights.shape[2:]
-    what = f"{_CONSTANTS[kind]} {words.shape(shape)} {weights.grid.dtype}"
-    grid = words.grid(weights.grid.scale, weights.grid.zero_point)
-    return (what, grid) if weights.grid.axis is not None else (f"{what}, {grid}",)
-
-
-# Float: the nodes
-
-
-class _Nodes:
-    """The boxes of a float file, made in the order of its nodes.
-
-    Attributes:
-        _writers: Key of the box that each computed tensor comes from.
-        _nchw: The tensors that lie as (batch, channels, height, width), as convolutions and pooling want them.
-    """
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._boxes: dict[str, Box] = {}
-        self._edges: list[Edge] = []
-        self._writers: dict[str, str] = {}
-        self._nchw: set[str] = set()
-        self._readers = Counter(name for node in source.nodes for name in node.input)
-        self._readers.update(value.name for value in source.model.graph.output)
-
-    def drawn(self) -> tuple[tuple[Box, ...], tuple[Edge, ...]]:
-        for name in self._source.inputs:
-            self._add("input", "input", (self._shape_text(name),), name)
-        for node in self._source.nodes:
-            self._node(node)
-        return tuple(self._boxes.values()), tuple(self._edges)
-
-    def _node(self, node: onnx.NodeProto) -> None:
-        computed = [name for name in node.input if name in self._writers]
-        if not computed:
-            return  # a constant, and what is computed from constants alone
-        spatial = _NODE_KINDS.get(node.op_type) in ("conv", "pool")
-        if spatial or (node.op_type not in _MOVES and self._nchw.intersection(computed)):
-            self._nchw.update(node.output)
-        before = self._writers[computed[0]]
-        if node.op_type in _MOVES:
-            self._writers[node.output[0]] = before
-        elif node.op_type == "Relu" and self._readers[computed[0]] == 1 and self._boxes[before].kind != "input":
-            self._writers[node.output[0]] = before
-            self._boxes[before] = replace(self._boxes[before], title=_title(self._boxes[before].title, relu=True))
-        else:
-            key = self._add(*self._described(node, residual=len(computed) > 1), *node.output)
-            self._edges += [Edge(self._writers[name], key) for name in computed]
-
-    def _add(self, kind: Kind, title: str, lines: tuple[str, ...], *writes: str) -> str:
-        key = f"n{len(self._boxes)}"
-        self._boxes[key] = Box(key, kind, title, lines)
-        self._writers |= dict.fromkeys(writes, key)
-        return key
-
-    def _described(self, node: onnx.NodeProto, *, residual: bool) -> tuple[Kind, str, tuple[str, ...]]:
-        kind = _NODE_KINDS.get(node.op_type, "other")
-        name, output = _short(clean(node.name)), self._shape_text(node.output[0])
-        if residual and kind == "add":
-            return "residual", "+", (name, output)
-        title = _TITLES.get(node.op_type, node.op_type if kind == "other" else node.op_type.lower())
-        constant = next((one for one in node.input if one in self._source.initializers), None)
-        if constant is None or kind not in _CONSTANTS:
-            return kind, title, (name, output)
-        shape = self._constant_shape(node, constant)
-        if kind == "conv":
-            strides = next((tuple(one.ints) for one in node.attribute if one.name == "strides"), ())
-            title = _title(title, shape[:2], strides)
-        what = f"{_CONSTANTS[kind]} {words.shape(shape)} {self._source.dtype(constant)}"
-        return kind, title, (name, what, output)
-
-    def _constant_shape(self, node: onnx.NodeProto, name: str) -> tuple[int, ...]:
-        """Of weights as (kernel rows, kernel columns, channels in, channels out) or (features in, features out)."""
-        shape = tuple(self._source.initializers[name].dims)
-        if node.op_type == "Conv" and len(shape) == 4:
-            return (*shape[2:], shape[1], shape[0])
-        transposed = any(one.name == "transB" and one.i for one in node.attribute)
-        shape = shape[::-1] if transposed else shape
-        return tuple(size for size in shape if size != 1) or (1,)
-
-    def _shape_text(self, name: str) -> str:
-        shape, dtype = self._source.shape(name), self._source.dtype(name)
-        if shape is None or dtype is None:
-            return "shape not known"
-        axes = shape[1:]
-        if name in self._nchw and len(axes) == 3:
-            axes = (*axes[1:], axes[0])
-        return f"{words.shape(axes)} {dtype}"
-
-
-# Words
-
-
-def _title(operator: str, kernel: tuple[int, ...] = (), strides: tuple[int, ...] = (), *, relu: bool = False) -> str:
+def _title(layer: AnyLayer) -> str:
     """Operator, size of the kernel, stride where it is not 1, and ReLU."""
-    parts = [f"{operator} {words.shape(kernel)}" if kernel else operator]
-    if any(stride != 1 for stride in strides):
-        parts.append(f"stride {words.shape(strides) if len(set(strides)) > 1 else strides[0]}")
-    return ", ".join((*parts, "ReLU") if relu else parts)
+    parts = ["+" if layer.residual else layer.operator]
+    if (conv := layer.window) is not None:
+        parts[0] += f" {words.shape(conv.weights.shape[:2])}"
+        if conv.strides != (1, 1):
+            parts.append(f"stride {words.shape(tuple(dict.fromkeys(conv.strides)))}")
+    return ", ".join((*parts, "ReLU") if layer.relu else parts)
+
+
+def _parameter(layer: AnyLayer) -> tuple[str, ...]:
+    """Weights or constant, and the grid; in a line of its own where each channel has one."""
+    one = layer.parameter
+    if one is None:
+        return ()
+    axes = one.codes.shape if layer.window is not None else one.codes.shape[-2:]
+    what = f"{'weights' if layer.macs else 'constant'} {words.shape(axes)}"
+    if one.grid is None:
+        return (f"{what} float32",)
+    if one.grid.per_channel:
+        return f"{what} {one.grid.dtype}", _grid(one.grid)
+    return (f"{what} {one.grid.dtype}, {_grid(one.grid)}",)
+
+
+def _text(one: Activation, *, brief: bool) -> str:
+    if one.grid is None:
+        return f"{words.shape(one.shape)} float32"
+    dtype = storage(one.grid.dtype).name if brief else one.grid.dtype
+    return f"{words.shape(one.shape)} {dtype}, {_grid(one.grid)}"
+
+
+def _label(written: Activation, read: Activation, *, joins: bool) -> str:
+    """The grid where two meet, and where a layer reads codes on another than they were written on."""
+    if read.grid is None or written.grid is None:
+        return ""
+    label = _grid(read.grid)
+    return label if joins or label != _grid(written.grid) else ""
+
+
+def _grid(one: QParams) -> str:
+    return words.grid(one.scale, one.zero_point)
+
+
+def _softmax_box(key: str, network: Program, name: str) -> Box:
+    if not network.quantized:
+        return Box(key, "softmax", "softmax", (_short(name), _text(network.logits, brief=False)))
+    grid = network.probabilities
+    lines = () if grid is None else (f"quantized to {grid.dtype}, {_grid(grid)}",)
+    return Box(key, "softmax", "softmax, float", lines)
 
 
 def _short(name: str) -> str:

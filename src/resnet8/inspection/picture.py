@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Kind = Literal["input", "conv", "dense", "mul", "add", "residual", "pool", "rescale", "softmax", "other"]
+Kind = Literal["input", "conv", "dense", "mul", "add", "residual", "pool", "rescale", "softmax"]
 
 KIND_NAMES: dict[Kind, str] = {
     "input": "input",
@@ -20,7 +20,6 @@ KIND_NAMES: dict[Kind, str] = {
     "pool": "pooling",
     "rescale": "other scale",
     "softmax": "softmax, float",
-    "other": "other operator",
 }
 
 # Fill and border. Pale fills with dark text read alike on a white and on a dark page; all else is the grey that stands
@@ -35,7 +34,6 @@ KIND_COLOURS: dict[Kind, tuple[str, str]] = {
     "pool": ("#c9f0d3", "#1a7f37"),
     "rescale": ("#c8eef0", "#0f7b83"),
     "softmax": ("#f5d0ec", "#99286e"),
-    "other": ("#ffffff", "#57606a"),
 }
 _TEXT = "#1f2328"
 _GREY = "#767676"

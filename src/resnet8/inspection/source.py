@@ -47,11 +47,6 @@ class Source:
         """The graph's nodes, in the order of computation."""
         return tuple(self.model.graph.node)
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the graph's inputs that are no initializers."""
-        return tuple(value.name for value in self.model.graph.input if value.name not in self.initializers)
-
     @cached_property
     def initializers(self) -> Mapping[str, onnx.TensorProto]:
         """The constants by name."""
