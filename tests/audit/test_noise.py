@@ -102,7 +102,7 @@ def study(reproduced: Reproduction, demo_assets: Assets, workers: Workers, told:
     def progress(done: int, total: int) -> None:
         told.append((done, total))
 
-    return noise.study(
+    return noise.audit_noise(
         float_model(reproduced), RECIPE, demo_assets.data_dir, workers, seeds=len(GOLDEN) - 1, progress=progress
     )
 
@@ -159,7 +159,7 @@ def test_the_comparison_and_the_analysis_have_it(study: NoiseStudy, reproduced: 
 
 
 def test_pytorch(reproduced: Reproduction, demo_assets: Assets, workers: Workers) -> None:
-    found = noise.study(
+    found = noise.audit_noise(
         float_model(reproduced),
         "torch-int8",
         demo_assets.data_dir,
@@ -202,6 +202,6 @@ def test_bad_input(
 ) -> None:
     path = reproduced.output_dir / "models" / model
     with pytest.raises(error[0], match=error[1]) as caught:
-        noise.study(path, recipe, demo_assets.data_dir, workers, **options)  # type: ignore[arg-type]
+        noise.audit_noise(path, recipe, demo_assets.data_dir, workers, **options)  # type: ignore[arg-type]
     assert caught.value.found
     assert caught.value.expected

@@ -8,9 +8,9 @@ import builders
 import pytest
 import quantized
 
-from resnet8.audit.accumulators import audit
-from resnet8.audit.requantization import study
-from resnet8.audit.worked import worked
+from resnet8.audit.accumulators import audit_accumulators
+from resnet8.audit.requantization import audit_requantization
+from resnet8.audit.worked import audit_worked
 from resnet8.comparison import compare
 from resnet8.data.cifar10 import Split, read_split
 from resnet8.environment import Cpu
@@ -67,7 +67,7 @@ def test_agreement_says_where_differing_predictions_come_from() -> None:
 
 
 def test_requantization(split: Split) -> None:
-    result = study(MODEL, quantized.network(), split)
+    result = audit_requantization(MODEL, quantized.network(), split)
     (text,) = blocks.requantization("x", result).values()
     assert text.count("\n| ") == 2 + 20
     for row in result.rows:
@@ -75,7 +75,7 @@ def test_requantization(split: Split) -> None:
 
 
 def test_accumulators_and_widths(split: Split) -> None:
-    result = audit(MODEL, quantized.network(), split)
+    result = audit_accumulators(MODEL, quantized.network(), split)
     found = blocks.accumulators("x", result)
     assert set(found) == {"accumulators-x", "widths-x"}
     for row in result.layers:
@@ -84,7 +84,7 @@ def test_accumulators_and_widths(split: Split) -> None:
 
 
 def test_worked(split: Split) -> None:
-    result = worked(MODEL, quantized.network(), split)
+    result = audit_worked(MODEL, quantized.network(), split)
     found = blocks.worked("x", result)
     assert "predicted: " in found["logits-x"]
     assert found["logits-x"].count("\n| ") == 1 + 10 + 1
@@ -257,7 +257,7 @@ def test_seven_bits_of_weights_are_exact_as_they_are() -> None:
 
 def test_accumulators_multiplied_out_are_those_of_the_examples(split: Split) -> None:
     for dtype in ("uint8", "int8"):
-        result = worked(MODEL, quantized.network(dtype=dtype), split)
+        result = audit_worked(MODEL, quantized.network(dtype=dtype), split)
         (text,) = blocks.expanded("x", result).values()
         sums = {one.layer: one.accumulator for one in result.examples if one.operator in {"conv", "mul", "dense"}}
         rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()[4:]]
@@ -277,8 +277,8 @@ def test_recommendations() -> None:
 
 
 def test_mistakes_change_the_code_that_the_example_gives(split: Split) -> None:
-    result = worked(MODEL, quantized.network(), split)
-    found = blocks.pitfalls("x", result, audit(MODEL, quantized.network(), split))
+    result = audit_worked(MODEL, quantized.network(), split)
+    found = blocks.pitfalls("x", result, audit_accumulators(MODEL, quantized.network(), split))
     assert set(found) >= {"mistakes-x", "clipping-x"}
     for example in result.examples:
         rows = [row for row in found["mistakes-x"].splitlines() if row.startswith(f"| {example.layer} |")]
@@ -290,7 +290,7 @@ def test_mistakes_change_the_code_that_the_example_gives(split: Split) -> None:
 
 
 def test_a_forgotten_zero_point_shifts_the_sum_by_its_weights(split: Split) -> None:
-    result = worked(MODEL, quantized.network(dtype="int8"), split)
+    result = audit_worked(MODEL, quantized.network(dtype="int8"), split)
     example = next(one for one in result.examples if one.operator == "conv")
     (facts,) = (one for one in result.layers if one.layer == example.layer)
     wrong = (example.accumulator or 0) + facts.inputs[0].zero_points[0] * sum(term.b or 0 for term in example.terms)
@@ -300,7 +300,7 @@ def test_a_forgotten_zero_point_shifts_the_sum_by_its_weights(split: Split) -> N
 
 
 def test_per_channel_models_show_how_far_multipliers_are_apart(split: Split) -> None:
-    result = worked(MODEL, quantized.network(per_channel=True), split)
+    result = audit_worked(MODEL, quantized.network(per_channel=True), split)
     found = blocks.pitfalls("x", result, None)
     low, high = result.layers[0].multipliers[0]
     assert f"| {high / low:.3g} |" in found["channels-x"]

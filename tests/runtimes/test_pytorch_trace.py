@@ -12,7 +12,7 @@ from builders import noise
 from torch_quantized import Network, matmul_codes, require_near_borders, saved
 
 from resnet8 import environment
-from resnet8.audit.agreement import agreement, require_explained
+from resnet8.audit.agreement import audit_agreement, require_explained
 from resnet8.data.assets import locate
 from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import MissingExtraError, ModelError
@@ -154,7 +154,7 @@ def require_resnet8(trace: TorchTrace) -> None:
 
 
 def require_agreement(path: Path, split: Split) -> None:
-    result = agreement(open_model(path).model, {"TorchScript": trace_of(path)}, split)
+    result = audit_agreement(open_model(path).model, {"TorchScript": trace_of(path)}, split)
     require_explained(result)
     (graph,) = result.graphs
     assert sum(layer.differing for layer in graph.layers) < 2e-4 * sum(layer.codes for layer in graph.layers)

@@ -31,14 +31,13 @@ def agreement(
     model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
 ) -> None:
     """Integer engine against the file's own runtime, layer by layer: every differing code, with its cause."""
-    from resnet8.audit.agreement import agreement as compare
-    from resnet8.audit.agreement import require_explained
+    from resnet8.audit.agreement import audit_agreement, require_explained
     from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
     traces = _traces(model, asked.content, asked.predictor.model.format)
     result = asked.answer(
-        lambda told: compare(asked.predictor.model, traces, asked.split, told), f"compare {model.name}", json
+        lambda told: audit_agreement(asked.predictor.model, traces, asked.split, told), f"compare {model.name}", json
     )
     for graph in result.graphs:
         show(text.table(tables.agreement(graph)))
@@ -51,12 +50,12 @@ def requantization(
     model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
 ) -> None:
     """What fixed-point multipliers and other roundings change: codes, logits, top-1."""
-    from resnet8.audit.requantization import study
+    from resnet8.audit.requantization import audit_requantization
     from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
     result = asked.answer(
-        lambda told: study(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
+        lambda told: audit_requantization(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
         f"requantize {model.name}",
         json,
     )
@@ -68,12 +67,12 @@ def accumulators(
     model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
 ) -> None:
     """How wide accumulators are and must be, and what narrower ones cost."""
-    from resnet8.audit.accumulators import audit
+    from resnet8.audit.accumulators import audit_accumulators
     from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
     result = asked.answer(
-        lambda told: audit(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
+        lambda told: audit_accumulators(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
         f"audit {model.name}",
         json,
     )
@@ -90,7 +89,7 @@ def worked(
     demo: Demo = False,
 ) -> None:
     """Every layer's parameters, one output of each kind of layer, step by step, and the classes."""
-    from resnet8.audit.worked import worked as work
+    from resnet8.audit.worked import audit_worked
     from resnet8.errors import DataError
     from resnet8.report import tables, text
 
@@ -98,7 +97,9 @@ def worked(
     if not 0 <= image < len(asked.split):
         raise DataError("there is no such image", found=str(image), expected=f"0 to {len(asked.split) - 1}")
     result = asked.answer(
-        lambda _: work(asked.predictor.model, asked.predictor.program, asked.split, image), f"work {model.name}", json
+        lambda _: audit_worked(asked.predictor.model, asked.predictor.program, asked.split, image),
+        f"work {model.name}",
+        json,
     )
     show(text.table(tables.layers(result)))
     for one in result.examples:
@@ -126,12 +127,12 @@ def noise(
     Each float constant is moved by -1, 0 or +1 ulp, and the recipe carried out again, once for each seed.
     """
     from resnet8 import results
-    from resnet8.audit.noise import study
+    from resnet8.audit.noise import audit_noise
     from resnet8.report import tables, text
     from resnet8.workers import Workers
 
     with Workers(logs) as workers, progress() as step:
-        result = study(
+        result = audit_noise(
             model,
             recipe,
             resolve(data_dir, demo=demo),
