@@ -31,7 +31,7 @@ PIXELS = 32 * 32 * 3
 class Linear:
     """softmax(images @ weights): real arithmetic, a different answer for every image."""
 
-    backend = "onnxruntime"
+    runtime = "onnxruntime"
     requantization = None
     session_options: ClassVar[dict[str, str]] = {}
 

@@ -10,6 +10,7 @@ from resnet8.environment import has_vnni
 from resnet8.errors import ResultError
 from resnet8.facts import PUBLISHED_CORRECT
 from resnet8.results import Comparison, ComparisonRow, Recommendation, from_digits
+from resnet8.runtimes.base import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 MAX_DROP_POINTS = 5.0
 SIGNIFICANCE = 0.05
 CONFIDENCE = 0.95
-
-FRAMEWORKS = {"keras": "Keras", "onnxruntime": "ONNX Runtime", "pytorch": "PyTorch", "litert": "LiteRT"} | {
-    "integer": "integer engine",
-    "emulated-avx2": "ONNX Runtime (emulated, no VNNI)",
-}
-_MEASURED = ("onnxruntime", "pytorch", "litert")
-"""The runtimes whose results are those of a framework's own quantized kernels."""
 
 FP32 = "fp32"
 
@@ -132,7 +126,7 @@ def compare(
     correct = {row: _correct(one) for row, one in zip(rows, evaluations, strict=True)}
     return Comparison(
         data=evaluations[0].data,
-        baseline=f"{FRAMEWORKS[baseline.backend]} {name_of(baseline)}",
+        baseline=f"{RUNTIMES[baseline.backend].label} {name_of(baseline)}",
         rows=rows,
         refused=dict(refused or {}),
         rule=RULE.replace(f"at most {MAX_DROP_POINTS:g} points", f"at most {max_drop_points:g} points"),
@@ -161,7 +155,7 @@ def _recommendations(
 
 def _require_sound(one: Evaluation) -> None:
     """Refuse a result that was altered: its counts must be those of its predictions."""
-    if one.backend not in FRAMEWORKS or not _counts(one.labels, one.predictions, one.overall):
+    if one.backend not in RUNTIMES or not _counts(one.labels, one.predictions, one.overall):
         raise ResultError(
             f"the result of {one.model_path} contradicts itself",
             found=f"backend {one.backend}, {one.overall.correct:,} of {one.overall.total:,} correct, "
@@ -264,12 +258,12 @@ def _row(
     interval = stats.binomtest(one.overall.correct, one.overall.total).proportion_ci(CONFIDENCE, method="wilson")
     # A file shrinks against its own framework's float file where there is one.
     sized = next((item for item in floats if item.backend == one.backend), baseline)
-    published = one.data.dataset == "CIFAR-10" and one.data.subset == "all" and one.backend in _MEASURED
+    published = one.data.dataset == "CIFAR-10" and one.data.subset == "all" and RUNTIMES[one.backend].quantizes
     name = name_of(one)
     return ComparisonRow(
         file=file,
         name=name,
-        framework=FRAMEWORKS[one.backend],
+        framework=RUNTIMES[one.backend].label,
         dtype=one.model.dtype,
         overall=one.overall,
         accuracy_interval=(float(interval.low), float(interval.high)),
@@ -286,7 +280,7 @@ def _row(
         vnni=has_vnni(one.environment.cpu),
         portable=portable(one),
         candidate=one.quantization is not None
-        and one.backend in _MEASURED
+        and RUNTIMES[one.backend].quantizes
         and not one.session_options
         and -delta <= max_drop_points,
         noise=noise.spread if noise is not None else None,

@@ -269,7 +269,7 @@ class _Run:
         def run(step: Callable[[str], Progress]) -> None:
             # Its turn comes: it can import while ONNX Runtime works.
             later = RECIPES["torch-int8"]
-            self.workers[later.framework].warm(later.module)
+            self.workers[later.framework].warm(later.backend.module)
             step("calibrate")
             images = self._calibration(RECIPES[name].draw, samples_per_class, seed)
             step(f"quantize: {name}")

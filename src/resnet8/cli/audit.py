@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -11,7 +11,7 @@ from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, progress, show
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from resnet8.results import AnyResult
     from resnet8.workers import Progress
@@ -33,9 +33,10 @@ def agreement(
     """Integer engine against the file's own runtime, layer by layer: every differing code, with its cause."""
     from resnet8.audit.agreement import audit_agreement, require_explained
     from resnet8.report import tables, text
+    from resnet8.runtimes.base import FORMATS
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
-    traces = _traces(model, asked.content, asked.predictor.model.format)
+    traces = FORMATS[asked.predictor.model.format].load().traces(model, asked.content)
     result = asked.answer(
         lambda told: audit_agreement(asked.predictor.model, traces, asked.split, told), f"compare {model.name}", json
     )
@@ -146,17 +147,6 @@ def noise(
     if json is not None:
         results.save(result, json)
     show(text.table(tables.noise([result])))
-
-
-def _traces(model: Path, content: bytes, file_format: str) -> Mapping[str, Any]:
-    """The runtime's own codes, by name of the graph."""
-    if file_format == "torchscript":
-        from resnet8.runtimes.pytorch_trace import TorchTrace
-
-        return {"TorchScript": TorchTrace(model, content)}
-    from resnet8.runtimes.ort import Trace
-
-    return {name: Trace(model, content, optimize=name == "optimized") for name in ("optimized", "as in the file")}
 
 
 class _Asked:

@@ -12,6 +12,7 @@ from resnet8.evaluation import probe
 from resnet8.facts import CONVERTED_WITH, MINIMUM_ACCURACY, ONNX_FILES
 from resnet8.files import sha256_file, write_bytes
 from resnet8.results import Evaluation, Parity, save, sha256
+from resnet8.runtimes.base import RUNTIMES
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -99,12 +100,8 @@ def convert(
     step("ONNX → PyTorch")
     write_bytes(pytorch_model, workers["pytorch"].call(convert_onnx, onnx_model))
     answers = {
-        backend: workers[backend].call(probe, model, data_dir, progress=step(f"prove: {label}"))
-        for backend, label, model in (
-            ("keras", "Keras", keras_model),
-            ("onnxruntime", "ONNX Runtime", onnx_model),
-            ("pytorch", "PyTorch", pytorch_model),
-        )
+        name: workers[name].call(probe, model, data_dir, progress=step(f"prove: {RUNTIMES[name].label}"))
+        for name, model in (("keras", keras_model), ("onnxruntime", onnx_model), ("pytorch", pytorch_model))
     }
     workers["keras"].close()  # the largest process, and the last that is asked of it
     evaluations = {backend: evaluation for backend, (evaluation, _) in answers.items()}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from resnet8.environment import Environment
-from resnet8.results.storage import SCHEMA_VERSION, STRICT
+from resnet8.results.storage import SCHEMA_VERSION, STRICT, sha256
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class ModelDescription:
     format: str
     activations: str
     weights: str
+
+    @classmethod
+    def of(cls, path: Path, content: bytes, file_format: str, activations: str, weights: str) -> ModelDescription:
+        """Of the file at ``path`` with this ``content``."""
+        return cls(str(path), sha256(content), len(content), file_format, activations, weights)
 
     @property
     def quantized(self) -> bool:
