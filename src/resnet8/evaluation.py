@@ -150,7 +150,7 @@ def evaluate_split(
         one = score(int(counts[label]), int(counts.sum()))
         per_class.append(ClassScore(name, one.correct, one.total, one.accuracy))
     evaluation = Evaluation(
-        backend=predictor.runtime,
+        runtime=predictor.runtime,
         model_path=predictor.model.path,
         model_sha256=predictor.model.sha256,
         data_dir=split.source.directory,

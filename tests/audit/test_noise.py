@@ -114,7 +114,7 @@ def test_the_unperturbed_run_is_the_recipe_itself(study: NoiseStudy, reproduced:
 
 
 def test_a_study_says_what_was_done(study: NoiseStudy, reproduced: Reproduction) -> None:
-    assert (study.recipe, study.settings, study.backend) == (RECIPE, RECIPES[RECIPE].settings(), "onnxruntime")
+    assert (study.recipe, study.settings, study.runtime) == (RECIPE, RECIPES[RECIPE].settings(), "onnxruntime")
     assert study.source_sha256 == sha256_file(float_model(reproduced))
     assert [run.seed for run in study.runs] == [None, 1, 2, 3, 4]
     assert len({run.model_sha256 for run in study.runs}) == 5
@@ -168,7 +168,7 @@ def test_pytorch(reproduced: Reproduction, demo_assets: Assets, workers: Workers
         samples_per_class=20,
         max_samples=50,
     )
-    assert found.backend == "pytorch"
+    assert found.runtime == "pytorch"
     assert len({run.model_sha256 for run in found.runs}) == 3
     assert (found.data.subset, len(found.labels)) == ("first-50", 50)
 

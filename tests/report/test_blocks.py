@@ -99,8 +99,8 @@ OLD = replace(builders.ENVIRONMENT, cpu=Cpu("Old CPU", ("avx", "avx2", "fma"), 2
 
 def test_portability_checks_the_side_that_the_cpu_is_on() -> None:
     int8 = builders.model("q.onnx", "int8", "int8")
-    exact = builders.evaluation(LABELS, LABELS, backend="integer", described=int8)
-    emulated = builders.evaluation(LABELS, "1123456780", backend="emulated-avx2", described=int8)
+    exact = builders.evaluation(LABELS, LABELS, runtime="integer", described=int8)
+    emulated = builders.evaluation(LABELS, "1123456780", runtime="emulated-avx2", described=int8)
     new = builders.evaluation(LABELS, "0123456780", recipe="ort-int8", described=int8)
     text = cpus.portability({"ort-int8": exact}, {"ort-int8": emulated}, {"ort-int8": new})
     assert "| ort-int8 | int8 | 10 | 8 | -2 | 2 | 9 | with | 1 |" in text
@@ -134,7 +134,7 @@ def test_precision_sets_an_option_and_another_file_beside_the_file() -> None:
     before = builders.evaluation(LABELS, "1111111111", described=described, speed=1000)
     after = builders.evaluation(LABELS, "0123456780", described=described, speed=500)
     after = replace(after, session_options={"session.x64quantprecision": "1"})
-    exact = builders.evaluation(LABELS, "0123456788", backend="integer", described=described)
+    exact = builders.evaluation(LABELS, "0123456788", runtime="integer", described=described)
     seven = builders.evaluation(LABELS, "0123456711", speed=1200)
     elsewhere = replace(builders.evaluation(LABELS, LABELS, speed=1200), environment=OLD)
     measured = {"ort-per-channel": before, "ort-7bit-weights": seven, "ort-portable": elsewhere}
@@ -172,10 +172,10 @@ def trial(emulator: str | None = "qemu-x86_64 7.2.22 -cpu Haswell", cpu: Cpu = O
 
 
 def cpu_blocks(*trials: CpuTrial, emulated: str = "0123456788") -> dict[str, str]:
-    def one(activations: str, weights: str, backend: str = "onnxruntime") -> Evaluation:
+    def one(activations: str, weights: str, runtime: str = "onnxruntime") -> Evaluation:
         return replace(
             builders.evaluation(
-                LABELS, LABELS, backend=backend, described=builders.model("q.onnx", activations, weights), recipe="r"
+                LABELS, LABELS, runtime=runtime, described=builders.model("q.onnx", activations, weights), recipe="r"
             ),
             environment=OLD,
         )
@@ -189,8 +189,8 @@ def cpu_blocks(*trials: CpuTrial, emulated: str = "0123456788") -> dict[str, str
         "fp32-onnx": one("float32", "float32"),
         "fp32-pytorch": one("float32", "float32", "pytorch"),
     }
-    exact = {"ort-int8": replace(int8, backend="integer", predictions="9923456789")}
-    without = {"ort-int8": replace(int8, backend="emulated-avx2", predictions=emulated)}
+    exact = {"ort-int8": replace(int8, runtime="integer", predictions="9923456789")}
+    without = {"ort-int8": replace(int8, runtime="emulated-avx2", predictions=emulated)}
     return cpus.trials(trials, measured, exact, without)
 
 

@@ -132,7 +132,7 @@ def measure(
         recipe=chosen.name,
         settings=chosen.settings(),
         source_sha256=results.sha256(content),
-        backend=evaluation.backend,
+        runtime=evaluation.runtime,
         data=test.source,
         labels=evaluation.labels,
         calibration=drawn,

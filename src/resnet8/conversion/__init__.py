@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A proved conversion: its certificate, and the evaluations of the three models, by backend."""
+    """A proved conversion: its certificate, and the evaluations of the three models, by runtime."""
 
     parity: Parity
     evaluations: dict[str, Evaluation]
@@ -104,10 +104,10 @@ def convert(
         for name, model in (("keras", keras_model), ("onnxruntime", onnx_model), ("pytorch", pytorch_model))
     }
     workers["keras"].close()  # the largest process, and the last that is asked of it
-    evaluations = {backend: evaluation for backend, (evaluation, _) in answers.items()}
+    evaluations = {runtime: evaluation for runtime, (evaluation, _) in answers.items()}
     proof = parity.certify(
-        {backend: evaluation.model for backend, evaluation in evaluations.items()},
-        {backend: probabilities for backend, (_, probabilities) in answers.items()},
+        {runtime: evaluation.model for runtime, evaluation in evaluations.items()},
+        {runtime: probabilities for runtime, (_, probabilities) in answers.items()},
         next(iter(evaluations.values())).data,
         converted.structure,
         converted.folding,
@@ -116,10 +116,10 @@ def convert(
     save(proof, certificate)
     parity.require(proof)
     _require_known(proof, keras_model)
-    for backend, evaluation in evaluations.items():
+    for runtime, evaluation in evaluations.items():
         if data_dir is not None and evaluation.overall.accuracy < MINIMUM_ACCURACY:
             raise ConversionError(
-                f"the {backend} model is not as accurate as it must be",
+                f"the {runtime} model is not as accurate as it must be",
                 found=f"{evaluation.overall.accuracy:.2%} of {evaluation.overall.total:,} images",
                 expected=f"at least {MINIMUM_ACCURACY:.0%}",
                 remedy="check that weights and images belong together",

@@ -100,7 +100,7 @@ def evaluations(folder: Path) -> tuple[Evaluation, ...]:
 def of_model(known: tuple[Evaluation, ...], digest: str) -> Evaluation | None:
     """The evaluation of the file with this SHA-256 on all test images; in its own runtime, where there is one."""
     mine = [one for one in known if one.model_sha256 == digest and one.data.subset == "all"]
-    return max(mine, key=lambda one: (one.backend in _OWN, one.overall.total), default=None)
+    return max(mine, key=lambda one: (one.runtime in _OWN, one.overall.total), default=None)
 
 
 def float_behind(entry: Entry, entries: tuple[Entry, ...]) -> Entry | None:

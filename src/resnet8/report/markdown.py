@@ -123,7 +123,7 @@ def analysis(
 
 def _label(evaluation: Evaluation) -> str:
     name = name_of(evaluation)
-    return f"{name} ({evaluation.backend})" if name == "fp32" else name
+    return f"{name} ({evaluation.runtime})" if name == "fp32" else name
 
 
 def _conditions(first: Evaluation) -> str:
@@ -309,10 +309,10 @@ def _explained(row: ComparisonRow, exact: Mapping[str, Evaluation], saturated: M
 def _published_sizes(evaluations: Sequence[Evaluation]) -> str:
     rows = []
     for one in evaluations:
-        known = PUBLISHED_SIZES.get((name_of(one), one.backend))
+        known = PUBLISHED_SIZES.get((name_of(one), one.runtime))
         if known is None:
             continue
-        whole = next((f for f in evaluations if not f.model.quantized and f.backend == one.backend), one)
+        whole = next((f for f in evaluations if not f.model.quantized and f.runtime == one.runtime), one)
         kilobytes, reduction = known
         rows.append(
             (

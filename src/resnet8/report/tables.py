@@ -164,7 +164,7 @@ def evaluation(result: Evaluation) -> Table:
     overall = result.overall
     rows.append(("overall", f"{overall.correct:,}", f"{overall.total:,}", percent(overall.accuracy)))
     return Table(
-        title=f"{result.model_path} ({result.backend}, {result.model.dtype}) on {source(result.data)}",
+        title=f"{result.model_path} ({result.runtime}, {result.model.dtype}) on {source(result.data)}",
         headings=("class", "correct", "total", "accuracy"),
         rows=tuple(rows),
     )

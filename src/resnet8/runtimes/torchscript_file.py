@@ -19,7 +19,7 @@ SOURCE_FILE = "source.json"
 def describe(path: Path, content: bytes) -> ModelDescription:
     """What the file with this ``content`` is, by the code in it.
 
-    The backend fbgemm knows one pair of types only: quint8 activations, qint8 weights.
+    PyTorch's kernels know one pair of types only: quint8 activations, qint8 weights.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         code = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".py"))
