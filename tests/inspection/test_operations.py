@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,14 +18,11 @@ import tiny
 from onnx import numpy_helper
 
 from resnet8.errors import ModelError, ResultError, StorageError
-from resnet8.inspection.operations import ROLES, inspect_operations
+from resnet8.inspection.operations import ROLES, operations
 from resnet8.inspection.records import Accumulator, Codes, Grid, Layer, Node, Operations, Parameter, Tensor, Weights
-from resnet8.inspection.source import read_onnx
-from resnet8.report import operations as report
+from resnet8.inspection.source import read
+from resnet8.report import tables
 from resnet8.results import from_json, load, save, to_json
-
-if TYPE_CHECKING:
-    from resnet8.pipeline import Reproduction
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = (
@@ -45,12 +42,12 @@ SCORES = Codes("scores_q", (10,), 1.0, 0, "uint8", nchw=False)
 
 @pytest.fixture
 def qdq(tmp_path: Path) -> Operations:
-    return inspect_operations(read_onnx(tiny.written(tiny.qdq(), tmp_path / "tiny.onnx")))
+    return operations(read(tiny.written(tiny.qdq(), tmp_path / "tiny.onnx")))
 
 
 @pytest.fixture
 def qlinear(tmp_path: Path) -> Operations:
-    return inspect_operations(read_onnx(tiny.written(tiny.qlinear(), tmp_path / "tiny.onnx")))
+    return operations(read(tiny.written(tiny.qlinear(), tmp_path / "tiny.onnx")))
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -237,7 +234,7 @@ def test_a_zero_point_that_is_left_out_is_zero(tmp_path: Path) -> None:
     quantize = next(node for node in model.graph.node if node.name == "scores_quantize")
     dequantize = next(node for node in model.graph.node if node.name == "output_dequantize")
     del quantize.input[2], dequantize.input[2]
-    found = inspect_operations(read_onnx(tiny.written(model, tmp_path / "tiny.onnx")))
+    found = operations(read(tiny.written(model, tmp_path / "tiny.onnx")))
     for name, tensor in (("scores_quantize", "y"), ("output_dequantize", "x")):
         node = next(node for node in found.nodes if node.name == name)
         assert node.grids == {tensor: Grid(1.0, 0, "uint8", None)}
@@ -261,7 +258,7 @@ def test_the_result_is_read_back_as_it_was(qdq: Operations, qlinear: Operations,
 
 
 def test_the_summary_has_a_row_for_each_layer(qdq: Operations) -> None:
-    table = report.operations(qdq)
+    table = tables.operations(qdq)
     assert "5 integer layers" in table.title
     rows = {cells[0]: cells for cells in table.rows}
     assert rows["first/Conv"][1:5] == ("conv", "1×1×3×2 int8", "0.25 … 0.5 per channel", "32×32×2 uint8")
@@ -275,7 +272,7 @@ def test_the_summary_has_a_row_for_each_layer(qdq: Operations) -> None:
 
 def check_against_onnx(path: Path) -> Operations:
     """Counts, places and values against what ONNX itself reads."""
-    found, model = inspect_operations(read_onnx(path)), onnx.load(path)
+    found, model = operations(read(path)), onnx.load(path)
     theirs = Counter(node.op_type for node in model.graph.node if node.op_type in ROLES)
     assert Counter(node.op_type for node in found.nodes) == theirs
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -303,13 +300,12 @@ def check_against_onnx(path: Path) -> Operations:
     return found
 
 
-def test_the_demo_models(reproduced: Reproduction) -> None:
-    folder = reproduced.output_dir / "models"
-    found = check_against_onnx(folder / "resnet8_ort-per-channel.onnx")
+def test_the_demo_models() -> None:
+    found = check_against_onnx(tiny.RUN / "models/resnet8_ort-7bit-weights.onnx")
     assert all(isinstance(one.weights.grid.scale, tuple) for one in found.layers if one.weights is not None)
     assert {layer.form for layer in found.layers} == {"qdq"}
     assert (found.softmax, found.probabilities is not None) == (True, True)
-    check_against_onnx(folder / "resnet8_uint8.onnx")
+    check_against_onnx(tiny.RUN / "models/resnet8_uint8.onnx")
 
 
 @pytest.mark.real
@@ -326,7 +322,7 @@ def test_the_real_models(name: str) -> None:
 
 def refused(path: Path, match: str) -> None:
     with pytest.raises(ModelError, match=match):
-        inspect_operations(read_onnx(path))
+        operations(read(path))
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
@@ -340,7 +336,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (tmp_path / "part.onnx").write_bytes(whole[:size])
         refused(tmp_path / "part.onnx", r"part\.onnx is no valid ONNX model.*truncated")
     with pytest.raises(StorageError, match="does not exist"):
-        read_onnx(tmp_path / "none.onnx")
+        read(tmp_path / "none.onnx")
 
 
 @pytest.mark.parametrize(
@@ -357,7 +353,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
 def test_another_kind_of_file_is_told_that_onnx_is_expected(tmp_path: Path, content: bytes, found: str) -> None:
     (tmp_path / "model").write_bytes(content)
     with pytest.raises(ModelError, match=f"model is no ONNX file: found .*{found}.*expected an ONNX file"):
-        read_onnx(tmp_path / "model")
+        read(tmp_path / "model")
 
 
 # --- the command ---

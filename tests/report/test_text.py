@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 
 from resnet8.comparison import compare
 from resnet8.report import tables, text
-from resnet8.report.tables import Table
+from resnet8.report.document import Table
 from resnet8.results import PairParity
 
 LABELS = "0123456789" * 100

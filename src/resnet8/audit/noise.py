@@ -41,7 +41,7 @@ MINIMUM_SEEDS = 2
 """One run has no spread."""
 
 
-def audit_noise(
+def study(
     model: Path,
     recipe_name: str,
     data_dir: Path,
@@ -112,7 +112,7 @@ def measure(
     max_samples: int | None,
     progress: Progress = no_progress,
 ) -> NoiseStudy:
-    """:func:`audit_noise` in this process."""
+    """:func:`study` in this process."""
     content = read_bytes(model)
     parsed = _parse(model, content)
     test = choose(read_split(data_dir, "test"), None, max_samples)
@@ -132,7 +132,7 @@ def measure(
         recipe=chosen.name,
         settings=chosen.settings(),
         source_sha256=results.sha256(content),
-        runtime=evaluation.runtime,
+        backend=evaluation.backend,
         data=test.source,
         labels=evaluation.labels,
         calibration=drawn,

@@ -32,7 +32,7 @@ ISOLATED_IMAGES = 1_000
 VARIANTS = tuple(Requantization(multiplier, rounding) for multiplier in MULTIPLIERS for rounding in ROUNDINGS)
 
 
-def audit_requantization(
+def study(
     model: ModelDescription,
     program: Program,
     split: Split,

@@ -35,8 +35,8 @@ def compare(
     from resnet8 import results
     from resnet8.comparison import compare as run
     from resnet8.files import write_text
-    from resnet8.report import markdown as document
-    from resnet8.report import text
+    from resnet8.report import analysis, text
+    from resnet8.report.document import markdown as written
     from resnet8.results import Evaluation, NoiseStudy, Quantization
 
     loaded = _read(result_files)
@@ -53,7 +53,7 @@ def compare(
     if json is not None:
         results.save(comparison, json)
     if markdown is not None:
-        write_text(markdown, document.comparison(comparison))
+        write_text(markdown, written(*analysis.comparison(comparison)))
     show(text.comparison(comparison))
 
 

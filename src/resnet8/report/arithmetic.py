@@ -14,23 +14,22 @@ def grid(one: GridRange) -> str:
     """``int8, s 0.0421, z -128``; with ``a … b`` where each channel has its own."""
     low, high = one.scales
     scale = f"{low:.6g}" if one.channels is None or low == high else f"{low:.3g} … {high:.3g}"
-    first, last = one.zero_points
-    zero = f"{first}" if first == last else f"{first} … {last}"
-    return f"{one.dtype}, s {scale}, z {zero}"
+    return f"{one.dtype}, s {scale}, z {span(one.zero_points)}"
+
+
+def span(ends: tuple[float, float], form: str = "") -> str:
+    """``a … b``, or one number where they are the same."""
+    return " … ".join(f"{end:{form}}" for end in dict.fromkeys(ends))
 
 
 def steps(example: WorkedExample) -> list[str]:
     """The lines that lead from the input codes to the output code."""
-    lines = [f"{example.layer} ({example.operator}), output {_at(example.at)}"]
-    if example.accumulator is None:
-        lines += _sum(example)
-    else:
-        lines += _accumulation(example)
-    lines.append(
+    return [
+        f"{example.layer} ({example.operator}), output {_at(example.at)}",
+        *(_sum(example) if example.accumulator is None else _accumulation(example)),
         f"code  = round({example.before_rounding:.6f}) + ({example.zero_point}) = {example.code}"
-        + ("" if example.code == example.code_fixed else f"   (fixed point: {example.code_fixed})")
-    )
-    return lines
+        + ("" if example.code == example.code_fixed else f"   (fixed point: {example.code_fixed})"),
+    ]
 
 
 def _accumulation(example: WorkedExample) -> list[str]:

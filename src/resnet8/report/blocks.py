@@ -1,65 +1,53 @@
-"""The generated parts of the pages on the integer arithmetic, as Markdown."""
+"""The generated parts of the pages on the integer arithmetic, as Markdown: of one result, its blocks by name."""
 
 from __future__ import annotations
 
 from math import floor
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet8.numeric.grid import limits
+from resnet8.numeric.grid import limits, saturate
 from resnet8.numeric.rounding import fixed_point
 from resnet8.report import arithmetic, tables
-from resnet8.report.cpus import joined, processor
-from resnet8.report.markdown import table
-from resnet8.report.tables import Table
+from resnet8.report.cpus import processor, versions
+from resnet8.report.document import Table, markdown, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from resnet8.results import (
-        AccumulatorAudit,
-        Agreement,
-        Comparison,
-        GraphAgreement,
-        LayerFacts,
-        PlaygroundUse,
-        RequantizationStudy,
-        WorkedArithmetic,
-        WorkedExample,
-    )
+    from resnet8 import results
 
 
-def recommendations(result: Comparison) -> str:
-    """``recommendations``: the choices of the comparison, and why."""
-    return (
-        "\n".join(f"- For {one.target}: **{one.choice or 'none'}**. {one.reason}" for one in result.recommendations)
-        + "\n"
-    )
-
-
-def agreement(name: str, result: Agreement) -> dict[str, str]:
+def agreement(name: str, result: results.Agreement) -> dict[str, str]:
     """``agreement-NAME``: both graphs, layer by layer; ``kernels-NAME``: which layers run in integers."""
-    parts = [f"{_conditions(result)} {result.graphs[0].runtime} on {processor(result.environment.cpu)}."]
+    parts: list[str | Table] = [
+        f"{_conditions(result)} {result.graphs[0].runtime} on {processor(result.environment.cpu)}."
+    ]
     for graph in result.graphs:
-        content = tables.agreement(graph)
-        parts += [f"**Graph {graph.graph}.** {_predictions(graph, result.images)}", table(content)]
-    return {f"agreement-{name}": joined(parts), f"kernels-{name}": _kernels(result)}
-
-
-def _kernels(result: Agreement) -> str:
-    """The layers of the optimized graph, by the kernel that computes them."""
+        parts += [f"**Graph {graph.graph}.** {_predictions(graph, result.images)}", tables.agreement(graph)]
     optimized = result.graphs[0]
-    rows = tuple(
-        (kernel, f"{len(names)}", ", ".join(f"`{name}`" for name in names) or "–")
+    by_kernel = {
+        kernel: [f"`{one.layer}`" for one in optimized.layers if one.kernel == kernel]
         for kernel in ("integer", "float")
-        for names in [[one.layer for one in optimized.layers if one.kernel == kernel]]
+    }
+    kernels = table(
+        by_kernel.items(),
+        {
+            "kernel": lambda one: one[0],
+            "layers": lambda one: len(one[1]),
+            "which": lambda one: ", ".join(one[1]) or None,
+        },
+        left=3,
     )
-    content = Table(title="", headings=("kernel", "layers", "which"), rows=rows, left=3)
-    return joined([f"Model `{_file(result.model.path)}`, graph {optimized.graph}.", table(content)])
+    return {
+        f"agreement-{name}": markdown(*parts),
+        f"kernels-{name}": markdown(f"Model `{_file(result)}`, graph {optimized.graph}.", kernels),
+    }
 
 
-def _predictions(graph: GraphAgreement, images: int) -> str:
+def _predictions(graph: results.GraphAgreement, images: int) -> str:
     differences = graph.prediction_differences
     words = (
         f"{graph.runtime} computes {graph.integer_layers} of {len(graph.layers)} layers with integer kernels. "
@@ -67,62 +55,59 @@ def _predictions(graph: GraphAgreement, images: int) -> str:
     )
     if not differences:
         return words + f"All {images:,} predictions are equal."
-    causes = sorted({one.cause for one in differences})
-    where = sorted({one.layer for one in differences})
+    where = sorted({f"`{one.layer}`" for one in differences})
     return words + (
         f"{len(differences):,} of {images:,} predictions differ; the first differing code of each of these images is in "
-        f"{', '.join(f'`{layer}`' for layer in where)}, its cause: {', '.join(causes)}."
+        f"{', '.join(where)}, its cause: {', '.join(sorted({one.cause for one in differences}))}."
     )
 
 
-def requantization(name: str, result: RequantizationStudy) -> dict[str, str]:
+def requantization(name: str, result: results.RequantizationStudy) -> dict[str, str]:
     """``requantization-NAME``: every variant."""
     note = (
         f"«Codes changed» are counted layer by layer on the first {result.isolated_images:,} images, each layer fed the "
         "same codes in both. Logits, predictions and top-1 are those of whole runs, each variant fed its own codes."
     )
-    return {f"requantization-{name}": joined([_conditions(result), table(tables.requantization(result)), note])}
+    return {f"requantization-{name}": markdown(_conditions(result), tables.requantization(result), note)}
 
 
-def accumulators(name: str, result: AccumulatorAudit) -> dict[str, str]:
+def accumulators(name: str, result: results.AccumulatorAudit) -> dict[str, str]:
     """``accumulators-NAME`` and ``widths-NAME``."""
     return {
-        f"accumulators-{name}": joined([_conditions(result), table(tables.accumulators(result))]),
-        f"widths-{name}": joined([_conditions(result), table(tables.widths(result))]),
+        f"accumulators-{name}": markdown(_conditions(result), tables.accumulators(result)),
+        f"widths-{name}": markdown(_conditions(result), tables.widths(result)),
     }
 
 
-def worked(name: str, result: WorkedArithmetic) -> dict[str, str]:
-    """``layers-NAME``, ``pixels-NAME``, ``logits-NAME``, and ``example-OPERATOR-NAME`` for each operator."""
-    pixels = Table(
-        title="",
-        headings=("row", "column", "channel", "pixel", "pixel / scale", "+ zero point = code"),
-        rows=tuple(
-            (
-                str(one.row),
-                str(one.column),
-                str(one.channel),
-                f"{one.real:g}",
-                f"{one.real / result.input.scales[0]:g}",
-                str(one.code),
-            )
-            for one in result.pixels
-        ),
+def worked(name: str, result: results.WorkedArithmetic) -> dict[str, str]:
+    """``layers-NAME``, ``pixels-NAME``, ``logits-NAME``, ``expanded-NAME``, and ``example-OPERATOR-NAME`` for each operator."""
+    pixels = table(
+        result.pixels,
+        {
+            "row": lambda one: one.row,
+            "column": lambda one: one.column,
+            "channel": lambda one: one.channel,
+            "pixel": lambda one: f"{one.real:g}",
+            "pixel / scale": lambda one: f"{one.real / result.input.scales[0]:g}",
+            "+ zero point = code": lambda one: one.code,
+        },
     )
-    where = f"Model `{_file(result.model.path)}`, test image {result.image}."
+    model = f"Model `{_file(result)}`"
+    where = f"{model}, test image {result.image}."
     classes = tables.classes(result)
-    blocks = {
-        f"layers-{name}": joined([where, table(tables.layers(result))]),
-        f"pixels-{name}": joined([f"{where} Input grid: {arithmetic.grid(result.input)}.", table(pixels)]),
-        f"logits-{name}": joined([f"Model `{_file(result.model.path)}`, test {classes.title}.", table(classes)]),
+    return {
+        f"layers-{name}": markdown(where, tables.layers(result)),
+        f"pixels-{name}": markdown(f"{where} Input grid: {arithmetic.grid(result.input)}.", pixels),
+        f"logits-{name}": markdown(f"{model}, test {classes.title}.", classes),
+        f"expanded-{name}": markdown(f"{where[:-1]}, the worked examples.", _expanded(result)),
+    } | {
+        f"example-{one.operator}-{name}": markdown(where, "\n".join(("```text", *arithmetic.steps(one), "```")))
+        for one in result.examples
     }
-    for example in result.examples:
-        blocks[f"example-{example.operator}-{name}"] = joined([where, _fenced(example)])
-    return blocks
 
 
-def expanded(name: str, result: WorkedArithmetic) -> dict[str, str]:
-    """``expanded-NAME``: the accumulators of the worked examples, multiplied out; none per channel of zero points."""
+def _expanded(result: results.WorkedArithmetic) -> Table:
+    """The accumulators of the worked examples, multiplied out; none per channel of zero points."""
     facts = {layer.layer: layer for layer in result.layers}
     rows = []
     for one in result.examples:
@@ -138,17 +123,12 @@ def expanded(name: str, result: WorkedArithmetic) -> dict[str, str]:
             len(pairs) * x * w,
             one.bias or 0,
         )
-        rows.append((one.layer, str(x), str(w), *(f"{part:,}" for part in parts), f"{sum(parts):,}"))
-    headings = (
-        *("layer", "z_x", "z_w", "Σ x·w", "− z_x Σ w", "− z_w Σ x", "+ K z_x z_w", "+ bias"),
-        "= accumulator",
-    )
-    content = Table(title="", headings=headings, rows=tuple(rows))
-    where = f"Model `{_file(result.model.path)}`, test image {result.image}, the worked examples."
-    return {f"expanded-{name}": joined([where, table(content)])}
+        rows.append((one.layer, str(x), str(w), *(f"{part:,}" for part in (*parts, sum(parts)))))
+    headings = ("layer", "z_x", "z_w", "Σ x·w", "− z_x Σ w", "− z_w Σ x", "+ K z_x z_w", "+ bias", "= accumulator")
+    return Table("", headings, tuple(rows))
 
 
-def pitfalls(name: str, result: WorkedArithmetic, sums: AccumulatorAudit | None) -> dict[str, str]:
+def pitfalls(name: str, result: results.WorkedArithmetic, sums: results.AccumulatorAudit | None) -> dict[str, str]:
     """What common mistakes make of a model's own numbers.
 
     ``mistakes-NAME``: the worked examples with one mistake each. ``zeros-NAME``: what code 0 stands for in what padded
@@ -156,55 +136,61 @@ def pitfalls(name: str, result: WorkedArithmetic, sums: AccumulatorAudit | None)
     ``clipping-NAME``: the codes of the extreme accumulators without saturation, where ``sums`` has them.
     """
     facts = {layer.layer: layer for layer in result.layers}
-    where = f"Model `{_file(result.model.path)}`"
-    mistakes = Table(
-        title="",
-        headings=("layer", "mistake", "right code", "wrong code", "difference (LSB)"),
-        rows=tuple(
-            (example.layer, mistake, str(example.code), str(code), f"{code - example.code:+d}")
-            for example in result.examples
-            for mistake, code in _mistakes(example, facts[example.layer])
-        ),
+    model = f"Model `{_file(result)}`"
+    mistakes = table(
+        [(one, *found) for one in result.examples for found in _mistakes(one, facts[one.layer])],
+        {
+            "layer": lambda row: row[0].layer,
+            "mistake": lambda row: row[1],
+            "right code": lambda row: row[0].code,
+            "wrong code": lambda row: row[2],
+            "difference (LSB)": lambda row: f"{row[2] - row[0].code:+d}",
+        },
         left=2,
     )
-    zeros = Table(
-        title="",
-        headings=("layer", "input", "code 0 stands for", "in code steps"),
-        rows=tuple(
-            (one.layer, arithmetic.grid(x), f"{-zero * x.scales[0]:.6g}", f"{-zero:+d}")
+    zeros = table(
+        [
+            (one.layer, one.inputs[0], -one.inputs[0].zero_points[0])
             for one in result.layers
-            for x in one.inputs[:1]
-            for zero in x.zero_points[:1]
-            if one.weight_shape is not None and one.weight_shape[0] > 1 and zero
-        ),
+            if one.weight_shape is not None and one.weight_shape[0] > 1 and one.inputs[0].zero_points[0]
+        ],
+        {
+            "layer": lambda row: row[0],
+            "input": lambda row: arithmetic.grid(row[1]),
+            "code 0 stands for": lambda row: f"{row[2] * row[1].scales[0]:.6g}",
+            "in code steps": lambda row: f"{row[2]:+d}",
+        },
         left=2,
     )
-    channels = Table(
-        title="",
-        headings=("layer", "channels", "least multiplier", "greatest", "ratio"),
-        rows=tuple(
-            (one.layer, str(one.weights.channels), f"{low:.6g}", f"{high:.6g}", f"{high / low:.3g}")
+    channels = table(
+        [
+            (one.layer, one.weights.channels, *one.multipliers[0])
             for one in result.layers
-            for low, high in one.multipliers[:1]
             if one.weights is not None and one.weights.channels
-        ),
+        ],
+        {
+            "layer": lambda row: row[0],
+            "channels": lambda row: row[1],
+            "least multiplier": lambda row: f"{row[2]:.6g}",
+            "greatest": lambda row: f"{row[3]:.6g}",
+            "ratio": lambda row: f"{row[3] / row[2]:.3g}",
+        },
     )
-    blocks = {f"mistakes-{name}": joined([f"{where}, test image {result.image}.", table(mistakes)])}
+    blocks = {f"mistakes-{name}": markdown(f"{model}, test image {result.image}.", mistakes)}
     if zeros.rows:
-        blocks[f"zeros-{name}"] = joined([f"{where}.", table(zeros)])
+        blocks[f"zeros-{name}"] = markdown(f"{model}.", zeros)
     if channels.rows:
-        blocks[f"channels-{name}"] = joined([f"{where}.", table(channels)])
-    if sums is not None and not channels.rows:
-        blocks[f"clipping-{name}"] = joined([_conditions(sums), table(_clipping(facts, sums))])
+        blocks[f"channels-{name}"] = markdown(f"{model}.", channels)
+    elif sums is not None:
+        blocks[f"clipping-{name}"] = markdown(_conditions(sums), _clipping(facts, sums))
     return blocks
 
 
-def _mistakes(example: WorkedExample, facts: LayerFacts) -> Iterator[tuple[str, int]]:
+def _mistakes(example: results.WorkedExample, facts: results.LayerFacts) -> Iterator[tuple[str, int]]:
     """Each mistake that can be made in this example, and the code that comes of it."""
-    low, high = limits(facts.output.dtype)
 
     def code(real: float, zero: int = example.zero_point) -> int:
-        return min(max(round(real) + zero, low), high)
+        return int(saturate(np.asarray(round(real) + zero), facts.output.dtype))
 
     exact = example.before_rounding
     yield "rounded down", code(floor(exact))
@@ -227,78 +213,66 @@ def _mistakes(example: WorkedExample, facts: LayerFacts) -> Iterator[tuple[str, 
         yield "multiplier of another channel", code(other * example.accumulator)
 
 
-def _wrong_sums(example: WorkedExample, right: int, facts: LayerFacts) -> Iterator[tuple[str, int]]:
-    zero = facts.inputs[0].zero_points[0]
-    if zero:
-        yield (
-            "zero point of the input forgotten",
-            right + zero * sum(1 if one.b is None else one.b for one in example.terms),
-        )
+def _wrong_sums(example: results.WorkedExample, right: int, facts: results.LayerFacts) -> Iterator[tuple[str, int]]:
+    if zero := facts.inputs[0].zero_points[0]:
+        others = sum(1 if one.b is None else one.b for one in example.terms)
+        yield "zero point of the input forgotten", right + zero * others
     if facts.weights is not None and (zero := facts.weights.zero_points[0]):
         yield "zero point of the weights forgotten", right + zero * sum(one.a for one in example.terms)
     if example.bias:
         yield "bias forgotten", right - example.bias
 
 
-def _clipping(facts: Mapping[str, LayerFacts], sums: AccumulatorAudit) -> Table:
+def _clipping(facts: Mapping[str, results.LayerFacts], sums: results.AccumulatorAudit) -> Table:
     rows = []
     for one in sums.layers:
         layer = facts[one.layer]
         low, high = limits(layer.output.dtype)
         codes = [round(value * layer.multipliers[0][0]) + layer.output.zero_points[0] for value in one.observed]
-        wrapped = [(value - low) % (high - low + 1) + low for value in codes]
-        rows.append(
-            (
-                one.layer,
-                f"{codes[0]:,} … {codes[1]:,}",
-                f"{low} … {high}",
-                ", ".join(str(there) for value, there in zip(codes, wrapped, strict=True) if value != there) or "–",
-            )
-        )
+        wrapped = [str((value - low) % (high - low + 1) + low) for value in codes if not low <= value <= high]
+        rows.append((one.layer, f"{codes[0]:,} … {codes[1]:,}", f"{low} … {high}", ", ".join(wrapped) or "–"))
     headings = ("layer", "extreme codes without saturation", "codes there are", "what wrapping makes of them")
-    return Table(title="", headings=headings, rows=tuple(rows))
+    return Table("", headings, tuple(rows))
 
 
-def _fenced(example: WorkedExample) -> str:
-    return "\n".join(("```text", *arithmetic.steps(example), "```"))
-
-
-def playground(results: Sequence[PlaygroundUse]) -> str:
+def playground(uses: Sequence[results.PlaygroundUse]) -> str:
     """``playground``: how long the page takes, how much memory; one column for each model."""
 
     def spread(seconds: Sequence[float]) -> str:
         return f"{np.median(seconds):.2f} (at most {max(seconds):.2f})"
 
-    measured = {
-        "open the page, in a fresh server (s)": [f"{one.opening_seconds:.1f}" for one in results],
-        "show another layer (s)": [spread(one.layer_seconds) for one in results],
-        "change a scale and see what becomes of one image (s)": [spread(one.change_seconds) for one in results],
-        "SQNR of every layer (s)": [f"{one.sqnr_seconds:.1f}" for one in results],
-        "top-1 with each layer alone quantized (s)": [f"{one.alone_seconds:.1f}" for one in results],
-        "top-1 and SQNR, original and changed (s)": [f"{one.compared_seconds:.1f}" for one in results],
-        "memory of server and kernel after 10, 20, 30, 40, 50 changes (MB)": [
-            ", ".join(map(str, one.resident_mb)) for one in results
-        ],
+    measured: dict[str, Callable[[results.PlaygroundUse], str]] = {
+        "open the page, in a fresh server (s)": lambda one: f"{one.opening_seconds:.1f}",
+        "show another layer (s)": lambda one: spread(one.layer_seconds),
+        "change a scale and see what becomes of one image (s)": lambda one: spread(one.change_seconds),
+        "SQNR of every layer (s)": lambda one: f"{one.sqnr_seconds:.1f}",
+        "top-1 with each layer alone quantized (s)": lambda one: f"{one.alone_seconds:.1f}",
+        "top-1 and SQNR, original and changed (s)": lambda one: f"{one.compared_seconds:.1f}",
+        "memory of server and kernel after 10, 20, 30, 40, 50 changes (MB)": lambda one: ", ".join(
+            map(str, one.resident_mb)
+        ),
     }
-    content = Table(
-        title="",
-        headings=("measured", *(f"`{_file(one.model.path)}`" for one in results)),
-        rows=tuple((what, *cells) for what, cells in measured.items()),
-    )
-    first = results[0]
-    note = (
+    rows = tuple((what, *map(cell, uses)) for what, cell in measured.items())
+    first = uses[0]
+    cpu = first.environment.cpu
+    return markdown(
+        Table("", ("measured", *(f"`{_file(one)}`" for one in uses)), rows),
         f"Median and largest of {len(first.change_seconds)} changes and as many layers, from the click until the text is "
-        f"there; SQNR and top-1 over {first.images} images. {first.browser}, "
-        + ", ".join(f"{name} {version}" for name, version in first.environment.libraries.items())
-        + f"; {first.environment.cpu.logical_cpus} CPUs ({first.environment.cpu.model}), shared by server and browser; "
-        f"load before: {', '.join(f'{one.load:.1f}' for one in results)}."
+        f"there; SQNR and top-1 over {first.images} images. {first.browser}, {versions(first.environment)}; "
+        f"{cpu.logical_cpus} CPUs ({cpu.model}), shared by server and browser; "
+        f"load before: {', '.join(f'{one.load:.1f}' for one in uses)}.",
     )
-    return joined([table(content), note])
 
 
-def _conditions(result: Agreement | RequantizationStudy | AccumulatorAudit) -> str:
-    return f"Model `{_file(result.model.path)}`, {result.images:,} images: {tables.source(result.data)}."
+def _conditions(result: results.Agreement | results.RequantizationStudy | results.AccumulatorAudit) -> str:
+    return f"Model `{_file(result)}`, {tables.images(result.images, result.data)}."
 
 
-def _file(path: str) -> str:
-    return path.rpartition("/")[2]
+def _file(
+    result: results.Agreement
+    | results.RequantizationStudy
+    | results.AccumulatorAudit
+    | results.WorkedArithmetic
+    | results.PlaygroundUse,
+) -> str:
+    return PurePath(result.model.path).name

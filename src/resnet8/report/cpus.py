@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING
 from resnet8.comparison import portable
 from resnet8.environment import has_vnni
 from resnet8.report import tables
-from resnet8.report.markdown import table
-from resnet8.report.tables import Table
+from resnet8.report.document import Table, cells, line, markdown, table
 from resnet8.words import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from resnet8.environment import Cpu
-    from resnet8.results import (
-        CpuFile,
-        CpuTrial,
-        Evaluation,
-    )
+    from resnet8.environment import Cpu, Environment
+    from resnet8.report.document import Cell
+    from resnet8.results import CpuFile, CpuTrial, Evaluation
 
 
 def portability(
@@ -32,35 +28,33 @@ def portability(
         emulated: By recipe, of the engine's emulation of a CPU without VNNI.
         measured: By recipe, of ONNX Runtime on the CPU of the results.
     """
-    rows = tuple(
-        (
-            name,
-            here.model.dtype,
-            f"{sound.overall.correct:,}",
-            f"{without.overall.correct:,}",
-            f"{without.overall.correct - sound.overall.correct:+,}",
-            f"{_unequal(without.predictions, sound.predictions):,}",
-            f"{here.overall.correct:,}",
-            "with" if vnni else "without",
-            f"{_unequal(here.predictions, (sound if vnni else without).predictions):,}",
-        )
-        for name, without in emulated.items()
-        for sound, here in [(exact[name], measured[name])]
-        for vnni in [has_vnni(here.environment.cpu)]
+    rows = [(name, exact[name], without, measured[name]) for name, without in emulated.items()]
+
+    def expected(one: Evaluation, sound: Evaluation, without: Evaluation) -> str:
+        return (sound if has_vnni(one.environment.cpu) else without).predictions
+
+    content = table(
+        rows,
+        {
+            "model": lambda row: row[0],
+            "dtype": lambda row: row[3].model.dtype,
+            "with VNNI (exact)": lambda row: row[1].overall.correct,
+            "without VNNI (emulated)": lambda row: row[2].overall.correct,
+            "difference": lambda row: f"{row[2].overall.correct - row[1].overall.correct:+,}",
+            "predictions changed": lambda row: _unequal(row[2].predictions, row[1].predictions),
+            "measured here": lambda row: row[3].overall.correct,
+            "VNNI here": lambda row: "with" if has_vnni(row[3].environment.cpu) else "without",
+            "≠ the engine": lambda row: _unequal(row[3].predictions, expected(row[3], row[1], row[2])),
+        },
+        left=2,
     )
-    headings = (
-        *("model", "dtype", "with VNNI (exact)", "without VNNI (emulated)", "difference", "predictions changed"),
-        *("measured here", "VNNI here", "≠ the engine"),
-    )
-    best = max(emulated.values(), key=lambda one: one.overall.correct).overall
-    return joined(
-        [
-            f"{best.total:,} images: {tables.source(next(iter(emulated.values())).data)}. «Measured here»: ONNX Runtime on "
-            f"{_processors(measured[name] for name in emulated)}.",
-            table(Table(title="", headings=headings, rows=rows, left=2)),
-            "Last column: images where the measured prediction is not the one that the engine gives for such a CPU. "
-            f"Best without VNNI: {percent(best.accuracy)}.",
-        ]
+    best = max(emulated.values(), key=lambda one: one.overall.correct)
+    return markdown(
+        f"{tables.images(best.overall.total, best.data)}. «Measured here»: ONNX Runtime on "
+        f"{_processors(measured[name] for name in emulated)}.",
+        content,
+        "Last column: images where the measured prediction is not the one that the engine gives for such a CPU. "
+        f"Best without VNNI: {percent(best.overall.accuracy)}.",
     )
 
 
@@ -77,37 +71,35 @@ def precision(
     rows = []
     for name, one in optioned.items():
         options = ", ".join(f"`{key}` = `{value}`" for key, value in one.session_options.items())
-        differing = f"{_unequal(one.predictions, exact[name].predictions):,}" if name in exact else "–"
-        rows.append((name, options, *_effect(measured[name], one), differing))
+        differing = _unequal(one.predictions, exact[name].predictions) if name in exact else None
+        rows.append(cells(name, options, *_effect(measured[name], one), differing))
     for name in ("ort-7bit-weights", "ort-portable"):
         if {name, "ort-per-channel"} <= measured.keys():
             effect = _effect(measured["ort-per-channel"], measured[name])
-            rows.append(("ort-per-channel", f"the file `{name}` in its place", *effect, "–"))
+            rows.append(cells("ort-per-channel", f"the file `{name}` in its place", *effect, None))
     headings = (
         *("file", "changed", "correct before", "after", "difference"),
         *("images/s before", "after", "ratio", "≠ exact, after"),
     )
     first = next(iter(optioned.values()))
-    return joined(
-        [
-            f"{first.overall.total:,} images: {tables.source(first.data)}; on {processor(first.environment.cpu)}, "
-            f"{first.environment.cpu.logical_cpus} logical CPUs.",
-            table(Table(title="", headings=headings, rows=tuple(rows), left=2)),
-            "«≠ exact»: images with another prediction than the integer engine's. Speeds are those of one run each.",
-        ]
+    cpu = first.environment.cpu
+    return markdown(
+        f"{tables.images(first.overall.total, first.data)}; on {processor(cpu)}, {cpu.logical_cpus} logical CPUs.",
+        Table("", headings, tuple(rows), left=2),
+        "«≠ exact»: images with another prediction than the integer engine's. Speeds are those of one run each.",
     )
 
 
-def _effect(before: Evaluation, after: Evaluation) -> tuple[str, ...]:
+def _effect(before: Evaluation, after: Evaluation) -> tuple[Cell, ...]:
     """Top-1 and speed of both; the speeds' ratio where they were measured on one CPU."""
-    one, other = before.environment.cpu, after.environment.cpu
+    same = before.environment.cpu == after.environment.cpu
     return (
-        f"{before.overall.correct:,}",
-        f"{after.overall.correct:,}",
+        before.overall.correct,
+        after.overall.correct,
         f"{after.overall.correct - before.overall.correct:+,}",
         f"{before.images_per_second:,.0f}",
         f"{after.images_per_second:,.0f}",
-        f"{after.images_per_second / before.images_per_second:.2f}" if one == other else "–",
+        f"{after.images_per_second / before.images_per_second:.2f}" if same else None,
     )
 
 
@@ -133,9 +125,7 @@ def trials(
     files = Table(
         title="",
         headings=("made by", *map(_name, trials)),
-        rows=tuple(
-            (name, *(_made(there.get(name), measured[name].model_sha256) for _, there in known)) for name in names
-        ),
+        rows=tuple((name, *(_made(on.get(name), measured[name].model_sha256) for _, on in known)) for name in names),
         left=1 + len(trials),
     )
     predictions = Table(
@@ -145,52 +135,50 @@ def trials(
             *(f"{_name(trial)} ≠ {what}" for trial in trials for what in ("here", "exact")),
         ),
         rows=tuple(
-            (
+            cells(
                 name,
-                {True: "yes", False: "no", None: "not known"}[portable(measured[name])],
+                {True: "yes", False: "no", None: "not known"}[portable(here)],
                 *(
-                    _against(there.get(name), reference)
-                    for _, there in known
-                    for reference in (measured[name].predictions, _exact(measured[name], exact.get(name)))
+                    _against(on.get(name), reference)
+                    for _, on in known
+                    for reference in (here.predictions, _exact(here, exact.get(name)))
                 ),
             )
             for name in names
+            for here in [measured[name]]
         ),
         left=2,
     )
-    blocks = {
-        "cpus-files": joined(["\n".join(map(_described, trials)), table(files), *_refusals(trials, made=True)]),
-        "cpus-predictions": joined(
-            [
-                f"«Here»: {_processors(measured[name] for name in names)}. «Exact»: in integers. Each number "
-                f"counts images with another prediction, of {_images(trials)}.",
-                table(predictions),
-                *_refusals(trials, made=False),
-                _kept(known, measured, [name for name in names if portable(measured[name])]),
-            ]
-        ),
-    }
-    rows = tuple(
-        (
-            name,
-            _name(trial),
-            f"{trial.images:,}",
-            *(
-                f"{trial.images - _unequal(guesses[: trial.images], one.labels):,}"
-                for guesses in (found.predictions, one.predictions)
+    emulation = table(
+        [
+            (name, trial, one, found.predictions)
+            for name, one in emulated.items()
+            for trial, on in known
+            if "avx2" in trial.environment.cpu.flags and not has_vnni(trial.environment.cpu)
+            if (found := on.get(name)) is not None and found.predictions is not None
+        ],
+        {
+            "model": lambda row: row[0],
+            "CPU": lambda row: _name(row[1]),
+            "images": lambda row: row[1].images,
+            "correct there": lambda row: row[1].images - _unequal(row[3], row[2].labels),
+            "correct by the engine": lambda row: (
+                row[1].images - _unequal(row[2].predictions[: row[1].images], row[2].labels)
             ),
-            f"{_unequal(found.predictions, one.predictions):,}",
-        )
-        for name, one in emulated.items()
-        for trial, there in known
-        if "avx2" in trial.environment.cpu.flags and not has_vnni(trial.environment.cpu)
-        for found in [there.get(name)]
-        if found is not None and found.predictions is not None
+            "differing predictions": lambda row: _unequal(row[3], row[2].predictions),
+        },
+        left=2,
     )
-    if rows:
-        headings = ("model", "CPU", "images", "correct there", "correct by the engine", "differing predictions")
-        blocks["cpus-emulation"] = joined([table(Table(title="", headings=headings, rows=rows, left=2))])
-    return blocks
+    return {
+        "cpus-files": markdown("\n".join(map(_described, trials)), files, *_refusals(trials, made=True)),
+        "cpus-predictions": markdown(
+            f"«Here»: {_processors(measured[name] for name in names)}. «Exact»: in integers. Each number "
+            f"counts images with another prediction, of {_images(trials)}.",
+            predictions,
+            *_refusals(trials, made=False),
+            _kept(known, measured, [name for name in names if portable(measured[name])]),
+        ),
+    } | ({"cpus-emulation": markdown(emulation)} if emulation.rows else {})
 
 
 def _name(trial: CpuTrial) -> str:
@@ -211,7 +199,7 @@ def _described(trial: CpuTrial) -> str:
     return (
         f"- **{_name(trial)}**: {_instructions(trial.environment.cpu)}{fma}"
         + (f"; emulated by `{trial.emulator}`" if trial.emulator else "")
-        + f"; {trial.images:,} images: {tables.source(trial.data)}.{folded}"
+        + f"; {tables.images(trial.images, trial.data)}.{folded}"
     )
 
 
@@ -230,19 +218,19 @@ def _made(file: CpuFile | None, expected: str) -> str:
     return "yes" if file.made_sha256 == expected else "no"
 
 
-def _against(file: CpuFile | None, reference: str | None) -> str:
+def _against(file: CpuFile | None, reference: str | None) -> Cell:
     if file is None or reference is None:
-        return "–"
+        return None
     if file.predictions is None:
         return "not tried" if file.refusal is None else "not possible"
-    return f"{_unequal(file.predictions, reference):,}"
+    return _unequal(file.predictions, reference)
 
 
 def _exact(measured: Evaluation, exact: Evaluation | None) -> str | None:
     """The predictions of exact integer arithmetic, where they are known: the engine's, or of a file that cannot saturate."""
     if exact is not None:
         return exact.predictions
-    if measured.runtime != "onnxruntime" or not measured.model.quantized:
+    if measured.backend != "onnxruntime" or not measured.model.quantized:
         return None
     return measured.predictions if portable(measured) or has_vnni(measured.environment.cpu) else None
 
@@ -253,7 +241,7 @@ def _refusals(trials: Sequence[CpuTrial], *, made: bool) -> list[str]:
     for trial in trials:
         for one in trial.files:
             if one.refusal is not None and (one.made_sha256 if made else one.predictions) is None:
-                reasons.setdefault(" ".join(one.refusal.split()), []).append(f"`{one.name}` on {_name(trial)}")
+                reasons.setdefault(line(one.refusal), []).append(f"`{one.name}` on {_name(trial)}")
     return [f"Not possible: {', '.join(where)}. «{reason}»" for reason, where in reasons.items()]
 
 
@@ -261,21 +249,20 @@ def _kept(
     known: Sequence[tuple[CpuTrial, Mapping[str, CpuFile]]], measured: Mapping[str, Evaluation], names: Sequence[str]
 ) -> str:
     """Whether the files that are said to be the same everywhere were the same on these CPUs."""
+    tried = [
+        (name, trial, one.predictions)
+        for name in names
+        for trial, on in known
+        if (one := on.get(name)) is not None and one.predictions is not None
+    ]
     differing = [
         f"`{name}` on {_name(trial)}"
-        for name in names
-        for trial, there in known
-        if (one := there.get(name)) is not None
-        and one.predictions is not None
-        and _unequal(one.predictions, measured[name].predictions)
+        for name, trial, predictions in tried
+        if _unequal(predictions, measured[name].predictions)
     ]
-    tried = sum(
-        any((one := there.get(name)) is not None and one.predictions is not None for _, there in known)
-        for name in names
-    )
     return (
-        f"Files that the analysis calls the same everywhere: {len(names)}, of which {tried} were evaluated on "
-        f"these CPUs. With another prediction than here: {', '.join(differing) or 'none'}."
+        f"Files that the analysis calls the same everywhere: {len(names)}, of which {len({name for name, *_ in tried})} "
+        f"were evaluated on these CPUs. With another prediction than here: {', '.join(differing) or 'none'}."
     )
 
 
@@ -303,6 +290,6 @@ def _instructions(cpu: Cpu) -> str:
     return f"{widest}, {'with' if has_vnni(cpu) else 'no'} VNNI"
 
 
-def joined(parts: list[str]) -> str:
-    """Paragraphs and tables, one below the other."""
-    return "\n\n".join(parts) + "\n"
+def versions(environment: Environment) -> str:
+    """The libraries, each with its version."""
+    return ", ".join(f"{name} {version}" for name, version in environment.libraries.items())

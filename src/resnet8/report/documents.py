@@ -13,23 +13,12 @@ from resnet8 import results
 from resnet8.comparison import compare, name_of, noise_of
 from resnet8.errors import ResultError
 from resnet8.files import read_bytes, write_text
-from resnet8.report import blocks, cpus, markdown
-from resnet8.results import (
-    AccumulatorAudit,
-    Agreement,
-    Comparison,
-    CpuTrial,
-    DataSource,
-    Evaluation,
-    NoiseStudy,
-    Parity,
-    PlaygroundUse,
-    Quantization,
-    RequantizationStudy,
-    WorkedArithmetic,
-)
+from resnet8.report import blocks, cpus
+from resnet8.report.analysis import analysis, comparison, recommendations
+from resnet8.report.document import markdown
+from resnet8.results import AccumulatorAudit, Agreement, CpuTrial, Evaluation, RequantizationStudy, WorkedArithmetic
 
-Evidence = TypeVar("Evidence", AccumulatorAudit, Agreement, Evaluation, RequantizationStudy, WorkedArithmetic)
+Question = TypeVar("Question", AccumulatorAudit, Agreement, Evaluation, RequantizationStudy, WorkedArithmetic)
 
 ANALYSIS = Path("docs/QUANTIZATION_ANALYSIS.md")
 COMPARISON = Path("results/comparison.json")
@@ -51,13 +40,12 @@ def write_comparison(root: Path, evaluations: list[Path], refusals: list[Path]) 
     Raises:
         ResultError: when a result is unreadable or they are not comparable.
     """
-    records = [results.load(Quantization, path) for path in refusals]
+    records = [results.load(results.Quantization, path) for path in refusals]
     refused = {record.recipe: record.refusal for record in records if record.refusal is not None}
     loaded = [results.load(Evaluation, path) for path in evaluations]
-    studies = _studies(root)
-    comparison = compare(loaded, refused=refused, noise=studies, files=[path.name for path in evaluations])
-    results.save(comparison, root / COMPARISON)
-    write_text(root / ANALYSIS, _analysis(root, comparison, loaded, studies))
+    compared = compare(loaded, refused=refused, noise=_studies(root), files=[path.name for path in evaluations])
+    results.save(compared, root / COMPARISON)
+    write_text(root / ANALYSIS, _analysis(_Evidence(root, compared, loaded)))
 
 
 def noise_files(root: Path) -> list[Path]:
@@ -65,31 +53,8 @@ def noise_files(root: Path) -> list[Path]:
     return sorted((root / NOISE).glob("*.json"))
 
 
-def _studies(root: Path) -> list[NoiseStudy]:
-    return [results.load(NoiseStudy, path) for path in noise_files(root)]
-
-
-def _analysis(root: Path, comparison: Comparison, evaluations: list[Evaluation], studies: list[NoiseStudy]) -> str:
-    used = [study for one in evaluations if (study := noise_of(one, studies)) is not None]
-    return markdown.analysis(
-        comparison,
-        results.load(Parity, root / PARITY),
-        evaluations,
-        noise=used,
-        exact=_same_files(root, "exact", evaluations),
-        saturated=_same_files(root, "emulated-avx2", evaluations),
-    )
-
-
-def _same_files(root: Path, prefix: str, evaluations: list[Evaluation]) -> dict[str, Evaluation]:
-    """The evaluations in :data:`ARITHMETIC` of that kind that are of the very files that are compared, by recipe."""
-    there = {name_of(one): (one.model_sha256, one.data_fingerprint, one.data.subset) for one in evaluations}
-    found = [results.load(Evaluation, path) for path in sorted((root / ARITHMETIC).glob(f"{prefix}_*.json"))]
-    return {
-        name_of(one): one
-        for one in found
-        if there.get(name_of(one)) == (one.model_sha256, one.data_fingerprint, one.data.subset)
-    }
+def _studies(root: Path) -> list[results.NoiseStudy]:
+    return [results.load(results.NoiseStudy, path) for path in noise_files(root)]
 
 
 def stale(root: Path) -> dict[Path, str]:
@@ -99,79 +64,16 @@ def stale(root: Path) -> dict[Path, str]:
         StorageError: when a result is missing.
         ResultError: when a result is unreadable, or a document names a block that is not known.
     """
-    comparison = results.load(Comparison, root / COMPARISON)
-    evaluations = [results.load(Evaluation, root / "results" / row.file) for row in comparison.rows]
-    known = {"comparison": markdown.comparison(comparison)} | _arithmetic(root, comparison, evaluations)
-    if used := [results.load(PlaygroundUse, path) for path in sorted((root / PLAYGROUND).glob("*.json"))]:
-        known["playground"] = blocks.playground(used)
-    wanted = {root / ANALYSIS: _analysis(root, comparison, evaluations, _studies(root))}
+    compared = results.load(results.Comparison, root / COMPARISON)
+    evidence = _Evidence(
+        root, compared, [results.load(Evaluation, root / "results" / row.file) for row in compared.rows]
+    )
+    known = {name: text for blocks_of in _BLOCKS for name, text in blocks_of(evidence).items()}
+    wanted = {root / ANALYSIS: _analysis(evidence)}
     for path in sorted([root / "README.md", *(root / "docs").rglob("*.md")]):
         if path.is_file() and path not in wanted:
             wanted[path] = _filled(path, known)
     return {path: text for path, text in wanted.items() if not path.is_file() or read_bytes(path).decode() != text}
-
-
-def _arithmetic(root: Path, comparison: Comparison, evaluations: list[Evaluation]) -> dict[str, str]:
-    """The blocks of the results in :data:`ARITHMETIC`, whose files are named KIND_RECIPE.json, and in :data:`CPUS`."""
-    measured = {Path(row.file).stem: one for row, one in zip(comparison.rows, evaluations, strict=True)}
-    evidence = _Evidence(root / ARITHMETIC, measured)
-    sums = evidence.of(AccumulatorAudit, "accumulators")
-    exact, emulated = evidence.of(Evaluation, "exact"), evidence.of(Evaluation, "emulated-avx2")
-    filled = {"recommendations": blocks.recommendations(comparison)}
-    for name, agreement in evidence.of(Agreement, "agreement").items():
-        filled |= blocks.agreement(name, agreement)
-    for name, study in evidence.of(RequantizationStudy, "requantization").items():
-        filled |= blocks.requantization(name, study)
-    for name, audit in sums.items():
-        filled |= blocks.accumulators(name, audit)
-    for name, worked in evidence.of(WorkedArithmetic, "worked").items():
-        filled |= blocks.worked(name, worked) | blocks.expanded(name, worked)
-        filled |= blocks.pitfalls(name, worked, sums.get(name))
-    if emulated and emulated.keys() == exact.keys():
-        filled["portability"] = cpus.portability(exact, emulated, measured)
-    if optioned := evidence.of(Evaluation, "x64quantprecision"):
-        filled["precision"] = cpus.precision(optioned, exact, measured)
-    if trials := [_trial(path, measured) for path in sorted((root / CPUS).glob("*.json"))]:
-        filled |= cpus.trials(trials, measured, exact, emulated)
-    return filled
-
-
-class _Evidence:
-    """Results about the models of the comparison, in files KIND_RECIPE.json."""
-
-    def __init__(self, folder: Path, measured: dict[str, Evaluation]) -> None:
-        self._folder, self._measured = folder, measured
-
-    def of(self, kind: type[Evidence], prefix: str) -> dict[str, Evidence]:
-        """By recipe."""
-        found = {}
-        for path in sorted(self._folder.glob(f"{prefix}_*.json")):
-            name = path.stem.removeprefix(f"{prefix}_")
-            found[name] = results.load(kind, path)
-            _require_same(path, name, found[name].model.sha256, found[name].data, self._measured)
-        return found
-
-
-def _trial(path: Path, measured: dict[str, Evaluation]) -> CpuTrial:
-    trial = results.load(CpuTrial, path)
-    for one in trial.files:
-        if one.evaluated_sha256 is not None:
-            _require_same(path, one.name, one.evaluated_sha256, trial.data, measured)
-    return trial
-
-
-def _require_same(path: Path, name: str, sha256: str, data: DataSource, measured: dict[str, Evaluation]) -> None:
-    """Check that evidence is about the file and the images that were evaluated under that name."""
-    there = measured.get(name)
-    if there is None or (there.model_sha256, there.data_fingerprint) != (sha256, data.fingerprint):
-        raise ResultError(
-            f"{path} is about another model, or other images, than results/{name}.json",
-            found=f"model {sha256[:12]}…, images {data.fingerprint[:12]}…",
-            expected="a model of the comparison"
-            if there is None
-            else f"model {there.model_sha256[:12]}…, images {there.data_fingerprint[:12]}…",
-            remedy="make it again (tools/arithmetic_evidence, tools/other_cpus), or delete it",
-        )
 
 
 def _filled(path: Path, known: dict[str, str]) -> str:
@@ -182,3 +84,120 @@ def _filled(path: Path, known: dict[str, str]) -> str:
         return f"{match[1]}{known[name]}{match[3]}"
 
     return _BLOCK.sub(fill, read_bytes(path).decode())
+
+
+class _Evidence:
+    """What documents are made of: a comparison, and the results about its models.
+
+    Attributes:
+        root: The folder with ``results/``.
+        comparison: The models that the documents are about.
+        evaluations: Theirs, in its order.
+        measured: The same by name of the file in ``results/``.
+    """
+
+    def __init__(self, root: Path, comparison: results.Comparison, evaluations: list[Evaluation]) -> None:
+        self.root, self.comparison, self.evaluations = root, comparison, evaluations
+        self.measured = {Path(row.file).stem: one for row, one in zip(comparison.rows, evaluations, strict=True)}
+
+    def of(self, kind: type[Question], prefix: str) -> dict[str, Question]:
+        """The results in :data:`ARITHMETIC`, files PREFIX_RECIPE.json, by recipe.
+
+        Raises:
+            ResultError: when one is about another file or other images than were evaluated.
+        """
+        found = {}
+        for path in sorted((self.root / ARITHMETIC).glob(f"{prefix}_*.json")):
+            name = path.stem.removeprefix(f"{prefix}_")
+            found[name] = results.load(kind, path)
+            self._require_same(path, name, found[name].model.sha256, found[name].data)
+        return found
+
+    def same(self, prefix: str) -> dict[str, Evaluation]:
+        """The evaluations there of the very files and images that are compared, by recipe; others are passed over."""
+        found = [results.load(Evaluation, path) for path in sorted((self.root / ARITHMETIC).glob(f"{prefix}_*.json"))]
+        there = {(name_of(one), one.model_sha256, one.data_fingerprint, one.data.subset) for one in self.evaluations}
+        return {
+            name_of(one): one
+            for one in found
+            if (name_of(one), one.model_sha256, one.data_fingerprint, one.data.subset) in there
+        }
+
+    def trials(self) -> list[CpuTrial]:
+        """What other CPUs make of the models (:data:`CPUS`).
+
+        Raises:
+            ResultError: as :meth:`of`.
+        """
+        found = {path: results.load(CpuTrial, path) for path in sorted((self.root / CPUS).glob("*.json"))}
+        for path, trial in found.items():
+            for one in trial.files:
+                if one.evaluated_sha256 is not None:
+                    self._require_same(path, one.name, one.evaluated_sha256, trial.data)
+        return list(found.values())
+
+    def _require_same(self, path: Path, name: str, sha256: str, data: results.DataSource) -> None:
+        there = self.measured.get(name)
+        if there is None or (there.model_sha256, there.data_fingerprint) != (sha256, data.fingerprint):
+            raise ResultError(
+                f"{path} is about another model, or other images, than results/{name}.json",
+                found=f"model {sha256[:12]}…, images {data.fingerprint[:12]}…",
+                expected="a model of the comparison"
+                if there is None
+                else f"model {there.model_sha256[:12]}…, images {there.data_fingerprint[:12]}…",
+                remedy="make it again (tools/arithmetic_evidence, tools/other_cpus), or delete it",
+            )
+
+
+def _analysis(evidence: _Evidence) -> str:
+    studies = _studies(evidence.root)
+    return analysis(
+        evidence.comparison,
+        results.load(results.Parity, evidence.root / PARITY),
+        evidence.evaluations,
+        noise=[study for one in evidence.evaluations if (study := noise_of(one, studies)) is not None],
+        exact=evidence.same("exact"),
+        saturated=evidence.same("emulated-avx2"),
+    )
+
+
+def _of_comparison(evidence: _Evidence) -> dict[str, str]:
+    compared = evidence.comparison
+    return {"comparison": markdown(*comparison(compared)), "recommendations": markdown(recommendations(compared))}
+
+
+def _of_arithmetic(evidence: _Evidence) -> dict[str, str]:
+    sums = evidence.of(AccumulatorAudit, "accumulators")
+    made = [
+        *(blocks.agreement(name, one) for name, one in evidence.of(Agreement, "agreement").items()),
+        *(blocks.requantization(name, one) for name, one in evidence.of(RequantizationStudy, "requantization").items()),
+        *(blocks.accumulators(name, one) for name, one in sums.items()),
+    ]
+    for name, one in evidence.of(WorkedArithmetic, "worked").items():
+        made += [blocks.worked(name, one), blocks.pitfalls(name, one, sums.get(name))]
+    return {block: text for blocks_of in made for block, text in blocks_of.items()}
+
+
+def _of_cpus(evidence: _Evidence) -> dict[str, str]:
+    exact, emulated = evidence.of(Evaluation, "exact"), evidence.of(Evaluation, "emulated-avx2")
+    filled = {}
+    if emulated and emulated.keys() == exact.keys():
+        filled["portability"] = cpus.portability(exact, emulated, evidence.measured)
+    if optioned := evidence.of(Evaluation, "x64quantprecision"):
+        filled["precision"] = cpus.precision(optioned, exact, evidence.measured)
+    if trials := evidence.trials():
+        filled |= cpus.trials(trials, evidence.measured, exact, emulated)
+    return filled
+
+
+def _of_page(evidence: _Evidence) -> dict[str, str]:
+    paths = sorted((evidence.root / PLAYGROUND).glob("*.json"))
+    return (
+        {"playground": blocks.playground([results.load(results.PlaygroundUse, path) for path in paths])}
+        if paths
+        else {}
+    )
+
+
+_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_page)
+"""What makes the blocks of the pages, by name, of what results there are."""

@@ -1,45 +1,23 @@
-"""The tables, as headings and cells: one source for the terminal and for Markdown."""
+"""Results as tables: one source for the terminal and for Markdown."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resnet8.report import arithmetic
+from resnet8 import results, words
+from resnet8.report.arithmetic import grid, span
+from resnet8.report.document import Table, cells, table
+from resnet8.words import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from resnet8.inspection.records import Layer, Operations, Weights
     from resnet8.quantization.recipes import Recipe
-    from resnet8.results import (
-        AccumulatorAudit,
-        Calibration,
-        Comparison,
-        ComparisonRow,
-        DataSource,
-        Evaluation,
-        GraphAgreement,
-        NoiseSpread,
-        NoiseStudy,
-        Parity,
-        RequantizationStudy,
-        WorkedArithmetic,
-    )
-
-from resnet8.words import kilobytes, p_value, percent
+    from resnet8.report.document import Cell
 
 
-@dataclass(frozen=True)
-class Table:
-    """Headings and rows of cells; ``left`` counts the leading columns that hold words, the others hold numbers."""
-
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    left: int = 1
-
-
-def source(data: DataSource) -> str:
+def source(data: results.DataSource) -> str:
     """What the images are, in words; says so when they are not the official ones."""
     kind = {
         "CIFAR-10": "CIFAR-10 (official)",
@@ -50,344 +28,301 @@ def source(data: DataSource) -> str:
     return f"{kind}, {data.split} split{subset}"
 
 
-def comparison(result: Comparison) -> Table:
+def images(count: int, data: results.DataSource) -> str:
+    """How many images, and what they are."""
+    return f"{count:,} images: {source(data)}"
+
+
+def comparison(result: results.Comparison) -> Table:
     """Framework x dtype x accuracy x delta x size x reduction; noise and the published count where there are any."""
-    noise = any(row.noise is not None for row in result.rows)
-    mixed = len({row.vnni for row in result.rows}) > 1
-    published = any(row.published_correct is not None for row in result.rows)
     baseline = next(
         (row for row in result.rows if row.dtype == "float32" and f"{row.framework} {row.name}" == result.baseline),
         None,
     )
-    headings = (
-        "model",
-        "framework",
-        "dtype",
-        "correct",
-        *(("noise",) if noise else ()),
-        *(("CPU",) if mixed else ()),
-        "accuracy",
-        "delta (points)",
-        "p",
-        "size",
-        "reduction",
-    )
-    return Table(
-        title=f"{result.rows[0].overall.total:,} images: {source(result.data)}",
-        headings=headings + (("published", "difference") if published else ()),
-        rows=tuple(_cells(row, noise, mixed, published, is_baseline=row is baseline) for row in result.rows),
-        left=3,
-    )
+    columns: dict[str, Callable[[results.ComparisonRow], Cell]] = {
+        "model": lambda row: row.name,
+        "framework": lambda row: row.framework,
+        "dtype": lambda row: row.dtype,
+        "correct": lambda row: row.overall.correct,
+    }
+    if any(row.noise for row in result.rows):
+        columns["noise"] = lambda row: counts(row.noise)
+    if len({row.vnni for row in result.rows}) > 1:
+        columns["CPU"] = lambda row: "VNNI" if row.vnni else "no VNNI"
+    columns |= {
+        "accuracy": lambda row: percent(row.overall.accuracy),
+        "delta (points)": lambda row: (
+            "baseline" if row is baseline else f"{row.delta_points:+.2f}{' ⚠ drop' if row.flagged else ''}"
+        ),
+        "p": lambda row: None if row.dtype == "float32" else words.p_value(row.p_value),
+        "size": lambda row: words.kilobytes(row.size_bytes),
+        "reduction": lambda row: None if row.dtype == "float32" else f"{row.reduction:.0%}",
+    }
+    if any(row.published_correct is not None for row in result.rows):
+        columns["published"] = lambda row: row.published_correct
+        columns["difference"] = lambda row: (
+            None if row.published_correct is None else f"{row.overall.correct - row.published_correct:+d}"
+        )
+    title = images(result.rows[0].overall.total, result.data)
+    return table(result.rows, columns, title=title, left=3)
 
 
-def _cells(row: ComparisonRow, noise: bool, mixed: bool, published: bool, *, is_baseline: bool) -> tuple[str, ...]:
-    is_float = row.dtype == "float32"
-    cells = (
-        row.name,
-        row.framework,
-        row.dtype,
-        f"{row.overall.correct:,}",
-        *((counts(row.noise) if row.noise else "–",) if noise else ()),
-        *(("VNNI" if row.vnni else "no VNNI",) if mixed else ()),
-        percent(row.overall.accuracy),
-        "baseline" if is_baseline else f"{row.delta_points:+.2f}" + (" ⚠ drop" if row.flagged else ""),
-        "–" if is_float else p_value(row.p_value),
-        kilobytes(row.size_bytes),
-        "–" if is_float else f"{row.reduction:.0%}",
-    )
-    if not published:
-        return cells
-    if row.published_correct is None:
-        return (*cells, "–", "–")
-    return (*cells, f"{row.published_correct:,}", f"{row.overall.correct - row.published_correct:+d}")
+def counts(spread: results.NoiseSpread | None) -> str | None:
+    """The least and the greatest count, where there are some."""
+    return None if spread is None else f"{spread.least:,} – {spread.greatest:,}"
 
 
-def counts(spread: NoiseSpread) -> str:
-    """The least and the greatest count."""
-    return f"{spread.least:,} – {spread.greatest:,}"
-
-
-def folding(result: Parity) -> Table:
+def folding(result: results.Parity) -> Table:
     """How far off the converter's folded constants were, before they were rounded correctly."""
-    return Table(
+    return table(
+        result.folding,
+        {
+            "constant": lambda one: one.name,
+            "values": lambda one: str(len(one.ulps)),
+            "not correctly rounded": lambda one: str(one.off),
+            "largest difference (ulp)": lambda one: str(one.largest),
+        },
         title="constants folded out of batch normalizations, as this machine computed them",
-        headings=("constant", "values", "not correctly rounded", "largest difference (ulp)"),
-        rows=tuple((one.name, f"{len(one.ulps)}", f"{one.off}", f"{one.largest}") for one in result.folding),
     )
 
 
-def noise(studies: Sequence[NoiseStudy]) -> Table:
+def noise(studies: Sequence[results.NoiseStudy]) -> Table:
     """Of each recipe: the count, and what becomes of it when the last bit of the float constants moves."""
     first = studies[0]
-    return Table(
-        title=f"every float constant moved by −1, 0 or +1 ulp; {len(first.labels):,} images: {source(first.data)}",
-        headings=("recipe", "correct", "runs", "mean ± sd", "range", "as unperturbed", "between runs"),
-        rows=tuple(_noise_cells(one) for one in studies),
+
+    def same(study: results.NoiseStudy, which: int) -> str:
+        """The share of images with the same prediction in two runs."""
+        images, share = study.agreements[which], 100 / len(study.labels)
+        mean = share * sum(images) / len(images)
+        return f"{share * min(images):.2f} – {share * max(images):.2f}, mean {mean:.2f} %"
+
+    return table(
+        studies,
+        {
+            "recipe": lambda one: one.recipe,
+            "correct": lambda one: one.runs[0].overall.correct,
+            "runs": lambda one: str(one.spread.runs),
+            "mean ± sd": lambda one: f"{one.spread.mean:,.1f} ± {one.spread.deviation:.1f}",
+            "range": lambda one: counts(one.spread),
+            "as unperturbed": lambda one: same(one, 0),
+            "between runs": lambda one: same(one, 1),
+        },
+        title=f"every float constant moved by −1, 0 or +1 ulp; {images(len(first.labels), first.data)}",
     )
 
 
-def _noise_cells(study: NoiseStudy) -> tuple[str, ...]:
-    spread, share = study.spread, 100 / len(study.labels)
-    return (
-        study.recipe,
-        f"{study.runs[0].overall.correct:,}",
-        str(spread.runs),
-        f"{spread.mean:,.1f} ± {spread.deviation:.1f}",
-        counts(spread),
-        *(
-            f"{share * min(same):.2f} – {share * max(same):.2f}, mean {share * sum(same) / len(same):.2f} %"
-            for same in study.agreements
-        ),
-    )
-
-
-def per_class(evaluations: tuple[Evaluation, ...], names: tuple[str, ...]) -> Table:
-    """Accuracy of each class, a column for each evaluation."""
-    classes = evaluations[0].per_class
+def per_class(evaluations: Sequence[results.Evaluation], names: Sequence[str]) -> Table:
+    """Correct of each class, a column for each evaluation."""
     return Table(
         title="correct by class",
         headings=("class", "images", *names),
         rows=tuple(
-            (
-                one.class_name,
-                f"{one.total:,}",
-                *(f"{result.per_class[i].correct:,}" for result in evaluations),
-            )
-            for i, one in enumerate(classes)
+            (of[0].class_name, f"{of[0].total:,}", *(f"{one.correct:,}" for one in of))
+            for of in zip(*(result.per_class for result in evaluations), strict=True)
         ),
     )
 
 
-def evaluation(result: Evaluation) -> Table:
+def evaluation(result: results.Evaluation) -> Table:
     """Overall and per class."""
-    rows = [(one.class_name, f"{one.correct:,}", f"{one.total:,}", percent(one.accuracy)) for one in result.per_class]
     overall = result.overall
-    rows.append(("overall", f"{overall.correct:,}", f"{overall.total:,}", percent(overall.accuracy)))
-    return Table(
-        title=f"{result.model_path} ({result.runtime}, {result.model.dtype}) on {source(result.data)}",
-        headings=("class", "correct", "total", "accuracy"),
-        rows=tuple(rows),
+    return table(
+        (*result.per_class, results.ClassScore("overall", overall.correct, overall.total, overall.accuracy)),
+        {
+            "class": lambda one: one.class_name,
+            "correct": lambda one: one.correct,
+            "total": lambda one: one.total,
+            "accuracy": lambda one: percent(one.accuracy),
+        },
+        title=f"{result.model_path} ({result.backend}, {result.model.dtype}) on {source(result.data)}",
     )
 
 
-def parity(result: Parity) -> Table:
+def parity(result: results.Parity) -> Table:
     """The certificate's pairs."""
-    return Table(
-        title=f"{result.images:,} images: {source(result.data)}",
-        headings=("pair", "largest |Δp|", "worst image", "different predictions", "of these ties"),
-        rows=tuple(
-            (
-                f"{pair.a} – {pair.b}",
-                f"{pair.max_abs_difference:.2e}",
-                str(pair.worst_image),
-                str(pair.differing_predictions),
-                str(pair.ties),
-            )
-            for pair in result.pairs
-        ),
+    return table(
+        result.pairs,
+        {
+            "pair": lambda pair: f"{pair.a} – {pair.b}",
+            "largest |Δp|": lambda pair: f"{pair.max_abs_difference:.2e}",
+            "worst image": lambda pair: str(pair.worst_image),
+            "different predictions": lambda pair: str(pair.differing_predictions),
+            "of these ties": lambda pair: str(pair.ties),
+        },
+        title=images(result.images, result.data),
     )
 
 
-def calibration(result: Calibration) -> Table:
+def calibration(result: results.Calibration) -> Table:
     """How many images of each class were drawn."""
-    return Table(
+    return table(
+        result.per_class.items(),
+        {"class": lambda one: one[0], "images": lambda one: one[1]},
         title=f"calibration set: {source(result.data)}; draw «{result.method}», seed {result.seed}",
-        headings=("class", "images"),
-        rows=tuple((name, f"{count:,}") for name, count in result.per_class.items()),
     )
 
 
-def recipes(known: tuple[Recipe, ...]) -> Table:
+def recipes(known: Sequence[Recipe]) -> Table:
     """All recipes with their settings."""
-    return Table(
+    return table(
+        known,
+        {
+            "recipe": lambda one: one.name,
+            "framework": lambda one: one.framework,
+            "activations": lambda one: one.activations,
+            "weights": lambda one: one.weights,
+            "scales": lambda one: "per channel" if one.per_channel else "per tensor",
+            "folded": lambda one: "yes" if one.fold else "no",
+            "draw": lambda one: one.draw,
+            "what it is": lambda one: one.summary,
+        },
         title="recipes",
-        headings=("recipe", "framework", "activations", "weights", "scales", "folded", "draw", "what it is"),
-        rows=tuple(
-            (
-                one.name,
-                one.framework,
-                one.activations,
-                one.weights,
-                "per channel" if one.per_channel else "per tensor",
-                "yes" if one.fold else "no",
-                one.draw,
-                one.summary,
-            )
-            for one in known
-        ),
         left=8,
     )
 
 
-def agreement(result: GraphAgreement) -> Table:
+def agreement(result: results.GraphAgreement) -> Table:
     """Differing codes of each layer by cause; layers without any are counted in the last row only."""
-    causes = tuple(result.layers[0].causes)
-    rows = [
-        (
-            one.layer,
-            one.operator,
-            one.kernel,
-            f"{one.codes:,}",
-            f"{one.differing:,}",
-            *(f"{one.causes[cause]:,}" for cause in causes),
-            str(one.largest_difference),
+    every = result.layers
+    causes = tuple(every[0].causes)
+
+    def sums(*layers: results.LayerAgreement) -> tuple[int, ...]:
+        return (
+            sum(one.codes for one in layers),
+            sum(one.differing for one in layers),
+            *(sum(one.causes[cause] for one in layers) for cause in causes),
+            max(one.largest_difference for one in layers),
         )
-        for one in result.layers
-        if one.differing
-    ]
-    layers = result.layers
-    rows.append(
-        (
-            "all layers",
-            f"{len(layers)}",
-            f"{result.integer_layers} integer",
-            f"{sum(one.codes for one in layers):,}",
-            f"{sum(one.differing for one in layers):,}",
-            *(f"{sum(one.causes[cause] for one in layers):,}" for cause in causes),
-            str(max(one.largest_difference for one in layers)),
-        )
-    )
+
+    rows = [cells(one.layer, one.operator, one.kernel, *sums(one)) for one in every if one.differing]
     return Table(
         title=f"graph {result.graph}: integer engine against {result.runtime}, each layer fed the same codes",
         headings=("layer", "operator", "kernel", "codes", "differ", *causes, "largest (LSB)"),
-        rows=tuple(rows),
+        rows=(*rows, cells("all layers", f"{len(every)}", f"{result.integer_layers} integer", *sums(*every))),
         left=3,
     )
 
 
-def requantization(result: RequantizationStudy) -> Table:
+def requantization(result: results.RequantizationStudy) -> Table:
     """Each variant: codes that change, largest difference, logits, predictions, top-1."""
-    return Table(
-        title=f"{result.model.path}: against float32 multipliers, half even; {result.images:,} images: {source(result.data)}",
-        headings=(
-            "multiplier",
-            "rounding",
-            "codes changed",
-            "share",
-            "largest (LSB)",
-            "logits changed",
-            "predictions changed",
-            "correct",
-            "accuracy",
-        ),
-        rows=tuple(
-            (
-                one.multiplier,
-                one.rounding,
-                f"{one.changed:,}",
-                f"{100 * one.changed / one.codes:.4f} %",
-                str(one.largest_difference),
-                f"{one.changed_logits:,}",
-                f"{one.changed_predictions:,}",
-                f"{one.overall.correct:,}",
-                percent(one.overall.accuracy),
-            )
-            for one in result.rows
-        ),
+    return table(
+        result.rows,
+        {
+            "multiplier": lambda one: one.multiplier,
+            "rounding": lambda one: one.rounding,
+            "codes changed": lambda one: one.changed,
+            "share": lambda one: f"{100 * one.changed / one.codes:.4f} %",
+            "largest (LSB)": lambda one: one.largest_difference,
+            "logits changed": lambda one: one.changed_logits,
+            "predictions changed": lambda one: one.changed_predictions,
+            "correct": lambda one: one.overall.correct,
+            "accuracy": lambda one: percent(one.overall.accuracy),
+        },
+        title=f"{result.model.path}: against float32 multipliers, half even; {images(result.images, result.data)}",
         left=2,
     )
 
 
-def accumulators(result: AccumulatorAudit) -> Table:
+def accumulators(result: results.AccumulatorAudit) -> Table:
     """Range and width of each layer's accumulator."""
-    return Table(
-        title=f"{result.model.path}: accumulators on {result.images:,} images: {source(result.data)}",
-        headings=("layer", "operator", "depth", "observed", "bits", "worst case", "safe bits"),
-        rows=tuple(
-            (
-                one.layer,
-                one.operator,
-                f"{one.depth}",
-                f"{one.observed[0]:,} … {one.observed[1]:,}",
-                str(one.observed_bits),
-                f"{one.worst_case[0]:,} … {one.worst_case[1]:,}",
-                str(one.safe_bits),
-            )
-            for one in result.layers
-        ),
+    return table(
+        result.layers,
+        {
+            "layer": lambda one: one.layer,
+            "operator": lambda one: one.operator,
+            "depth": lambda one: str(one.depth),
+            "observed": lambda one: " … ".join(f"{end:,}" for end in one.observed),
+            "bits": lambda one: one.observed_bits,
+            "worst case": lambda one: " … ".join(f"{end:,}" for end in one.worst_case),
+            "safe bits": lambda one: one.safe_bits,
+        },
+        title=f"{result.model.path}: accumulators on {images(result.images, result.data)}",
         left=2,
     )
 
 
-def widths(result: AccumulatorAudit) -> Table:
+def widths(result: results.AccumulatorAudit) -> Table:
     """Top-1 with narrower accumulators."""
-    exact = ("exact", "–", "0", f"{result.exact.correct:,}", percent(result.exact.accuracy))
-    return Table(
+    exact = ("exact", None, 0, result.exact)
+    return table(
+        (exact, *((str(one.bits), one.overflow, len(one.layers), one.overall) for one in result.widths)),
+        {
+            "bits": lambda one: one[0],
+            "overflow": lambda one: one[1],
+            "layers that overflow": lambda one: one[2],
+            "correct": lambda one: one[3].correct,
+            "accuracy": lambda one: percent(one[3].accuracy),
+        },
         title=f"narrower accumulators in all {len(result.layers)} layers",
-        headings=("bits", "overflow", "layers that overflow", "correct", "accuracy"),
-        rows=(
-            exact,
-            *(
-                (
-                    str(one.bits),
-                    one.overflow,
-                    str(len(one.layers)),
-                    f"{one.overall.correct:,}",
-                    percent(one.overall.accuracy),
-                )
-                for one in result.widths
-            ),
-        ),
         left=2,
     )
 
 
-def layers(result: WorkedArithmetic) -> Table:
+def layers(result: results.WorkedArithmetic) -> Table:
     """Every layer with its grids and multipliers."""
-    return Table(
-        title=f"{result.model.path}: input {arithmetic.grid(result.input)}",
-        headings=(
-            "layer",
-            "operator",
-            "output shape",
-            "input",
-            "weights / second input",
-            "output",
-            "multiplier",
-            "M (32 bit)",
-            "shift",
-        ),
-        rows=tuple(
-            (
-                one.layer,
-                one.operator,
-                "x".join(map(str, one.output_shape)),
-                arithmetic.grid(one.inputs[0]),
-                arithmetic.grid(second) if (second := one.weights or (one.inputs[1:] or (None,))[0]) else "–",
-                arithmetic.grid(one.output),
-                ", ".join(_span(low, high, ".6g") for low, high in one.multipliers),
-                ", ".join(_span(low, high, ",") for low, high in one.fixed_multipliers),
-                ", ".join(dict.fromkeys(_span(low, high, "d") for low, high in one.shifts)),
-            )
-            for one in result.layers
-        ),
+    return table(
+        result.layers,
+        {
+            "layer": lambda one: one.layer,
+            "operator": lambda one: one.operator,
+            "output shape": lambda one: "x".join(map(str, one.output_shape)),
+            "input": lambda one: grid(one.inputs[0]),
+            "weights / second input": lambda one: next(map(grid, filter(None, (one.weights, *one.inputs[1:]))), None),
+            "output": lambda one: grid(one.output),
+            "multiplier": lambda one: ", ".join(span(ends, ".6g") for ends in one.multipliers),
+            "M (32 bit)": lambda one: ", ".join(span(ends, ",") for ends in one.fixed_multipliers),
+            "shift": lambda one: ", ".join(dict.fromkeys(span(ends, "d") for ends in one.shifts)),
+        },
+        title=f"{result.model.path}: input {grid(result.input)}",
         left=6,
     )
 
 
-def classes(result: WorkedArithmetic) -> Table:
+def classes(result: results.WorkedArithmetic) -> Table:
     """Each class from the code of its logit to its probability, and back where the file quantizes that."""
-    logits = [one.code for one in result.classes]
-    predicted = result.classes[logits.index(max(logits))].class_name
-    titles = [
-        f"image {result.image}, {result.label}; predicted: {predicted}",
-        f"logits {arithmetic.grid(result.logits)}",
-    ]
+    predicted = max(result.classes, key=lambda one: one.code).class_name
+    title = f"image {result.image}, {result.label}; predicted: {predicted}; logits {grid(result.logits)}"
     headings = ["class", "code of the logit", "dequantized"]
-    columns = [[one.class_name for one in result.classes], [str(code) for code in logits]]
-    columns.append([f"{one.real:.6g}" for one in result.classes])
+    columns = [
+        [one.class_name for one in result.classes],
+        [str(one.code) for one in result.classes],
+        [f"{one.real:.6g}" for one in result.classes],
+    ]
     soft = [one.probability for one in result.classes if one.probability is not None]
     if soft:
         headings.append("softmax")
         columns.append([f"{value:.6f}" for value in soft])
     if soft and (on := result.probabilities) is not None:
         codes = [one.probability_code or 0 for one in result.classes]
-        titles.append(f"probabilities {arithmetic.grid(on)}")
+        title += f"; probabilities {grid(on)}"
         headings += ["code of the probability", "dequantized"]
         columns.append([str(code) for code in codes])
         columns.append([f"{on.scales[0] * (code - on.zero_points[0]):.6f}" for code in codes])
-    return Table("; ".join(titles), tuple(headings), tuple(zip(*columns, strict=True)))
+    return Table(title, tuple(headings), tuple(zip(*columns, strict=True)))
 
 
-def _span(low: float, high: float, form: str) -> str:
-    return f"{low:{form}}" if low == high else f"{low:{form}} … {high:{form}}"
+def operations(result: Operations) -> Table:
+    """The integer layers of a quantized model, a row for each."""
+
+    def of_weights(cell: Callable[[Weights], str]) -> Callable[[Layer], Cell]:
+        return lambda one: None if one.weights is None else cell(one.weights)
+
+    macs = sum(layer.macs for layer in result.layers)
+    return table(
+        result.layers,
+        {
+            "layer": lambda one: one.name,
+            "kind": lambda one: "residual add" if one.residual else one.kind,
+            "weights": of_weights(lambda one: f"{words.shape(one.shape)} {one.grid.dtype}"),
+            "weight scale": of_weights(lambda one: words.scale(one.grid.scale)),
+            "output": lambda one: f"{words.shape(one.output.shape)} {one.output.dtype}",
+            "scale": lambda one: words.scale(one.output.scale),
+            "zero point": lambda one: str(one.output.zero_point),
+            "codes used": of_weights(lambda one: f"{one.codes_used} of {one.codes_used + one.codes_unused}"),
+            "accumulator": lambda one: None if one.accumulator is None else f"{one.accumulator.bits} bits",
+            "MACs": lambda one: one.macs or None,
+        },
+        title=f"{result.model.path} ({result.model.dtype}): {len(result.nodes)} quantized nodes, "
+        f"{len(result.layers)} integer layers, {macs:,} multiply-accumulates",
+        left=4,
+    )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from resnet8.environment import Environment
-from resnet8.results.storage import SCHEMA_VERSION, STRICT, sha256
+from resnet8.results.storage import SCHEMA_VERSION, STRICT
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,6 @@ class ModelDescription:
     format: str
     activations: str
     weights: str
-
-    @classmethod
-    def of(cls, path: Path, content: bytes, file_format: str, activations: str, weights: str) -> ModelDescription:
-        """Of the file at ``path`` with this ``content``."""
-        return cls(str(path), sha256(content), len(content), file_format, activations, weights)
 
     @property
     def quantized(self) -> bool:
@@ -145,7 +137,8 @@ class Evaluation:
     """Top-1 of one model in one runtime on one set of images.
 
     Attributes:
-        runtime: Its name: ``keras``, ``onnxruntime``, ``pytorch``, ``litert``, ``integer`` (this package's engine), or
+        backend: The runtime: ``keras``, ``onnxruntime``, ``pytorch``, ``litert``, ``integer`` (this package's engine),
+        or
             ``emulated-avx2`` (what ONNX Runtime computes on an x86 CPU without VNNI, emulated).
         model: The file.
         data: The images.
@@ -162,7 +155,7 @@ class Evaluation:
         session_options: Configuration entries of ONNX Runtime's session by name; empty in other runtimes.
     """
 
-    runtime: Annotated[str, Field(alias="backend")]
+    backend: str
     model_path: str
     model_sha256: str
     data_dir: str

@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from resnet8.environment import Environment
 from resnet8.results.comparison import NoiseSpread
@@ -40,7 +38,7 @@ class NoiseStudy:
         recipe: Name of the recipe.
         settings: Its fields.
         source_sha256: Of the float model whose constants are perturbed.
-        runtime: The one of the evaluations.
+        backend: The runtime of the evaluations.
         data: The images.
         labels: True class of each image, one decimal digit each.
         calibration: The images that set the ranges.
@@ -51,7 +49,7 @@ class NoiseStudy:
     recipe: str
     settings: dict[str, str | bool | int]
     source_sha256: str
-    runtime: Annotated[str, Field(alias="backend")]
+    backend: str
     data: DataSource
     labels: str
     calibration: Calibration

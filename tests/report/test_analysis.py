@@ -7,13 +7,11 @@ from dataclasses import replace
 
 import pytest
 from builders import CIFAR10, ENVIRONMENT, evaluation, model, noise_study, parity, wrong_on
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from resnet8.comparison import compare
 from resnet8.environment import Cpu
-from resnet8.report import markdown, tables
-from resnet8.report.tables import Table
+from resnet8.report.analysis import analysis, comparison, recommendations
+from resnet8.report.document import markdown
 from resnet8.results import Comparison, DataSource, Evaluation, PairParity
 
 LABELS = "0123456789" * 100
@@ -22,7 +20,7 @@ RUN = [
     evaluation(
         LABELS,
         wrong_on(LABELS, range(100)),
-        runtime="pytorch",
+        backend="pytorch",
         described=model("models/resnet8.pt", size_bytes=350_000, format="torchscript"),
     ),
     evaluation(
@@ -65,40 +63,20 @@ def section(document: str, heading: str) -> str:
     return document.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
 
 
-# --- tables ---
-
-
-def test_table() -> None:
-    text = markdown.table(Table("title", ("model", "framework", "correct"), (("a", "b", "1"), ("c", "d", "2")), left=2))
-    assert text == "| model | framework | correct |\n| --- | --- | ---: |\n| a | b | 1 |\n| c | d | 2 |"
-
-
-CELL = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"], exclude_characters="\\"), max_size=8)
-
-
-@settings(derandomize=True)
-@given(cells=st.lists(st.tuples(CELL, CELL), min_size=2, max_size=4))
-def test_any_cells_stay_in_their_columns(cells: list[tuple[str, str]]) -> None:
-    heading, *rows = cells
-    parsed = parse(markdown.table(Table("", heading, tuple(rows))))
-    assert parsed == [list(heading), ["---", "---:"], *map(list, rows)]
-
-
-def test_cells_are_one_line() -> None:
-    assert len(markdown.table(Table("", ("a", "b"), (("x\ny", "z"),))).splitlines()) == 3
-
-
-def test_certificates_heading_has_bars() -> None:
-    parsed = parse(markdown.table(tables.parity(parity())))
-    assert {len(row) for row in parsed} == {5}
-    assert parsed[0][1] == "largest |Δp|"
-
-
 # --- comparison ---
 
 
+def test_recommendations() -> None:
+    float32 = evaluation("0123456789", "0123456789")
+    small = model("q.onnx", "uint8", "uint8", size_bytes=100_000)
+    portable = evaluation("0123456789", "0123456789", described=small, recipe="ort-portable")
+    text = recommendations(compare([float32, portable]))
+    assert text.startswith("- For this CPU (Example CPU): **ort-portable**. 10 of 10 correct in 100,000 bytes")
+    assert "\n- For any x86-64 CPU: **ort-portable**." in text
+
+
 def test_comparison() -> None:
-    text = markdown.comparison(compared())
+    text = markdown(*comparison(compared()))
     (table,) = tables_in(text)
     assert [row[0] for row in table[2:]] == ["fp32", "fp32", "ort-int8", "published-uint8", "ort-uint8"]
     assert [row[3] for row in table[2:]] == ["900", "900", "840", "895", "896"]
@@ -111,7 +89,7 @@ def test_comparison() -> None:
 
 
 def test_comparison_without_flags_refusals_or_candidates() -> None:
-    text = markdown.comparison(compare(RUN[:1]))
+    text = markdown(*comparison(compare(RUN[:1])))
     assert "No model drops by more than the limit." in text
     assert "could not be made" not in text
     assert "**none**. No quantized model qualifies." in text
@@ -119,7 +97,7 @@ def test_comparison_without_flags_refusals_or_candidates() -> None:
 
 def test_refusals_words_stay_one_paragraph() -> None:
     result = compare(RUN[:1], refused={"torch-uint8": "first line\n\n# second\n| third |"})
-    text = markdown.comparison(result)
+    text = markdown(*comparison(result))
     assert "first line # second | third |" in text
 
 
@@ -127,7 +105,7 @@ def test_refusals_words_stay_one_paragraph() -> None:
 
 
 def test_every_table_is_well_formed() -> None:
-    found = tables_in(markdown.analysis(compared(), parity(), RUN))
+    found = tables_in(analysis(compared(), parity(), RUN))
     assert len(found) == 9
     for table in found:
         assert len({len(row) for row in table}) == 1
@@ -136,10 +114,10 @@ def test_every_table_is_well_formed() -> None:
 
 def test_document_is_the_results() -> None:
     result = compared()
-    document = markdown.analysis(result, parity(), RUN)
-    assert document == markdown.analysis(result, parity(), RUN)  # and nothing else: no time, no order of a set
+    document = analysis(result, parity(), RUN)
+    assert document == analysis(result, parity(), RUN)  # and nothing else: no time, no order of a set
     assert document.startswith("# Quantization analysis\n")
-    assert section(document, "Result").strip() == markdown.comparison(result).strip()
+    assert section(document, "Result").strip() == markdown(*comparison(result)).strip()
 
     measured = section(document, "What was measured, and on what")
     for fact in (
@@ -170,7 +148,7 @@ def test_document_is_the_results() -> None:
     pairs, folding = tables_in(conversion)
     assert pairs[2][:2] == ["keras – onnxruntime", "1.50e-06"]
     assert folding[2:] == [["bn/mul", "3", "2", "3"], ["bn/add", "3", "0", "0"]]
-    assert "**FAILED**" in section(markdown.analysis(result, parity(passed=False), RUN), "The conversion is equivalent")
+    assert "**FAILED**" in section(analysis(result, parity(passed=False), RUN), "The conversion is equivalent")
 
     (classes,) = tables_in(section(document, "What quantization costs, class by class"))
     assert classes[0][2:] == ["fp32 (onnxruntime)", "fp32 (pytorch)", "ort-int8", "published-uint8", "ort-uint8"]
@@ -203,7 +181,7 @@ def test_document_is_the_results() -> None:
 def test_the_noise_floor() -> None:
     studies = [noise_study(RUN[2], [range(150), range(165)]), noise_study(RUN[3], [range(100), range(112)])]
     result = compare(RUN, refused=REFUSED, noise=studies)
-    document = markdown.analysis(result, parity(), RUN, noise=studies)
+    document = analysis(result, parity(), RUN, noise=studies)
     (comparison,) = tables_in(section(document, "Result"))
     assert [row[4] for row in comparison] == ["noise", "---:", "–", "–", "835 – 850", "888 – 900", "–"]
     assert "Noise: the least and the greatest count" in section(document, "Result")
@@ -219,7 +197,7 @@ def test_the_noise_floor() -> None:
 
 
 def test_nothing_is_said_of_noise_that_was_not_measured() -> None:
-    document = markdown.analysis(compared(), parity(), RUN)
+    document = analysis(compared(), parity(), RUN)
     assert "noise floor" not in document
     assert "Noise:" not in document
 
@@ -227,24 +205,24 @@ def test_nothing_is_said_of_noise_that_was_not_measured() -> None:
 @pytest.mark.parametrize("dataset", ["demo digits", "unofficial"])
 def test_other_images_are_announced(dataset: str) -> None:
     run = on(replace(CIFAR10, dataset=dataset))
-    document = markdown.analysis(compared(run), parity(), run)
+    document = analysis(compared(run), parity(), run)
     assert "> **Not a CIFAR-10 result.**" in document
     assert "8,719" not in document
     assert ("reproduce --demo" in document) == (dataset == "demo digits")
 
 
 def test_official_images_are_not() -> None:
-    assert "Not a CIFAR-10 result" not in markdown.analysis(compared(), parity(), RUN)
+    assert "Not a CIFAR-10 result" not in analysis(compared(), parity(), RUN)
 
 
 def test_cpu_without_vnni_is_said() -> None:
     old = replace(ENVIRONMENT, cpu=Cpu("Old CPU", ("avx2",), 4))
     run = [replace(one, environment=old) for one in RUN]
-    assert "Measured on Old CPU, without VNNI" in markdown.analysis(compared(run), parity(), run)
+    assert "Measured on Old CPU, without VNNI" in analysis(compared(run), parity(), run)
 
 
 def test_document_without_quantized_models() -> None:
-    document = markdown.analysis(compare(RUN[:1]), parity(PairParity("keras", "onnxruntime", 0, 0, 0, 0)), RUN[:1])
+    document = analysis(compare(RUN[:1]), parity(PairParity("keras", "onnxruntime", 0, 0, 0, 0)), RUN[:1])
     assert all(len({len(row) for row in table}) == 1 for table in tables_in(document))
     assert "The draw alone" not in document
 
@@ -285,9 +263,9 @@ def published_int8(correct: int, *, vnni: bool, subset: str = "all") -> Evaluati
 def test_a_published_difference_is_explained_by_measured_files(here: int, vnni: bool, words: str) -> None:
     labels = "0123456789" * 1000
     run = [evaluation(labels, wrong_on(labels, range(1281))), published_int8(here, vnni=vnni)]
-    exact = {"published-int8": replace(published_int8(8612, vnni=False), runtime="integer")}
-    saturated = {"published-int8": replace(published_int8(8559, vnni=False), runtime="emulated-avx2")}
-    document = markdown.analysis(compare(run), parity(), run, exact=exact, saturated=saturated)
+    exact = {"published-int8": replace(published_int8(8612, vnni=False), backend="integer")}
+    saturated = {"published-int8": replace(published_int8(8559, vnni=False), backend="emulated-avx2")}
+    document = analysis(compare(run), parity(), run, exact=exact, saturated=saturated)
     published = section(document, "The published numbers")
     assert f"- **published-int8**: {words}" in published
     assert "A CPU without VNNI comes closest to the published count: +1." in published
@@ -296,5 +274,5 @@ def test_a_published_difference_is_explained_by_measured_files(here: int, vnni: 
 def test_without_that_evidence_the_difference_stands_alone() -> None:
     labels = "0123456789" * 1000
     run = [evaluation(labels, wrong_on(labels, range(1281))), published_int8(8612, vnni=True)]
-    published = section(markdown.analysis(compare(run), parity(), run), "The published numbers")
+    published = section(analysis(compare(run), parity(), run), "The published numbers")
     assert "- **published-int8**: +54 here.\n" in published
