@@ -105,7 +105,7 @@ def evaluation(
     labels: str,
     predictions: str,
     *,
-    backend: str = "onnxruntime",
+    runtime: str = "onnxruntime",
     described: ModelDescription | None = None,
     recipe: str | None = None,
     method: str = "first",
@@ -120,7 +120,7 @@ def evaluation(
         confusion[int(true)][int(predicted)] += 1
     correct = sum(true == predicted for true, predicted in zip(labels, predictions, strict=True))
     return Evaluation(
-        backend=backend,
+        runtime=runtime,
         model_path=described.path,
         model_sha256=described.sha256,
         data_dir=data.directory,
@@ -156,7 +156,7 @@ def noise_study(of: Evaluation, wrong: list[range]) -> NoiseStudy:
         recipe=made.recipe,
         settings=made.settings,
         source_sha256=made.source_sha256,
-        backend=of.backend,
+        runtime=of.runtime,
         data=of.data,
         labels=of.labels,
         calibration=made.calibration,

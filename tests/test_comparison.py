@@ -145,19 +145,19 @@ def test_flag_begins_beyond_the_limit(wrong: int, limit: float, flagged: bool) -
 
 
 def test_baseline_is_onnx_runtimes_else_the_first() -> None:
-    keras = fp32(range(3), backend="keras", described=model("a.h5", format="keras-h5"))
-    torch = fp32(range(5), backend="pytorch", described=model("a.pt", format="torchscript"))
+    keras = fp32(range(3), runtime="keras", described=model("a.h5", format="keras-h5"))
+    torch = fp32(range(5), runtime="pytorch", described=model("a.pt", format="torchscript"))
     assert compare([keras, torch, fp32()]).baseline == "ONNX Runtime fp32"
     assert compare([torch, keras]).baseline == "PyTorch fp32"
     assert compare([int8(range(3)), keras]).baseline == "Keras fp32"
 
 
 def test_reduction_is_by_the_frameworks_own_file() -> None:
-    torch = fp32(backend="pytorch", described=model("a.pt", size_bytes=400_000, format="torchscript"))
+    torch = fp32(runtime="pytorch", described=model("a.pt", size_bytes=400_000, format="torchscript"))
     small = evaluation(
-        LABELS, LABELS, backend="pytorch", described=model("q.pt", "uint8", "int8", 100_000, "torchscript")
+        LABELS, LABELS, runtime="pytorch", described=model("q.pt", "uint8", "int8", 100_000, "torchscript")
     )
-    lite = evaluation(LABELS, LABELS, backend="litert", described=model("q.tflite", "int8", "int8", 80_000, "tflite"))
+    lite = evaluation(LABELS, LABELS, runtime="litert", described=model("q.tflite", "int8", "int8", 80_000, "tflite"))
     rows = compare([fp32(), torch, small, lite]).rows
     assert [row.reduction for row in rows] == pytest.approx([0, 0, 0.75, 0.75])
     assert [row.framework for row in rows] == ["ONNX Runtime", "PyTorch", "PyTorch", "LiteRT"]
@@ -169,7 +169,7 @@ def test_published_counts_only_for_the_published_images() -> None:
     for data in (replace(CIFAR10, subset="first-1000"), replace(CIFAR10, dataset="demo digits")):
         others = [replace(one, data=data) for one in models]
         assert {row.published_correct for row in compare(others).rows} == {None}
-    keras = fp32(backend="keras", described=model("a.h5", format="keras-h5"))
+    keras = fp32(runtime="keras", described=model("a.h5", format="keras-h5"))
     assert compare([keras]).rows[0].published_correct is None
     assert PUBLISHED_CORRECT["published-uint8"] == 8675
 
@@ -188,7 +188,7 @@ def test_name_of(quantized: bool, recipe: str | None, path: str, name: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("backend", "activations", "weights", "change", "expected"),
+    ("runtime", "activations", "weights", "change", "expected"),
     [
         ("onnxruntime", "float32", "float32", {}, True),
         ("onnxruntime", "int8", "int8", {}, False),
@@ -204,8 +204,8 @@ def test_name_of(quantized: bool, recipe: str | None, path: str, name: str) -> N
         ("keras", "float32", "float32", {}, True),
     ],
 )
-def test_portable(backend: str, activations: str, weights: str, change: dict[str, Any], expected: bool | None) -> None:
-    one = evaluation("0", "0", backend=backend, described=model(activations=activations, weights=weights))
+def test_portable(runtime: str, activations: str, weights: str, change: dict[str, Any], expected: bool | None) -> None:
+    one = evaluation("0", "0", runtime=runtime, described=model(activations=activations, weights=weights))
     if "reduce_range" in change:
         one = replace(one, quantization=replace(quantization("ort-int8"), settings=change))
     else:
@@ -274,7 +274,7 @@ def old(environment: Environment) -> Environment:
     [
         replace(STUDY, recipe="ort-uint8"),
         replace(STUDY, source_sha256="c" * 64),
-        replace(STUDY, backend="pytorch"),
+        replace(STUDY, runtime="pytorch"),
         replace(STUDY, data=replace(STUDY.data, fingerprint="e" * 64)),
         replace(STUDY, data=replace(STUDY.data, subset="first-1000")),
         replace(STUDY, calibration=replace(STUDY.calibration, indices=STUDY.calibration.indices[::-1])),
@@ -418,7 +418,7 @@ def test_other_images(data: object, labels: str, what: str) -> None:
         {"predictions": ""},
         {"predictions": "é" * 1000},
         {"predictions": "a" * 1000},
-        {"backend": "abacus"},
+        {"runtime": "abacus"},
         {"overall": replace(fp32().overall, correct=901)},
         {"overall": replace(fp32().overall, total=0)},
     ],

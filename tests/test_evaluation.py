@@ -31,7 +31,7 @@ PIXELS = 32 * 32 * 3
 class Linear:
     """softmax(images @ weights): real arithmetic, a different answer for every image."""
 
-    backend = "onnxruntime"
+    runtime = "onnxruntime"
     requantization = None
     session_options: ClassVar[dict[str, str]] = {}
 
@@ -97,7 +97,7 @@ def test_provenance(split: Split) -> None:
     assert (result.model_path, result.model_sha256) == (predictor.model.path, predictor.model.sha256)
     assert (result.data_dir, result.data_fingerprint) == (CIFAR10.directory, CIFAR10.fingerprint)
     assert result.data == split.source
-    assert (result.backend, result.batch_size, result.quantization) == ("onnxruntime", 50, None)
+    assert (result.runtime, result.batch_size, result.quantization) == ("onnxruntime", 50, None)
     assert result.images_per_second > 0
     assert result.run_seconds >= 0
     assert result.environment.libraries["numpy"] == np.__version__

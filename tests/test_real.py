@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from resnet8 import environment
-from resnet8.audit.agreement import agreement, require_explained
+from resnet8.audit.agreement import audit_agreement, require_explained
 from resnet8.data.assets import HOMES, Assets, fetch, locate, verify
 from resnet8.data.cifar10 import KNOWN_FINGERPRINTS, MD5, read_split
 from resnet8.evaluation import evaluate
@@ -246,7 +246,7 @@ def test_every_differing_code_has_a_cause(real_models: dict[str, Path], assets: 
     path, content = real_models[name], real_models[name].read_bytes()
     traces = {form: Trace(path, content, optimize=form == "optimized") for form in ("optimized", "as in the file")}
     split = read_split(assets.data_dir, "test").first(300)
-    found = agreement(integer.open_content(path, content).model, traces, split)
+    found = audit_agreement(integer.open_content(path, content).model, traces, split)
     require_explained(found)
     causes = {one.cause for one in found.graphs[0].prediction_differences}
     assert causes <= (set() if VNNI or name in EVERYWHERE else {"saturation"})

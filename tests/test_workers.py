@@ -2,91 +2,39 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
-import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+from in_workers import (
+    add,
+    count,
+    die,
+    divide,
+    ignores_interrupts,
+    imported,
+    kill_oneself,
+    leave,
+    pid,
+    refuse,
+    take,
+    talk,
+    unsendable,
+)
 
 from resnet8.data.cifar10 import random_images
 from resnet8.errors import DataError, StorageError, WorkerError
-from resnet8.workers import Progress, Worker, Workers, no_progress
+from resnet8.workers import Worker, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# --- what runs in the worker ---
-
-
-def add(a: int, *, b: int = 0) -> int:
-    return a + b
-
-
-def pid() -> int:
-    return os.getpid()
-
-
-def count(total: int, progress: Progress = no_progress) -> int:
-    for done in range(1, total + 1):
-        progress(done, total)
-    return total
-
-
-def refuse(what: str) -> NoReturn:
-    raise DataError(what, found="1", expected="2", remedy="go on")
-
-
-def take(*_: object) -> None:
-    pass
-
-
-def divide(a: int, b: int) -> float:
-    return a / b
-
-
-def die(code: int) -> NoReturn:
-    os._exit(code)
-
-
-def leave(code: int) -> NoReturn:
-    sys.exit(code)
-
-
-def kill_oneself() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def talk() -> None:
-    print("by print")  # noqa: T201
-    os.write(2, b"by a native library\n")
-    ctypes.CDLL(None).puts(b"by puts")
-    ctypes.CDLL(None).fflush(None)
-    logging.getLogger("some.library").info("by logging")
-    warnings.warn("by a warning", UserWarning, stacklevel=1)
-
-
-def unsendable() -> object:
-    return threading.Lock()
-
-
-def ignores_interrupts() -> bool:
-    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-
-
-def imported(module: str) -> bool:
-    return module in sys.modules
-
-
-# --- the tests ---
 
 
 @pytest.fixture(scope="module")

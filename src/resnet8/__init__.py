@@ -1,7 +1,8 @@
 """Post-training quantization of the MLPerf Tiny ResNet8, every step proved.
 
-The functions below have the names and the meaning of the commands; each is imported when first used, so that
-``import resnet8`` costs nothing.
+The functions below have the names and the meaning of the commands («resnet8 audit noise» is :func:`audit_noise`). They
+take what they need and return values, which the caller saves. Each is imported when first used, so that ``import
+resnet8`` costs nothing.
 """
 
 from __future__ import annotations
@@ -10,30 +11,60 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from resnet8.comparison import compare
-    from resnet8.conversion import convert
-    from resnet8.data.assets import fetch
-    from resnet8.data.calibration import calibrate
-    from resnet8.evaluation import evaluate
-    from resnet8.pipeline import reproduce
-    from resnet8.quantization import quantize
-    from resnet8.workers import Workers
+    from resnet8.audit.accumulators import audit_accumulators as audit_accumulators
+    from resnet8.audit.agreement import audit_agreement as audit_agreement
+    from resnet8.audit.noise import audit_noise as audit_noise
+    from resnet8.audit.requantization import audit_requantization as audit_requantization
+    from resnet8.audit.worked import audit_worked as audit_worked
+    from resnet8.comparison import compare as compare
+    from resnet8.conversion import convert as convert
+    from resnet8.data.assets import fetch as fetch
+    from resnet8.data.calibration import calibrate as calibrate
+    from resnet8.data.cifar10 import read_split as read_split
+    from resnet8.evaluation import evaluate as evaluate
+    from resnet8.inspection.graph import inspect_graph as inspect_graph
+    from resnet8.inspection.operations import inspect_operations as inspect_operations
+    from resnet8.inspection.source import read_onnx as read_onnx
+    from resnet8.pipeline import reproduce as reproduce
+    from resnet8.quantization import quantize as quantize
+    from resnet8.results import load as load
+    from resnet8.results import save as save
+    from resnet8.runtimes import open_model as open_model
+    from resnet8.vectors import export_vectors as export_vectors
+    from resnet8.workers import Workers as Workers
 
-__all__ = ["Workers", "calibrate", "compare", "convert", "evaluate", "fetch", "quantize", "reproduce"]
-
-_HOME = {
-    "Workers": "workers",
-    "calibrate": "calibration",
+_HOMES = {
+    "audit_accumulators": "audit.accumulators",
+    "audit_agreement": "audit.agreement",
+    "audit_noise": "audit.noise",
+    "audit_requantization": "audit.requantization",
+    "audit_worked": "audit.worked",
     "compare": "comparison",
     "convert": "conversion",
+    "fetch": "data.assets",
+    "calibrate": "data.calibration",
+    "read_split": "data.cifar10",
     "evaluate": "evaluation",
-    "fetch": "assets",
-    "quantize": "quantization",
+    "inspect_graph": "inspection.graph",
+    "inspect_operations": "inspection.operations",
+    "read_onnx": "inspection.source",
     "reproduce": "pipeline",
+    "quantize": "quantization",
+    "load": "results",
+    "save": "results",
+    "open_model": "runtimes",
+    "export_vectors": "vectors",
+    "Workers": "workers",
 }
+
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,6 +10,7 @@ from resnet8.environment import has_vnni
 from resnet8.errors import ResultError
 from resnet8.facts import PUBLISHED_CORRECT
 from resnet8.results import Comparison, ComparisonRow, Recommendation, from_digits
+from resnet8.runtimes.base import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
 MAX_DROP_POINTS = 5.0
 SIGNIFICANCE = 0.05
 CONFIDENCE = 0.95
-
-FRAMEWORKS = {"keras": "Keras", "onnxruntime": "ONNX Runtime", "pytorch": "PyTorch", "litert": "LiteRT"} | {
-    "integer": "integer engine",
-    "emulated-avx2": "ONNX Runtime (emulated, no VNNI)",
-}
-_MEASURED = ("onnxruntime", "pytorch", "litert")
-"""The runtimes whose results are those of a framework's own quantized kernels."""
 
 FP32 = "fp32"
 
@@ -56,9 +50,9 @@ def portable(one: Evaluation) -> bool | None:
     take another kernel, and a session option (``session.x64quantprecision``) makes them of signed ones. The default
     observers for fbgemm keep activations to 7 bits, and 127 x 128 x 2 = 32,512 fits.
     """
-    if not one.model.quantized or one.backend == "pytorch":
+    if not one.model.quantized or one.runtime == "pytorch":
         return True
-    if one.backend != "onnxruntime":
+    if one.runtime != "onnxruntime":
         return None
     reduced = one.quantization is not None and one.quantization.settings.get("reduce_range") is True
     return one.model.weights == "uint8" or reduced or one.session_options.get("session.x64quantprecision") == "1"
@@ -124,7 +118,7 @@ def compare(
             expected="one evaluation of a float32 model",
             remedy="evaluate resnet8.onnx too",
         )
-    baseline = next((one for one in floats if one.backend == "onnxruntime"), floats[0])
+    baseline = next((one for one in floats if one.runtime == "onnxruntime"), floats[0])
     rows = tuple(
         _row(one, baseline, floats, max_drop_points, file=file, noise=noise_of(one, noise))
         for one, file in zip(evaluations, files or [""] * len(evaluations), strict=True)
@@ -132,7 +126,7 @@ def compare(
     correct = {row: _correct(one) for row, one in zip(rows, evaluations, strict=True)}
     return Comparison(
         data=evaluations[0].data,
-        baseline=f"{FRAMEWORKS[baseline.backend]} {name_of(baseline)}",
+        baseline=f"{RUNTIMES[baseline.runtime].label} {name_of(baseline)}",
         rows=rows,
         refused=dict(refused or {}),
         rule=RULE.replace(f"at most {MAX_DROP_POINTS:g} points", f"at most {max_drop_points:g} points"),
@@ -161,10 +155,10 @@ def _recommendations(
 
 def _require_sound(one: Evaluation) -> None:
     """Refuse a result that was altered: its counts must be those of its predictions."""
-    if one.backend not in FRAMEWORKS or not _counts(one.labels, one.predictions, one.overall):
+    if one.runtime not in RUNTIMES or not _counts(one.labels, one.predictions, one.overall):
         raise ResultError(
             f"the result of {one.model_path} contradicts itself",
-            found=f"backend {one.backend}, {one.overall.correct:,} of {one.overall.total:,} correct, "
+            found=f"backend {one.runtime}, {one.overall.correct:,} of {one.overall.total:,} correct, "
             f"{len(one.labels):,} labels, {len(one.predictions):,} predictions",
             expected="a known backend, a label and a prediction (one digit each) for each image, and their count",
             remedy="it was altered: evaluate the model again",
@@ -183,13 +177,13 @@ def noise_of(evaluation: Evaluation, studies: Sequence[NoiseStudy]) -> NoiseStud
     if made is None or made.calibration is None or evaluation.session_options:
         return None
     wanted = (
-        *(made.recipe, made.source_sha256, evaluation.backend),
+        *(made.recipe, made.source_sha256, evaluation.runtime),
         *(made.calibration.data.fingerprint, made.calibration.indices),
         *(evaluation.data_fingerprint, evaluation.data.subset, has_vnni(evaluation.environment.cpu)),
     )
     for study in studies:
         if wanted == (
-            *(study.recipe, study.source_sha256, study.backend),
+            *(study.recipe, study.source_sha256, study.runtime),
             *(study.calibration.data.fingerprint, study.calibration.indices),
             *(study.data.fingerprint, study.data.subset, has_vnni(study.environment.cpu)),
         ):
@@ -263,13 +257,13 @@ def _row(
     delta = 100 * (gained - lost) / one.overall.total
     interval = stats.binomtest(one.overall.correct, one.overall.total).proportion_ci(CONFIDENCE, method="wilson")
     # A file shrinks against its own framework's float file where there is one.
-    sized = next((item for item in floats if item.backend == one.backend), baseline)
-    published = one.data.dataset == "CIFAR-10" and one.data.subset == "all" and one.backend in _MEASURED
+    sized = next((item for item in floats if item.runtime == one.runtime), baseline)
+    published = one.data.dataset == "CIFAR-10" and one.data.subset == "all" and RUNTIMES[one.runtime].quantizes
     name = name_of(one)
     return ComparisonRow(
         file=file,
         name=name,
-        framework=FRAMEWORKS[one.backend],
+        framework=RUNTIMES[one.runtime].label,
         dtype=one.model.dtype,
         overall=one.overall,
         accuracy_interval=(float(interval.low), float(interval.high)),
@@ -286,7 +280,7 @@ def _row(
         vnni=has_vnni(one.environment.cpu),
         portable=portable(one),
         candidate=one.quantization is not None
-        and one.backend in _MEASURED
+        and RUNTIMES[one.runtime].quantizes
         and not one.session_options
         and -delta <= max_drop_points,
         noise=noise.spread if noise is not None else None,

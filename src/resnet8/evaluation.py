@@ -150,7 +150,7 @@ def evaluate_split(
         one = score(int(counts[label]), int(counts.sum()))
         per_class.append(ClassScore(name, one.correct, one.total, one.accuracy))
     evaluation = Evaluation(
-        backend=predictor.backend,
+        runtime=predictor.runtime,
         model_path=predictor.model.path,
         model_sha256=predictor.model.sha256,
         data_dir=split.source.directory,
@@ -176,7 +176,7 @@ def evaluate_split(
         predictor.model.path,
         evaluation.overall.correct,
         evaluation.overall.total,
-        predictor.backend,
+        predictor.runtime,
         evaluation.images_per_second,
     )
     return evaluation, probabilities

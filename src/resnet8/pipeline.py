@@ -45,7 +45,7 @@ FLOAT_RESULTS = {
     "onnxruntime": "results/fp32-onnx.json",
     "pytorch": "results/fp32-pytorch.json",
 }
-"""Where the evaluations of the float models go, by backend."""
+"""Where the evaluations of the float models go, by runtime."""
 
 
 class Reporter(Protocol):
@@ -237,7 +237,7 @@ class _Run:
         return self.root / "models" / RECIPES[recipe].output
 
     def _convert(self) -> Stage:
-        float_results = {backend: self.root / path for backend, path in FLOAT_RESULTS.items()}
+        float_results = {runtime: self.root / path for runtime, path in FLOAT_RESULTS.items()}
 
         def run(step: Callable[[str], Progress]) -> None:
             conversion = convert(
@@ -249,8 +249,8 @@ class _Run:
                 data_dir=self.assets.data_dir,
                 step=step,
             )
-            for backend, evaluation in conversion.evaluations.items():
-                results.save(evaluation, float_results[backend])
+            for runtime, evaluation in conversion.evaluations.items():
+                results.save(evaluation, float_results[runtime])
 
         return Stage(
             name="convert",
@@ -269,7 +269,7 @@ class _Run:
         def run(step: Callable[[str], Progress]) -> None:
             # Its turn comes: it can import while ONNX Runtime works.
             later = RECIPES["torch-int8"]
-            self.workers[later.framework].warm(later.module)
+            self.workers[later.framework].warm(later.backend.module)
             step("calibrate")
             images = self._calibration(RECIPES[name].draw, samples_per_class, seed)
             step(f"quantize: {name}")

@@ -27,8 +27,8 @@ from resnet8.files import writing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
     from pathlib import Path
-    from types import TracebackType
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -80,8 +80,7 @@ class Worker:
     def __init__(self, name: str, log: Path | None = None) -> None:
         self.name = name
         self.log = log
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._connection: Connection | None = None
+        self._running: tuple[BaseProcess, Connection] | None = None
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """``function(*args, **kwargs)``, run in the process; ``function`` must be importable by name.
@@ -92,105 +91,92 @@ class Worker:
             Resnet8Error: the function's own, as raised there.
             WorkerError: when it raised anything else, or the process died.
         """
-        progress = kwargs.pop("progress", None)
-        connection = self._start()
-        kind = None
+        progress: Any = kwargs.pop("progress", None)
+        kind = "progress"
+        value: Any = None
         try:
-            with self._exchange():
-                connection.send((function, args, kwargs, progress is not None))
-            while True:
-                with self._exchange():
-                    kind, value = connection.recv()
-                if kind == "progress" and callable(progress):
-                    progress(*value)
-                elif kind == "result":
-                    result: R = value
-                    return result
-                elif kind == "error":
-                    error: Resnet8Error = value
-                    raise error  # noqa: TRY301 - a call that was answered
-        except BaseException:
-            if kind != "error":
+            for kind, value in self._answers(function, args, kwargs, progress is not None):
+                if kind != "progress":
+                    break
+                progress(*value)
+        finally:
+            if kind == "progress":
                 self.close()  # in the middle of a call: its answer must not meet the next one
-            raise
-
-    @contextlib.contextmanager
-    def _exchange(self) -> Iterator[None]:
-        """Turn the end of the connection into a :class:`WorkerError`."""
-        try:
-            yield
-        except (EOFError, ConnectionError) as error:
-            raise WorkerError(
-                f"the {self.name} process ended without an answer",
-                found=f"exit code {self._exit_code()}",
-                expected="a result (it may have run out of memory)",
-                remedy=_remedy(self.log),
-            ) from error
+        if kind == "result":
+            result: R = value
+            return result
+        raise value if isinstance(value, Resnet8Error) else self._error("failed", found=value)
 
     def warm(self, module: str) -> None:
         """Let the process import ``module`` while the caller goes on; a failure shows at the first call."""
         with contextlib.suppress(ConnectionError):
-            self._start().send((None, module))
+            self._start()[1].send(module)
 
     def close(self) -> None:
         """End the process, if there is one."""
-        process, self._process = self._process, None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if process is not None:
+        if self._running is not None:
+            (process, connection), self._running = self._running, None
+            connection.close()
             process.terminate()
             process.join(5)
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.kill()  # a computation that holds the interpreter
+            process.join()
 
-    def _exit_code(self) -> int | None:
-        if self._process is None:
-            return None
-        self._process.join(5)
-        return self._process.exitcode
+    def _answers(self, *request: object) -> Iterator[tuple[str, Any]]:
+        """What the process says to a request, as it comes: ``progress``, and in the end ``result`` or an error."""
+        process, connection = self._start()
+        try:
+            connection.send(request)
+            while True:
+                yield connection.recv()
+        except (EOFError, ConnectionError) as error:
+            process.join(5)
+            raise self._error(
+                "ended without an answer",
+                found=f"exit code {process.exitcode}",
+                expected="a result (it may have run out of memory)",
+            ) from error
 
-    def _start(self) -> Connection:
-        if self._connection is not None:
-            return self._connection
-        if self.log is not None:
-            append_to_log(self.log)
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self.log), name=self.name, daemon=True)
-        resource_tracker.ensure_running()  # its first start, which the process's would bring on, unblocks SIGINT
-        with _interrupt_later():
-            process.start()
-            theirs.close()
-            self._process, self._connection = process, ours
-        return ours
+    def _error(self, what: str, **facts: str) -> WorkerError:
+        remedy = f"see {self.log}" if self.log else "run it with a log folder to see what it printed"
+        return WorkerError(f"the {self.name} process {what}", **facts, remedy=remedy)
+
+    def _start(self) -> tuple[BaseProcess, Connection]:
+        if self._running is None:
+            if self.log is not None:
+                append_to_log(self.log)
+            context = multiprocessing.get_context("spawn")
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, self.log), name=self.name, daemon=True)
+            resource_tracker.ensure_running()  # its first start, which the process's would bring on, unblocks SIGINT
+            with _interrupt_later():
+                process.start()
+                theirs.close()
+                self._running = process, ours
+        return self._running
 
 
-class Workers:
-    """Workers by name, started when first asked for; use it in a ``with`` block, which ends them all.
+class Workers(dict[str, Worker]):
+    """Workers by name, made when first asked for; use it in a ``with`` block, which ends them all.
 
     Args:
         logs: Folder for their logs, ``NAME.log``; without one, what they print is thrown away.
     """
 
     def __init__(self, logs: Path | None = None) -> None:
+        super().__init__()
         self._logs = logs
-        self._workers: dict[str, Worker] = {}
+
+    def __missing__(self, name: str) -> Worker:
+        self[name] = Worker(name, self._logs / f"{name}.log" if self._logs else None)
+        return self[name]
 
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for worker in self._workers.values():
+    def __exit__(self, *_: object) -> None:
+        for worker in self.values():
             worker.close()
-
-    def __getitem__(self, name: str) -> Worker:
-        if name not in self._workers:
-            self._workers[name] = Worker(name, self._logs / f"{name}.log" if self._logs else None)
-        return self._workers[name]
 
 
 @contextlib.contextmanager
@@ -201,23 +187,18 @@ def _interrupt_later() -> Iterator[None]:
     answers, and ends them. The mask does not hold for the parent's other threads, so its handler has to wait too.
     """
     held: list[int] = []
-    handler = signal.getsignal(signal.SIGINT)
-    waits = callable(handler) and threading.current_thread() is threading.main_thread()
-    if waits:
-        signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    handler = None
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if waits:
+        if handler is not None:
             signal.signal(signal.SIGINT, handler)
-    if held and callable(handler):
-        handler(held[0], None)
-
-
-def _remedy(log: Path | None) -> str:
-    return f"see {log}" if log else "run it with a log folder to see what it printed"
+    if held:
+        signal.raise_signal(signal.SIGINT)
 
 
 def rare_garbage_collection() -> None:
@@ -232,7 +213,15 @@ def _serve(connection: Connection, log: Path | None) -> None:
     try:
         _redirect(log)
         rare_garbage_collection()
-        _answer(connection, log)
+        while True:
+            request = connection.recv()
+            if isinstance(request, str):
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(request)
+            else:
+                connection.send(_answer(connection, *request))
+    except (EOFError, BrokenPipeError):
+        pass  # the parent is gone: there is nobody to tell
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     logging.shutdown()
@@ -241,34 +230,22 @@ def _serve(connection: Connection, log: Path | None) -> None:
     os._exit(code)
 
 
-def _answer(connection: Connection, log: Path | None) -> None:
-    while True:
-        try:
-            function, *request = connection.recv()
-        except EOFError:
-            return
-        if function is None:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(request[0])
-            continue
-        args, kwargs, wants_progress = request
-        logging.getLogger("resnet8").info("%s %s", function.__name__, " ".join(map(_described, args)))
-        if wants_progress:
-            kwargs["progress"] = lambda done, total: connection.send(("progress", (done, total)))
-        answer: tuple[str, Any]
-        try:
-            answer = ("result", function(*args, **kwargs))
-        except Resnet8Error as error:
-            logging.getLogger("resnet8").exception("failed")
-            answer = ("error", error)
-        except Exception as error:
-            logging.getLogger("resnet8").exception("crashed")
-            words = "".join(traceback.format_exception_only(error)).strip()[:500]
-            name = multiprocessing.current_process().name
-            answer = ("error", WorkerError(f"the {name} process failed", found=words, remedy=_remedy(log)))
-        # The parent may be gone: then there is nobody to tell.
-        with contextlib.suppress(BrokenPipeError):
-            connection.send(answer)
+def _answer(
+    connection: Connection, function: Callable[..., object], args: Any, kwargs: Any, wants_progress: bool
+) -> tuple[str, object]:
+    """What comes of a call: its result, or its error, that of another family in words."""
+    log = logging.getLogger("resnet8")
+    log.info("%s %s", function.__name__, " ".join(map(_described, args)))
+    if wants_progress:
+        kwargs["progress"] = lambda done, total: connection.send(("progress", (done, total)))
+    try:
+        return "result", function(*args, **kwargs)
+    except Resnet8Error as error:
+        log.exception("failed")
+        return "error", error
+    except Exception as error:
+        log.exception("crashed")
+        return "error", "".join(traceback.format_exception_only(error)).strip()[:500]
 
 
 def _described(value: Any) -> str:

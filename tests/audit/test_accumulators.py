@@ -11,7 +11,7 @@ import quantized
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet8.audit.accumulators import Narrow, audit, needed_bits
+from resnet8.audit.accumulators import Narrow, audit_accumulators, needed_bits
 from resnet8.data.cifar10 import Split, read_split
 from resnet8.execute import engine
 from resnet8.network.layers import Weighted
@@ -47,7 +47,7 @@ def test_needed_width_golden(low: int, high: int, bits: int) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 def test_observed_ranges_are_those_of_plain_integers_and_within_the_worst_case(split: Split, dtype: str) -> None:
     program = quantized.network(seed=3, dtype=dtype)  # type: ignore[arg-type]
-    result = audit(MODEL, program, split, widths=(24,))
+    result = audit_accumulators(MODEL, program, split, widths=(24,))
     values = {program.input.name: engine.input_codes(program, split.images)}
     engine.run(program, values[program.input.name], watch=values.__setitem__)
     weighted = [layer for layer in program.layers if isinstance(layer, Weighted)]
@@ -79,7 +79,7 @@ def test_the_worst_case_is_reached_by_the_worst_input() -> None:
 
 def test_widths_that_hold_every_sum_change_nothing_and_narrow_ones_do(split: Split) -> None:
     program = quantized.network(seed=2, largest=127)
-    result = audit(MODEL, program, split, widths=(8, 32))
+    result = audit_accumulators(MODEL, program, split, widths=(8, 32))
     narrow, wide = result.widths[:2], result.widths[2:]
     assert {row.overall for row in wide} == {result.exact}
     assert all(row.layers == () for row in wide)
@@ -109,7 +109,7 @@ def test_wrapping_is_twos_complement_and_saturating_is_clipping(bits: int, seed:
 
 def test_progress_reaches_its_total(split: Split) -> None:
     seen: list[tuple[int, int]] = []
-    audit(MODEL, quantized.network(), split, widths=(8, 32), progress=lambda *step: seen.append(step))
+    audit_accumulators(MODEL, quantized.network(), split, widths=(8, 32), progress=lambda *step: seen.append(step))
     assert seen[-1] == (len(split) * 5, len(split) * 5)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
@@ -122,7 +122,7 @@ def test_the_published_int8_file_needs_23_bits_for_any_input(real_assets: Path, 
     path = real_models["published-int8"]
     predictor = open_content(path, path.read_bytes())
     split = read_split(real_assets, "test").first(300)
-    result = audit(predictor.model, predictor.program, split, widths=(16, 24))
+    result = audit_accumulators(predictor.model, predictor.program, split, widths=(16, 24))
     assert max(row.safe_bits for row in result.layers) == 23
     assert max(row.observed_bits for row in result.layers) == 19
     wrap, saturate, *wide = result.widths

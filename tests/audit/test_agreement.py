@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from quantized import activation, addition, network, pool, product, rescale, to_onnx, weighted
 
-from resnet8.audit.agreement import CAUSES, agreement, require_explained
+from resnet8.audit.agreement import CAUSES, audit_agreement, require_explained
 from resnet8.data.cifar10 import Split, preprocess, read_split
 from resnet8.errors import ModelError
 from resnet8.execute import engine
@@ -63,7 +63,7 @@ class Doctored:
 
 
 def compared(trace: Any, split: Split | None = None) -> Any:
-    (graph,) = agreement(MODEL, {"graph": trace}, split or images()).graphs
+    (graph,) = audit_agreement(MODEL, {"graph": trace}, split or images()).graphs
     return graph
 
 
@@ -136,7 +136,7 @@ def test_the_result_says_what_was_compared_and_survives_json() -> None:
     heard: list[tuple[int, int]] = []
     split = images()
     traces = {"optimized": traced(program, "qdq", optimize=True), "as in the file": traced(program, "qdq")}
-    found = agreement(MODEL, traces, split, lambda done, total: heard.append((done, total)))
+    found = audit_agreement(MODEL, traces, split, lambda done, total: heard.append((done, total)))
     assert [graph.graph for graph in found.graphs] == ["optimized", "as in the file"]
     assert (found.model, found.data, found.images) == (MODEL, split.source, IMAGES)
     assert heard == [(100, 260), (130, 260), (230, 260), (260, 260)]
@@ -409,13 +409,15 @@ def test_a_prediction_names_the_first_layer_that_differs() -> None:
 
 def test_differences_without_a_cause_are_an_error() -> None:
     at = first(accumulators(halving(), images()) % 2 == 1)
-    found = agreement(MODEL, {"optimized": Doctored(traced(halving()), shifted(at, 2))}, images())
+    found = audit_agreement(MODEL, {"optimized": Doctored(traced(halving()), shifted(at, 2))}, images())
     with pytest.raises(ModelError) as caught:
         require_explained(found)
     assert "network.onnx: engine and ONNX Runtime differ without a known cause (graph optimized)" in str(caught.value)
     assert "found 1 codes, 0 predictions" in str(caught.value)
     program = network(9)
-    found = agreement(MODEL, {"graph": Doctored(traced(program), flipped(103, unlike(program, 103)[1]))}, images())
+    found = audit_agreement(
+        MODEL, {"graph": Doctored(traced(program), flipped(103, unlike(program, 103)[1]))}, images()
+    )
     with pytest.raises(ModelError, match="found 0 codes, 1 predictions"):
         require_explained(found)
 
@@ -445,7 +447,7 @@ def test_the_real_files_differ_by_known_causes_only(real_models: dict[str, Path]
         graph: Trace(path, path.read_bytes(), optimize=optimize)
         for graph, optimize in (("optimized", True), ("as in the file", False))
     }
-    found = agreement(open_model(path).model, traces, split)
+    found = audit_agreement(open_model(path).model, traces, split)
     require_explained(found)
     for graph in found.graphs:
         sizes = [100 * int(np.prod(layer.output.shape)) for layer in traces[graph.graph].program.layers]

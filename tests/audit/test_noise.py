@@ -102,7 +102,7 @@ def study(reproduced: Reproduction, demo_assets: Assets, workers: Workers, told:
     def progress(done: int, total: int) -> None:
         told.append((done, total))
 
-    return noise.study(
+    return noise.audit_noise(
         float_model(reproduced), RECIPE, demo_assets.data_dir, workers, seeds=len(GOLDEN) - 1, progress=progress
     )
 
@@ -114,7 +114,7 @@ def test_the_unperturbed_run_is_the_recipe_itself(study: NoiseStudy, reproduced:
 
 
 def test_a_study_says_what_was_done(study: NoiseStudy, reproduced: Reproduction) -> None:
-    assert (study.recipe, study.settings, study.backend) == (RECIPE, RECIPES[RECIPE].settings(), "onnxruntime")
+    assert (study.recipe, study.settings, study.runtime) == (RECIPE, RECIPES[RECIPE].settings(), "onnxruntime")
     assert study.source_sha256 == sha256_file(float_model(reproduced))
     assert [run.seed for run in study.runs] == [None, 1, 2, 3, 4]
     assert len({run.model_sha256 for run in study.runs}) == 5
@@ -159,7 +159,7 @@ def test_the_comparison_and_the_analysis_have_it(study: NoiseStudy, reproduced: 
 
 
 def test_pytorch(reproduced: Reproduction, demo_assets: Assets, workers: Workers) -> None:
-    found = noise.study(
+    found = noise.audit_noise(
         float_model(reproduced),
         "torch-int8",
         demo_assets.data_dir,
@@ -168,7 +168,7 @@ def test_pytorch(reproduced: Reproduction, demo_assets: Assets, workers: Workers
         samples_per_class=20,
         max_samples=50,
     )
-    assert found.backend == "pytorch"
+    assert found.runtime == "pytorch"
     assert len({run.model_sha256 for run in found.runs}) == 3
     assert (found.data.subset, len(found.labels)) == ("first-50", 50)
 
@@ -202,6 +202,6 @@ def test_bad_input(
 ) -> None:
     path = reproduced.output_dir / "models" / model
     with pytest.raises(error[0], match=error[1]) as caught:
-        noise.study(path, recipe, demo_assets.data_dir, workers, **options)  # type: ignore[arg-type]
+        noise.audit_noise(path, recipe, demo_assets.data_dir, workers, **options)  # type: ignore[arg-type]
     assert caught.value.found
     assert caught.value.expected

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import quantized
 
-from resnet8.audit.requantization import VARIANTS, study
+from resnet8.audit.requantization import VARIANTS, audit_requantization
 from resnet8.data.cifar10 import Split, read_split
 from resnet8.execute import engine
 from resnet8.numeric.variants import MULTIPLIERS, ROUNDINGS, Requantization
@@ -23,7 +23,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 @pytest.fixture(scope="module")
 def result(split: Split) -> RequantizationStudy:
-    return study(MODEL, quantized.network(seed=5), split)
+    return audit_requantization(MODEL, quantized.network(seed=5), split)
 
 
 def test_every_multiplier_meets_every_rounding(result: RequantizationStudy) -> None:
@@ -70,7 +70,7 @@ def test_the_images_of_the_isolated_comparison_are_limited_and_said(
     split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resnet8.audit.requantization.ISOLATED_IMAGES", 10)
-    few = study(MODEL, quantized.network(seed=5), split, [Requantization("fixed16")])
+    few = audit_requantization(MODEL, quantized.network(seed=5), split, [Requantization("fixed16")])
     assert few.isolated_images == 10
     assert few.images == len(split)
     assert few.rows[0].codes == 10 * sum(int(np.prod(one.output.shape)) for one in quantized.network(seed=5).layers)
@@ -78,5 +78,7 @@ def test_the_images_of_the_isolated_comparison_are_limited_and_said(
 
 def test_progress_reaches_its_total(split: Split) -> None:
     seen: list[tuple[int, int]] = []
-    study(MODEL, quantized.network(), split, [Requantization("fixed16")], lambda *step: seen.append(step))
+    audit_requantization(
+        MODEL, quantized.network(), split, [Requantization("fixed16")], lambda *step: seen.append(step)
+    )
     assert seen[-1][0] == seen[-1][1] == 3 * len(split)

@@ -10,7 +10,7 @@ import builders
 import pytest
 import quantized
 
-from resnet8.audit.worked import worked
+from resnet8.audit.worked import audit_worked
 from resnet8.data.cifar10 import Split, read_split
 from resnet8.execute import engine
 from resnet8.numeric.grid import Dtype, qparams
@@ -28,7 +28,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
 @pytest.fixture(scope="module", params=[("uint8", False), ("int8", True)], ids=["u8 per tensor", "s8 per channel"])
 def result(request: pytest.FixtureRequest, split: Split) -> WorkedArithmetic:
     dtype, per_channel = request.param
-    return worked(MODEL, quantized.network(seed=7, dtype=dtype, per_channel=per_channel), split, image=2)
+    return audit_worked(MODEL, quantized.network(seed=7, dtype=dtype, per_channel=per_channel), split, image=2)
 
 
 def by_hand(example: WorkedExample) -> int:
@@ -93,7 +93,7 @@ def test_classes_are_what_softmax_makes_of_their_logits(result: WorkedArithmetic
 def test_quantized_probabilities_give_what_the_engine_returns(dtype: Dtype, zero: int, split: Split) -> None:
     grid = qparams(1 / 255, zero, dtype)
     program = replace(quantized.network(seed=7, dtype=dtype), probabilities=grid)
-    result = worked(MODEL, program, split, image=2)
+    result = audit_worked(MODEL, program, split, image=2)
     assert result.probabilities is not None
     assert (result.probabilities.dtype, result.probabilities.zero_points) == (dtype, (zero, zero))
     returned = engine.probabilities(program, engine.run(program, engine.input_codes(program, split.images[2:3])))
@@ -104,13 +104,13 @@ def test_quantized_probabilities_give_what_the_engine_returns(dtype: Dtype, zero
 
 
 def test_without_softmax_there_are_no_probabilities(split: Split) -> None:
-    result = worked(MODEL, replace(quantized.network(), softmax=False), split)
+    result = audit_worked(MODEL, replace(quantized.network(), softmax=False), split)
     assert {(one.probability, one.probability_code) for one in result.classes} == {(None, None)}
     assert tables.classes(result).headings == ("class", "code of the logit", "dequantized")
 
 
 def test_the_table_names_the_first_of_the_greatest_logits(split: Split) -> None:
-    result = worked(MODEL, quantized.network(seed=7), split, image=2)
+    result = audit_worked(MODEL, quantized.network(seed=7), split, image=2)
     tied = replace(result, classes=tuple(replace(one, code=9) for one in result.classes))
     assert f"image 2, {split.class_names[int(split.labels[2])]}; predicted: airplane" in tables.classes(tied).title
     best = max(result.classes, key=lambda one: one.real)

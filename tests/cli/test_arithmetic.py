@@ -42,7 +42,7 @@ def test_the_engine_predicts_what_onnx_runtime_does(shell: Shell, per_channel: P
     engine = load(Evaluation, shell.folder / "r.json")
     ort = load(Evaluation, reproduced.output_dir / "results/ort-7bit-weights.json")
     assert engine.predictions == ort.predictions
-    assert (engine.backend, engine.requantization) == ("integer", "float32/half-even")
+    assert (engine.runtime, engine.requantization) == ("integer", "float32/half-even")
     assert engine.model_sha256 == ort.model_sha256
 
 
@@ -54,7 +54,7 @@ def test_the_variant_is_recorded(shell: Shell, int8: Path) -> None:
 
 def test_an_emulated_cpu_is_recorded_and_never_a_candidate(shell: Shell, int8: Path, reproduced: Reproduction) -> None:
     shell.good("evaluate", int8, "--demo", "--emulate-cpu", "avx2", "--json", "r.json")
-    assert load(Evaluation, shell.folder / "r.json").backend == "emulated-avx2"
+    assert load(Evaluation, shell.folder / "r.json").runtime == "emulated-avx2"
     text = shell.good("compare", "r.json", reproduced.output_dir / FLOAT_RESULTS["onnxruntime"])
     assert "ONNX Runtime (emulated, no VNNI)" in text
     assert "Recommended for any x86-64 CPU: none" in text

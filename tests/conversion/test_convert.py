@@ -354,7 +354,7 @@ def test_the_pt_loads_without_what_made_it(reproduced: Reproduction, demo_assets
     code = (
         "import sys; from pathlib import Path; from resnet8.evaluation import evaluate;"
         "result = evaluate(Path(sys.argv[1]), Path(sys.argv[2]), max_samples=50);"
-        "print(result.backend, *sorted({'onnx2torch', 'torchvision', 'tensorflow', 'onnx'} & sys.modules.keys()))"
+        "print(result.runtime, *sorted({'onnx2torch', 'torchvision', 'tensorflow', 'onnx'} & sys.modules.keys()))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, reproduced.output_dir / "models/resnet8.pt", demo_assets.data_dir],

@@ -15,9 +15,9 @@ from onnx import helper
 from resnet8.cli import app
 from resnet8.errors import MissingExtraError, ModelError, Resnet8Error, StorageError
 from resnet8.inspection import graph
-from resnet8.inspection.graph import SUFFIXES, drawing, writer
+from resnet8.inspection.graph import SUFFIXES, inspect_graph, writer
 from resnet8.inspection.picture import Box, Drawing, Edge
-from resnet8.inspection.source import read
+from resnet8.inspection.source import read_onnx
 
 if TYPE_CHECKING:
     import onnx
@@ -53,7 +53,7 @@ FLOAT = (
 
 
 def drawn(model: onnx.ModelProto, folder: Path) -> Drawing:
-    return drawing(read(tiny.written(model, folder / "tiny.onnx")))
+    return inspect_graph(read_onnx(tiny.written(model, folder / "tiny.onnx")))
 
 
 def graphviz() -> str:
@@ -119,9 +119,9 @@ def test_a_relu_that_two_layers_are_read_around_is_a_box(tmp_path: Path) -> None
 
 
 def test_in_brief_only_names_and_what_is_written(tmp_path: Path) -> None:
-    source = read(tiny.written(tiny.qdq(), tmp_path / "tiny.onnx"))
+    source = read_onnx(tiny.written(tiny.qdq(), tmp_path / "tiny.onnx"))
     whole, brief = (graph.drawn(source.program, source.description, brief=short) for short in (False, True))
-    assert whole == drawing(source)
+    assert whole == inspect_graph(source)
     for full, short in zip(whole.boxes, brief.boxes, strict=True):
         assert (short.key, short.kind, short.title) == (full.key, full.kind, full.title)
         assert short.lines == ((full.lines[0], full.lines[-1]) if full.kind != "input" else full.lines)
@@ -144,7 +144,7 @@ def test_a_long_name_loses_its_middle(tmp_path: Path) -> None:
 
 
 def check_resnet8(path: Path) -> None:
-    found = drawing(read(path))
+    found = inspect_graph(read_onnx(path))
     kinds = Counter(box.kind for box in found.boxes)
     assert (kinds["input"], kinds["conv"], kinds["residual"], kinds["pool"]) == (1, 9, 3, 1)
     assert (kinds["dense"], kinds["softmax"]) == (1, 1)
@@ -218,7 +218,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for _ in range(2):  # an existing file is replaced
         run(model, "--output", output)
         assert "6 boxes, 6 arrows" in " ".join(capsys.readouterr().out.split())
-        assert output.read_bytes() == writer(output)(drawing(read(model)))
+        assert output.read_bytes() == writer(output)(inspect_graph(read_onnx(model)))
         output.write_text("old")
 
 

@@ -18,9 +18,9 @@ import tiny
 from onnx import numpy_helper
 
 from resnet8.errors import ModelError, ResultError, StorageError
-from resnet8.inspection.operations import ROLES, operations
+from resnet8.inspection.operations import ROLES, inspect_operations
 from resnet8.inspection.records import Accumulator, Codes, Grid, Layer, Node, Operations, Parameter, Tensor, Weights
-from resnet8.inspection.source import read
+from resnet8.inspection.source import read_onnx
 from resnet8.report import tables
 from resnet8.results import from_json, load, save, to_json
 
@@ -42,12 +42,12 @@ SCORES = Codes("scores_q", (10,), 1.0, 0, "uint8", nchw=False)
 
 @pytest.fixture
 def qdq(tmp_path: Path) -> Operations:
-    return operations(read(tiny.written(tiny.qdq(), tmp_path / "tiny.onnx")))
+    return inspect_operations(read_onnx(tiny.written(tiny.qdq(), tmp_path / "tiny.onnx")))
 
 
 @pytest.fixture
 def qlinear(tmp_path: Path) -> Operations:
-    return operations(read(tiny.written(tiny.qlinear(), tmp_path / "tiny.onnx")))
+    return inspect_operations(read_onnx(tiny.written(tiny.qlinear(), tmp_path / "tiny.onnx")))
 
 
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -234,7 +234,7 @@ def test_a_zero_point_that_is_left_out_is_zero(tmp_path: Path) -> None:
     quantize = next(node for node in model.graph.node if node.name == "scores_quantize")
     dequantize = next(node for node in model.graph.node if node.name == "output_dequantize")
     del quantize.input[2], dequantize.input[2]
-    found = operations(read(tiny.written(model, tmp_path / "tiny.onnx")))
+    found = inspect_operations(read_onnx(tiny.written(model, tmp_path / "tiny.onnx")))
     for name, tensor in (("scores_quantize", "y"), ("output_dequantize", "x")):
         node = next(node for node in found.nodes if node.name == name)
         assert node.grids == {tensor: Grid(1.0, 0, "uint8", None)}
@@ -272,7 +272,7 @@ def test_the_summary_has_a_row_for_each_layer(qdq: Operations) -> None:
 
 def check_against_onnx(path: Path) -> Operations:
     """Counts, places and values against what ONNX itself reads."""
-    found, model = operations(read(path)), onnx.load(path)
+    found, model = inspect_operations(read_onnx(path)), onnx.load(path)
     theirs = Counter(node.op_type for node in model.graph.node if node.op_type in ROLES)
     assert Counter(node.op_type for node in found.nodes) == theirs
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -322,7 +322,7 @@ def test_the_real_models(name: str) -> None:
 
 def refused(path: Path, match: str) -> None:
     with pytest.raises(ModelError, match=match):
-        operations(read(path))
+        inspect_operations(read_onnx(path))
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         (tmp_path / "part.onnx").write_bytes(whole[:size])
         refused(tmp_path / "part.onnx", r"part\.onnx is no valid ONNX model.*truncated")
     with pytest.raises(StorageError, match="does not exist"):
-        read(tmp_path / "none.onnx")
+        read_onnx(tmp_path / "none.onnx")
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
 def test_another_kind_of_file_is_told_that_onnx_is_expected(tmp_path: Path, content: bytes, found: str) -> None:
     (tmp_path / "model").write_bytes(content)
     with pytest.raises(ModelError, match=f"model is no ONNX file: found .*{found}.*expected an ONNX file"):
-        read(tmp_path / "model")
+        read_onnx(tmp_path / "model")
 
 
 # --- the command ---

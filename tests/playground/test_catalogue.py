@@ -93,7 +93,7 @@ def test_the_own_runtime_on_all_images_counts(tmp_path: Path) -> None:
     labels = "0123456789" * 2
     own = evaluation(labels, labels)
     others = (
-        replace(own, backend="integer", overall=results.score(1, 20)),
+        replace(own, runtime="integer", overall=results.score(1, 20)),
         own,
         replace(own, data=replace(CIFAR10, subset="first-20"), overall=results.score(2, 20)),
         replace(own, model_sha256="other", overall=results.score(3, 20)),

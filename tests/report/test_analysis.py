@@ -20,7 +20,7 @@ RUN = [
     evaluation(
         LABELS,
         wrong_on(LABELS, range(100)),
-        backend="pytorch",
+        runtime="pytorch",
         described=model("models/resnet8.pt", size_bytes=350_000, format="torchscript"),
     ),
     evaluation(
@@ -263,8 +263,8 @@ def published_int8(correct: int, *, vnni: bool, subset: str = "all") -> Evaluati
 def test_a_published_difference_is_explained_by_measured_files(here: int, vnni: bool, words: str) -> None:
     labels = "0123456789" * 1000
     run = [evaluation(labels, wrong_on(labels, range(1281))), published_int8(here, vnni=vnni)]
-    exact = {"published-int8": replace(published_int8(8612, vnni=False), backend="integer")}
-    saturated = {"published-int8": replace(published_int8(8559, vnni=False), backend="emulated-avx2")}
+    exact = {"published-int8": replace(published_int8(8612, vnni=False), runtime="integer")}
+    saturated = {"published-int8": replace(published_int8(8559, vnni=False), runtime="emulated-avx2")}
     document = analysis(compare(run), parity(), run, exact=exact, saturated=saturated)
     published = section(document, "The published numbers")
     assert f"- **published-int8**: {words}" in published

@@ -8,9 +8,9 @@ import builders
 import pytest
 import quantized
 
-from resnet8.audit.accumulators import audit
-from resnet8.audit.requantization import study
-from resnet8.audit.worked import worked
+from resnet8.audit.accumulators import audit_accumulators
+from resnet8.audit.requantization import audit_requantization
+from resnet8.audit.worked import audit_worked
 from resnet8.data.cifar10 import Split, read_split
 from resnet8.environment import Cpu
 from resnet8.report import blocks, cpus
@@ -66,7 +66,7 @@ def test_agreement_says_where_differing_predictions_come_from() -> None:
 
 
 def test_requantization(split: Split) -> None:
-    result = study(MODEL, quantized.network(), split)
+    result = audit_requantization(MODEL, quantized.network(), split)
     (text,) = blocks.requantization("x", result).values()
     assert text.count("\n| ") == 2 + 20
     for row in result.rows:
@@ -74,7 +74,7 @@ def test_requantization(split: Split) -> None:
 
 
 def test_accumulators_and_widths(split: Split) -> None:
-    result = audit(MODEL, quantized.network(), split)
+    result = audit_accumulators(MODEL, quantized.network(), split)
     found = blocks.accumulators("x", result)
     assert set(found) == {"accumulators-x", "widths-x"}
     for row in result.layers:
@@ -83,7 +83,7 @@ def test_accumulators_and_widths(split: Split) -> None:
 
 
 def test_worked(split: Split) -> None:
-    result = worked(MODEL, quantized.network(), split)
+    result = audit_worked(MODEL, quantized.network(), split)
     found = blocks.worked("x", result)
     assert "predicted: " in found["logits-x"]
     assert found["logits-x"].count("\n| ") == 1 + 10 + 1
@@ -100,8 +100,8 @@ OLD = replace(builders.ENVIRONMENT, cpu=Cpu("Old CPU", ("avx", "avx2", "fma"), 2
 
 def test_portability_checks_the_side_that_the_cpu_is_on() -> None:
     int8 = builders.model("q.onnx", "int8", "int8")
-    exact = builders.evaluation(LABELS, LABELS, backend="integer", described=int8)
-    emulated = builders.evaluation(LABELS, "1123456780", backend="emulated-avx2", described=int8)
+    exact = builders.evaluation(LABELS, LABELS, runtime="integer", described=int8)
+    emulated = builders.evaluation(LABELS, "1123456780", runtime="emulated-avx2", described=int8)
     new = builders.evaluation(LABELS, "0123456780", recipe="ort-int8", described=int8)
     text = cpus.portability({"ort-int8": exact}, {"ort-int8": emulated}, {"ort-int8": new})
     assert "| ort-int8 | int8 | 10 | 8 | -2 | 2 | 9 | with | 1 |" in text
@@ -135,7 +135,7 @@ def test_precision_sets_an_option_and_another_file_beside_the_file() -> None:
     before = builders.evaluation(LABELS, "1111111111", described=described, speed=1000)
     after = builders.evaluation(LABELS, "0123456780", described=described, speed=500)
     after = replace(after, session_options={"session.x64quantprecision": "1"})
-    exact = builders.evaluation(LABELS, "0123456788", backend="integer", described=described)
+    exact = builders.evaluation(LABELS, "0123456788", runtime="integer", described=described)
     seven = builders.evaluation(LABELS, "0123456711", speed=1200)
     elsewhere = replace(builders.evaluation(LABELS, LABELS, speed=1200), environment=OLD)
     measured = {"ort-per-channel": before, "ort-7bit-weights": seven, "ort-portable": elsewhere}
@@ -173,10 +173,10 @@ def trial(emulator: str | None = "qemu-x86_64 7.2.22 -cpu Haswell", cpu: Cpu = O
 
 
 def cpu_blocks(*trials: CpuTrial, emulated: str = "0123456788") -> dict[str, str]:
-    def one(activations: str, weights: str, backend: str = "onnxruntime") -> Evaluation:
+    def one(activations: str, weights: str, runtime: str = "onnxruntime") -> Evaluation:
         return replace(
             builders.evaluation(
-                LABELS, LABELS, backend=backend, described=builders.model("q.onnx", activations, weights), recipe="r"
+                LABELS, LABELS, runtime=runtime, described=builders.model("q.onnx", activations, weights), recipe="r"
             ),
             environment=OLD,
         )
@@ -190,8 +190,8 @@ def cpu_blocks(*trials: CpuTrial, emulated: str = "0123456788") -> dict[str, str
         "fp32-onnx": one("float32", "float32"),
         "fp32-pytorch": one("float32", "float32", "pytorch"),
     }
-    exact = {"ort-int8": replace(int8, backend="integer", predictions="9923456789")}
-    without = {"ort-int8": replace(int8, backend="emulated-avx2", predictions=emulated)}
+    exact = {"ort-int8": replace(int8, runtime="integer", predictions="9923456789")}
+    without = {"ort-int8": replace(int8, runtime="emulated-avx2", predictions=emulated)}
     return cpus.trials(trials, measured, exact, without)
 
 
@@ -258,7 +258,7 @@ def test_seven_bits_of_weights_are_exact_as_they_are() -> None:
 
 def test_accumulators_multiplied_out_are_those_of_the_examples(split: Split) -> None:
     for dtype in ("uint8", "int8"):
-        result = worked(MODEL, quantized.network(dtype=dtype), split)
+        result = audit_worked(MODEL, quantized.network(dtype=dtype), split)
         text = blocks.worked("x", result)["expanded-x"]
         sums = {one.layer: one.accumulator for one in result.examples if one.operator in {"conv", "mul", "dense"}}
         rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()[4:]]
@@ -269,8 +269,8 @@ def test_accumulators_multiplied_out_are_those_of_the_examples(split: Split) -> 
 
 
 def test_mistakes_change_the_code_that_the_example_gives(split: Split) -> None:
-    result = worked(MODEL, quantized.network(), split)
-    found = blocks.pitfalls("x", result, audit(MODEL, quantized.network(), split))
+    result = audit_worked(MODEL, quantized.network(), split)
+    found = blocks.pitfalls("x", result, audit_accumulators(MODEL, quantized.network(), split))
     assert set(found) >= {"mistakes-x", "clipping-x"}
     for example in result.examples:
         rows = [row for row in found["mistakes-x"].splitlines() if row.startswith(f"| {example.layer} |")]
@@ -282,7 +282,7 @@ def test_mistakes_change_the_code_that_the_example_gives(split: Split) -> None:
 
 
 def test_a_forgotten_zero_point_shifts_the_sum_by_its_weights(split: Split) -> None:
-    result = worked(MODEL, quantized.network(dtype="int8"), split)
+    result = audit_worked(MODEL, quantized.network(dtype="int8"), split)
     example = next(one for one in result.examples if one.operator == "conv")
     (facts,) = (one for one in result.layers if one.layer == example.layer)
     wrong = (example.accumulator or 0) + facts.inputs[0].zero_points[0] * sum(term.b or 0 for term in example.terms)
@@ -292,7 +292,7 @@ def test_a_forgotten_zero_point_shifts_the_sum_by_its_weights(split: Split) -> N
 
 
 def test_per_channel_models_show_how_far_multipliers_are_apart(split: Split) -> None:
-    result = worked(MODEL, quantized.network(per_channel=True), split)
+    result = audit_worked(MODEL, quantized.network(per_channel=True), split)
     found = blocks.pitfalls("x", result, None)
     low, high = result.layers[0].multipliers[0]
     assert f"| {high / low:.3g} |" in found["channels-x"]

@@ -124,12 +124,12 @@ def evidence_root(root: Path) -> Path:
     for name, one in written.items():
         results.save(one, root / f"results/{name}.json")
     write_comparison(root, [root / f"results/{name}.json" for name in written], [])
-    for kind, backend in (
+    for kind, runtime in (
         ("exact", "integer"),
         ("emulated-avx2", "emulated-avx2"),
         ("x64quantprecision", "onnxruntime"),
     ):
-        results.save(replace(int8, backend=backend), root / f"results/arithmetic/{kind}_ort-int8.json")
+        results.save(replace(int8, runtime=runtime), root / f"results/arithmetic/{kind}_ort-int8.json")
     old = replace(builders.ENVIRONMENT, cpu=Cpu("Old CPU", ("avx2",), 2))
     files = tuple(
         CpuFile(name, one.model_sha256, None, one.model_sha256, one.predictions[:5]) for name, one in written.items()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from resnet8.errors import MissingExtraError, ModelError, StorageError
 from resnet8.runtimes import base, open_model
-from resnet8.runtimes.base import RUNTIMES, identify, require_shapes
+from resnet8.runtimes.base import FORMATS, RUNTIMES, identify, require_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,18 +40,18 @@ SCRIPT = archive("resnet8/data.pkl", "resnet8/code/__torch__.py", "resnet8/const
 
 
 @pytest.mark.parametrize(
-    ("content", "kind", "backend"),
+    ("content", "kind", "name"),
     [
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "keras-h5", "keras"),
         (b"\x1c\0\0\0TFL3" + bytes(100), "tflite", "litert"),
-        (b"\x08\x07\x12\x07tf2onnx", "onnx", "ort"),
+        (b"\x08\x07\x12\x07tf2onnx", "onnx", "onnxruntime"),
         (SCRIPT, "torchscript", "pytorch"),
     ],
 )
-def test_identify(content: bytes, kind: str, backend: str) -> None:
+def test_identify(content: bytes, kind: str, name: str) -> None:
     runtime = identify(MODEL, content)
-    assert (runtime.format, runtime.backend) == (kind, backend)
-    assert RUNTIMES[kind] is runtime
+    assert (runtime.format, runtime.name) == (kind, name)
+    assert FORMATS[kind] is runtime is RUNTIMES[name]
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_identify_what_the_pipeline_wrote(reproduced: Reproduction, name: str, k
 
 def test_every_runtime_has_its_module_and_extra() -> None:
     for runtime in RUNTIMES.values():
-        assert (Path(base.__file__).parent / f"{runtime.backend}.py").is_file()
-        assert runtime.extra or runtime.package == "onnxruntime"  # the one that is always there
+        assert (Path(base.__file__).parent / f"{runtime.module}.py").is_file()
+        assert runtime.extra or runtime.package in {"onnxruntime", "numpy"}  # those that are always there
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_archives_of_pickles_are(names: tuple[str, ...]) -> None:
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_identified_or_refused(content: bytes) -> None:
     with contextlib.suppress(ModelError):
-        assert identify(MODEL, content) in RUNTIMES.values()
+        assert identify(MODEL, content) in FORMATS.values()
 
 
 # --- opening ---
@@ -233,7 +233,7 @@ def test_damaged_onnx(tmp_path: Path, content: bytes) -> None:
 
 def test_open(reproduced: Reproduction) -> None:
     predictor = open_model(reproduced.output_dir / "models" / "resnet8.onnx")
-    assert predictor.backend == "onnxruntime"
+    assert predictor.runtime == "onnxruntime"
     assert predictor.threads >= 1
     answer = predictor.probabilities(np.zeros((3, 32, 32, 3), np.float32))
     assert answer.shape == (3, 10)

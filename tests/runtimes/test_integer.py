@@ -51,7 +51,7 @@ def test_a_quantized_file_is_opened_and_described(
     path = written(tmp_path, form, dtype=of_x, weights=of_w, per_channel=per_channel)
     predictor = open_model(path, integer.open_content)
     content = path.read_bytes()
-    assert predictor.backend == "integer"
+    assert predictor.runtime == "integer"
     assert predictor.model == open_model(path).model
     assert (predictor.model.path, predictor.model.size_bytes) == (str(path), len(content))
     assert predictor.model.sha256 == sha256(content)
@@ -112,7 +112,7 @@ def test_other_accumulators_are_those_asked_for(tmp_path: Path) -> None:
 def test_the_emulation_runs_the_optimized_graph_with_saturating_accumulators(tmp_path: Path) -> None:
     path = written(tmp_path, "qoperator", largest=127)
     predictor = open_model(path, integer.open_emulated)
-    assert predictor.backend == "emulated-avx2"
+    assert predictor.runtime == "emulated-avx2"
     assert predictor.model == open_model(path).model
     described = network(4, largest=127)
     wanted = engine.run(described, engine.input_codes(described, IMAGES), accumulators=saturating)

@@ -49,7 +49,7 @@ def test_the_demo_is_opened_and_agrees_with_the_others(
     workers: Workers, reproduced: Reproduction, demo_assets: Assets
 ) -> None:
     evaluation, probabilities = workers["keras"].call(probe, demo_assets.keras_model, demo_assets.data_dir)
-    assert (evaluation.backend, evaluation.model.format, evaluation.model.dtype) == ("keras", "keras-h5", "float32")
+    assert (evaluation.runtime, evaluation.model.format, evaluation.model.dtype) == ("keras", "keras-h5", "float32")
     _, theirs = workers["onnxruntime"].call(probe, reproduced.output_dir / "models/resnet8.onnx", demo_assets.data_dir)
     np.testing.assert_allclose(probabilities, theirs, rtol=0, atol=1e-5)
     recorded = load(Evaluation, reproduced.output_dir / "results/fp32-keras.json")

@@ -61,7 +61,7 @@ def test_the_float_model_agrees_with_onnx_runtime(
     models: dict[str, Path], reproduced: Reproduction, demo_assets: Assets
 ) -> None:
     predictor = open_model(models["float32"])
-    assert (predictor.backend, predictor.model.format, predictor.model.dtype) == ("litert", "tflite", "float32")
+    assert (predictor.runtime, predictor.model.format, predictor.model.dtype) == ("litert", "tflite", "float32")
     images = preprocess(read_split(demo_assets.data_dir, "test").images[:53])
     theirs = open_model(reproduced.output_dir / "models/resnet8.onnx")
     for batch in (images[:1], images[:50], images[50:]):

@@ -82,7 +82,7 @@ def noise(count: int, seed: int = 1) -> NDArray[np.float32]:
 
 def test_a_model_of_the_right_form_is_opened(tmp_path: Path) -> None:
     predictor = open_model(linear(tmp_path / "linear.onnx"))
-    assert predictor.backend == "onnxruntime"
+    assert predictor.runtime == "onnxruntime"
     probabilities = predictor.probabilities(noise(5))
     assert probabilities.shape == (5, 10)
     assert probabilities.dtype == np.float32

@@ -54,7 +54,7 @@ def scripted(module: torch.nn.Module, path: Path) -> Path:
 
 def test_a_model_of_the_right_form_is_opened(tmp_path: Path) -> None:
     model = open_model(scripted(Linear(), tmp_path / "linear.onnx"))  # the name does not matter
-    assert model.backend == "pytorch"
+    assert model.runtime == "pytorch"
     assert (model.model.format, model.model.dtype) == ("torchscript", "float32")
     assert model.probabilities(np.zeros((3, 32, 32, 3), np.float32)).shape == (3, 10)
 

@@ -12,7 +12,7 @@ from builders import noise
 from torch_quantized import Network, matmul_codes, require_near_borders, saved
 
 from resnet8 import environment
-from resnet8.audit.agreement import agreement, require_explained
+from resnet8.audit.agreement import audit_agreement, require_explained
 from resnet8.data.assets import locate
 from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import MissingExtraError, ModelError
@@ -24,7 +24,7 @@ from resnet8.numeric.variants import Requantization
 from resnet8.playground.activations import run
 from resnet8.playground.network import open_network
 from resnet8.runtimes import integer, open_model
-from resnet8.runtimes.pytorch_trace import TorchTrace
+from resnet8.runtimes.pytorch import Trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,8 +39,8 @@ VNNI = environment.has_vnni(environment.cpu())
 RESNET8 = {"conv": 9, "mul": 7, "add": 11, "average-pool": 1, "rescale": 3, "dense": 1}
 
 
-def trace_of(path: Path) -> TorchTrace:
-    return TorchTrace(path, path.read_bytes())
+def trace_of(path: Path) -> Trace:
+    return Trace(path, path.read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(Network(), tmp_path_factory.mktemp("models") / "network.pt")
 
 
-def require_equal_codes(trace: TorchTrace, images: np.ndarray) -> None:
+def require_equal_codes(trace: Trace, images: np.ndarray) -> None:
     """With the float bias the engine's codes are PyTorch's, but for ties and float rounding of sums.
 
     The order of the dense layer's float sum is the CPU's: with it every code is PyTorch's, and the engine's, of the
@@ -96,7 +96,7 @@ def test_an_image_alone_has_the_codes_it_has_among_others(network: Path) -> None
 
 def test_a_quantized_file_is_opened_in_the_integer_engine(network: Path) -> None:
     predictor = open_model(network, integer.open_content)
-    assert predictor.backend == "integer"
+    assert predictor.runtime == "integer"
     assert predictor.model == open_model(network).model
     assert predictor.requantization == "float32/half-even, bias in float32"
     assert {layer.kernel for layer in predictor.program.layers} == {"integer"}
@@ -128,8 +128,8 @@ def test_a_float_file_and_the_emulation_of_onnx_runtime_are_refused(reproduced: 
 
 
 def test_without_torch_the_error_says_what_to_install(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "resnet8.runtimes.pytorch_trace")
-    monkeypatch.delattr("resnet8.runtimes.pytorch_trace")
+    monkeypatch.delitem(sys.modules, "resnet8.runtimes.pytorch")
+    monkeypatch.delattr("resnet8.runtimes.pytorch")
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "resnet8.runtimes.pytorch", raising=False)
     monkeypatch.delitem(sys.modules, "resnet8.network.torch_read", raising=False)
@@ -145,7 +145,7 @@ def test_an_onnx_file_is_run_in_integers_without_torch() -> None:
 # --- ResNet8 itself ---
 
 
-def require_resnet8(trace: TorchTrace) -> None:
+def require_resnet8(trace: Trace) -> None:
     kinds = [getattr(layer, "operator", layer.kind) for layer in trace.program.layers]
     assert {kind: kinds.count(kind) for kind in RESNET8} == RESNET8
     names = [layer.name for layer in trace.program.layers]
@@ -154,7 +154,7 @@ def require_resnet8(trace: TorchTrace) -> None:
 
 
 def require_agreement(path: Path, split: Split) -> None:
-    result = agreement(open_model(path).model, {"TorchScript": trace_of(path)}, split)
+    result = audit_agreement(open_model(path).model, {"TorchScript": trace_of(path)}, split)
     require_explained(result)
     (graph,) = result.graphs
     assert sum(layer.differing for layer in graph.layers) < 2e-4 * sum(layer.codes for layer in graph.layers)

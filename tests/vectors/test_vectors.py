@@ -33,7 +33,7 @@ from resnet8.numeric.rounding import round_shift
 from resnet8.numeric.variants import MULTIPLIERS, ROUNDINGS, Requantization
 from resnet8.playground.change import Change, apply
 from resnet8.results import ModelDescription, load
-from resnet8.vectors import MANIFEST, MAX_IMAGES, Reference, VectorSet, choose_images, export
+from resnet8.vectors import MANIFEST, MAX_IMAGES, Reference, VectorSet, choose_images, export_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ CHOSEN = random_images(4, seed=3)
 def write(
     folder: Path, program: Program, how: Requantization = FIXED32, reference: Reference | None = None
 ) -> VectorSet:
-    return export(folder, program, CHOSEN, IMAGES, how, model=MODEL, reference=reference)
+    return export_vectors(folder, program, CHOSEN, IMAGES, how, model=MODEL, reference=reference)
 
 
 @pytest.fixture(scope="module")
@@ -595,7 +595,7 @@ def test_nothing_is_left_when_interrupted(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export(tmp_path / "new/golden", network(), CHOSEN, IMAGES, FIXED32, model=MODEL, progress=interrupt)
+        export_vectors(tmp_path / "new/golden", network(), CHOSEN, IMAGES, FIXED32, model=MODEL, progress=interrupt)
     assert not list(tmp_path.iterdir())
 
 

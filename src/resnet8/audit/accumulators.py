@@ -33,7 +33,7 @@ WIDTHS = (16, 18, 20, 24)
 OVERFLOWS = ("wrap", "saturate")
 
 
-def audit(
+def audit_accumulators(
     model: ModelDescription,
     program: Program,
     split: Split,

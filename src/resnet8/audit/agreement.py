@@ -60,7 +60,7 @@ class Trace(Protocol):
         """Probabilities, and the codes of every activation by name, (N, *shape), NHWC."""
 
 
-def agreement(
+def audit_agreement(
     model: ModelDescription,
     traces: Mapping[str, Trace],
     split: Split,

@@ -41,7 +41,7 @@ MINIMUM_SEEDS = 2
 """One run has no spread."""
 
 
-def study(
+def audit_noise(
     model: Path,
     recipe_name: str,
     data_dir: Path,
@@ -112,7 +112,7 @@ def measure(
     max_samples: int | None,
     progress: Progress = no_progress,
 ) -> NoiseStudy:
-    """:func:`study` in this process."""
+    """:func:`audit_noise` in this process."""
     content = read_bytes(model)
     parsed = _parse(model, content)
     test = choose(read_split(data_dir, "test"), None, max_samples)
@@ -132,7 +132,7 @@ def measure(
         recipe=chosen.name,
         settings=chosen.settings(),
         source_sha256=results.sha256(content),
-        backend=evaluation.backend,
+        runtime=evaluation.runtime,
         data=test.source,
         labels=evaluation.labels,
         calibration=drawn,

@@ -32,7 +32,7 @@ ISOLATED_IMAGES = 1_000
 VARIANTS = tuple(Requantization(multiplier, rounding) for multiplier in MULTIPLIERS for rounding in ROUNDINGS)
 
 
-def study(
+def audit_requantization(
     model: ModelDescription,
     program: Program,
     split: Split,

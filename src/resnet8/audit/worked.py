@@ -35,7 +35,7 @@ FIXED = Requantization("fixed32")
 _PIXELS = 4
 
 
-def worked(model: ModelDescription, program: Program, split: Split, image: int = 0) -> WorkedArithmetic:
+def audit_worked(model: ModelDescription, program: Program, split: Split, image: int = 0) -> WorkedArithmetic:
     """The parameters of every layer, and worked examples on one image.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -11,7 +11,7 @@ from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, progress, show
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from resnet8.results import AnyResult
     from resnet8.workers import Progress
@@ -31,14 +31,14 @@ def agreement(
     model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
 ) -> None:
     """Integer engine against the file's own runtime, layer by layer: every differing code, with its cause."""
-    from resnet8.audit.agreement import agreement as compare
-    from resnet8.audit.agreement import require_explained
+    from resnet8.audit.agreement import audit_agreement, require_explained
     from resnet8.report import tables, text
+    from resnet8.runtimes.base import FORMATS
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
-    traces = _traces(model, asked.content, asked.predictor.model.format)
+    traces = FORMATS[asked.predictor.model.format].load().traces(model, asked.content)
     result = asked.answer(
-        lambda told: compare(asked.predictor.model, traces, asked.split, told), f"compare {model.name}", json
+        lambda told: audit_agreement(asked.predictor.model, traces, asked.split, told), f"compare {model.name}", json
     )
     for graph in result.graphs:
         show(text.table(tables.agreement(graph)))
@@ -51,12 +51,12 @@ def requantization(
     model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
 ) -> None:
     """What fixed-point multipliers and other roundings change: codes, logits, top-1."""
-    from resnet8.audit.requantization import study
+    from resnet8.audit.requantization import audit_requantization
     from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
     result = asked.answer(
-        lambda told: study(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
+        lambda told: audit_requantization(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
         f"requantize {model.name}",
         json,
     )
@@ -68,12 +68,12 @@ def accumulators(
     model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
 ) -> None:
     """How wide accumulators are and must be, and what narrower ones cost."""
-    from resnet8.audit.accumulators import audit
+    from resnet8.audit.accumulators import audit_accumulators
     from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
     result = asked.answer(
-        lambda told: audit(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
+        lambda told: audit_accumulators(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
         f"audit {model.name}",
         json,
     )
@@ -90,7 +90,7 @@ def worked(
     demo: Demo = False,
 ) -> None:
     """Every layer's parameters, one output of each kind of layer, step by step, and the classes."""
-    from resnet8.audit.worked import worked as work
+    from resnet8.audit.worked import audit_worked
     from resnet8.errors import DataError
     from resnet8.report import tables, text
 
@@ -98,7 +98,9 @@ def worked(
     if not 0 <= image < len(asked.split):
         raise DataError("there is no such image", found=str(image), expected=f"0 to {len(asked.split) - 1}")
     result = asked.answer(
-        lambda _: work(asked.predictor.model, asked.predictor.program, asked.split, image), f"work {model.name}", json
+        lambda _: audit_worked(asked.predictor.model, asked.predictor.program, asked.split, image),
+        f"work {model.name}",
+        json,
     )
     show(text.table(tables.layers(result)))
     for one in result.examples:
@@ -126,12 +128,12 @@ def noise(
     Each float constant is moved by -1, 0 or +1 ulp, and the recipe carried out again, once for each seed.
     """
     from resnet8 import results
-    from resnet8.audit.noise import study
+    from resnet8.audit.noise import audit_noise
     from resnet8.report import tables, text
     from resnet8.workers import Workers
 
     with Workers(logs) as workers, progress() as step:
-        result = study(
+        result = audit_noise(
             model,
             recipe,
             resolve(data_dir, demo=demo),
@@ -145,17 +147,6 @@ def noise(
     if json is not None:
         results.save(result, json)
     show(text.table(tables.noise([result])))
-
-
-def _traces(model: Path, content: bytes, file_format: str) -> Mapping[str, Any]:
-    """The runtime's own codes, by name of the graph."""
-    if file_format == "torchscript":
-        from resnet8.runtimes.pytorch_trace import TorchTrace
-
-        return {"TorchScript": TorchTrace(model, content)}
-    from resnet8.runtimes.ort import Trace
-
-    return {name: Trace(model, content, optimize=name == "optimized") for name in ("optimized", "as in the file")}
 
 
 class _Asked:

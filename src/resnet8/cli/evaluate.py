@@ -153,5 +153,5 @@ def run(
         results.save_array(results.from_digits(result.predictions), predictions)
     show(text.table(tables.evaluation(result)))
     how = "" if result.requantization is None else f" ({result.requantization})"
-    show(f"{result.images_per_second:,.0f} images/s in {result.backend}{how}; {result.model.size_bytes:,} bytes")
+    show(f"{result.images_per_second:,.0f} images/s in {result.runtime}{how}; {result.model.size_bytes:,} bytes")
     return result

@@ -27,11 +27,11 @@ def operations(
 ) -> None:
     """List every quantized operation: its parameters and where they live, and the integer layers they make up."""
     from resnet8 import results
-    from resnet8.inspection.operations import operations as quantized_operations
-    from resnet8.inspection.source import read
+    from resnet8.inspection.operations import inspect_operations
+    from resnet8.inspection.source import read_onnx
     from resnet8.report import tables, text
 
-    found = quantized_operations(read(model))
+    found = inspect_operations(read_onnx(model))
     if output is None:
         typer.echo(results.to_json(found), nl=False)
         return
@@ -49,10 +49,10 @@ def graph(
 ) -> None:
     """Draw the network with its shapes, data types and scales."""
     from resnet8.files import write_bytes
-    from resnet8.inspection.graph import drawing, writer
-    from resnet8.inspection.source import read
+    from resnet8.inspection.graph import inspect_graph, writer
+    from resnet8.inspection.source import read_onnx
 
     content = writer(output)
-    drawn = drawing(read(model))
+    drawn = inspect_graph(read_onnx(model))
     write_bytes(output, content(drawn))
     show(f"{output}: {len(drawn.boxes)} boxes, {len(drawn.edges)} arrows")

@@ -78,7 +78,7 @@ def run(
     made = []
     with Workers(logs) as workers:
         for one in recipes:
-            workers[one.framework].warm(one.module)
+            workers[one.framework].warm(one.backend.module)
         from resnet8.data.calibration import sample
         from resnet8.data.cifar10 import read_split
         from resnet8.evaluation import record_path

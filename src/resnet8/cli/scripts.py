@@ -137,7 +137,7 @@ def _evaluate(model: Path, data_dir: Path | None, max_samples: int | None, outpu
     accuracy = result.overall.accuracy
     reached = "reached" if accuracy >= MINIMUM_ACCURACY else "not reached"
     show(f"≥ {MINIMUM_ACCURACY * 100:g} %: {reached} ({accuracy * 100:.2f} %)")
-    beside = model.with_name((PYTORCH_MODEL if result.backend == "pytorch" else ONNX_MODEL).name)
+    beside = model.with_name((PYTORCH_MODEL if result.runtime == "pytorch" else ONNX_MODEL).name)
     if result.model.quantized and beside.is_file():
         _show_delta(result, beside, images, max_samples)
 

@@ -41,7 +41,7 @@ def run(model: Path, output: Path, images: str, how: Requantization, data_dir: P
     from resnet8.files import read_bytes
     from resnet8.runtimes.base import identify
     from resnet8.runtimes.integer import open_content
-    from resnet8.vectors import choose_images, export, require_integers
+    from resnet8.vectors import choose_images, export_vectors, require_integers
 
     require_integers(how)
     content = read_bytes(model)
@@ -50,7 +50,7 @@ def run(model: Path, output: Path, images: str, how: Requantization, data_dir: P
     split = read_split(resolve(data_dir, demo=demo), "test")
     chosen = choose_images(images, len(split))
     with progress() as step:
-        return export(
+        return export_vectors(
             output,
             predictor.program,
             split,

@@ -12,6 +12,7 @@ from resnet8.evaluation import probe
 from resnet8.facts import CONVERTED_WITH, MINIMUM_ACCURACY, ONNX_FILES
 from resnet8.files import sha256_file, write_bytes
 from resnet8.results import Evaluation, Parity, save, sha256
+from resnet8.runtimes.base import RUNTIMES
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A proved conversion: its certificate, and the evaluations of the three models, by backend."""
+    """A proved conversion: its certificate, and the evaluations of the three models, by runtime."""
 
     parity: Parity
     evaluations: dict[str, Evaluation]
@@ -99,18 +100,14 @@ def convert(
     step("ONNX → PyTorch")
     write_bytes(pytorch_model, workers["pytorch"].call(convert_onnx, onnx_model))
     answers = {
-        backend: workers[backend].call(probe, model, data_dir, progress=step(f"prove: {label}"))
-        for backend, label, model in (
-            ("keras", "Keras", keras_model),
-            ("onnxruntime", "ONNX Runtime", onnx_model),
-            ("pytorch", "PyTorch", pytorch_model),
-        )
+        name: workers[name].call(probe, model, data_dir, progress=step(f"prove: {RUNTIMES[name].label}"))
+        for name, model in (("keras", keras_model), ("onnxruntime", onnx_model), ("pytorch", pytorch_model))
     }
     workers["keras"].close()  # the largest process, and the last that is asked of it
-    evaluations = {backend: evaluation for backend, (evaluation, _) in answers.items()}
+    evaluations = {runtime: evaluation for runtime, (evaluation, _) in answers.items()}
     proof = parity.certify(
-        {backend: evaluation.model for backend, evaluation in evaluations.items()},
-        {backend: probabilities for backend, (_, probabilities) in answers.items()},
+        {runtime: evaluation.model for runtime, evaluation in evaluations.items()},
+        {runtime: probabilities for runtime, (_, probabilities) in answers.items()},
         next(iter(evaluations.values())).data,
         converted.structure,
         converted.folding,
@@ -119,10 +116,10 @@ def convert(
     save(proof, certificate)
     parity.require(proof)
     _require_known(proof, keras_model)
-    for backend, evaluation in evaluations.items():
+    for runtime, evaluation in evaluations.items():
         if data_dir is not None and evaluation.overall.accuracy < MINIMUM_ACCURACY:
             raise ConversionError(
-                f"the {backend} model is not as accurate as it must be",
+                f"the {runtime} model is not as accurate as it must be",
                 found=f"{evaluation.overall.accuracy:.2%} of {evaluation.overall.total:,} images",
                 expected=f"at least {MINIMUM_ACCURACY:.0%}",
                 remedy="check that weights and images belong together",

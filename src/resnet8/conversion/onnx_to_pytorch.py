@@ -19,15 +19,13 @@ import torch
 from resnet8.facts import IMAGE_SHAPE
 from resnet8.files import sha256_file
 from resnet8.runtimes.onnx_file import read_float
+from resnet8.runtimes.torchscript_file import SOURCE_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 log = logging.getLogger(__name__)
-
-SOURCE_FILE = "source.json"
-"""Extra file in the TorchScript archive: ``{"onnx_sha256": …}``, of the ONNX file that the module comes from."""
 
 
 def _import_onnx2torch() -> ModuleType:

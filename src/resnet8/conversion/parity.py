@@ -48,7 +48,7 @@ def certify(
     *,
     known_file: bool | None,
 ) -> Parity:
-    """The certificate for runtimes named by backend, each with its model and its probabilities, float32 (N, 10)."""
+    """The certificate for runtimes by name, each with its model and its probabilities, float32 (N, 10)."""
     pairs = tuple(compare_pair(a, b, probabilities[a], probabilities[b]) for a, b in combinations(probabilities, 2))
     return Parity(
         models=dict(models),

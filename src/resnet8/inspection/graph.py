@@ -64,7 +64,7 @@ def _painted(drawing: Drawing, form: str) -> bytes:
     return graphviz.paint(picture.dot(drawing), form)
 
 
-def drawing(source: Source) -> Drawing:
+def inspect_graph(source: Source) -> Drawing:
     """The network in ``source``.
 
     Raises:

@@ -55,7 +55,7 @@ operators. One name for one thing: ``x`` the activation, ``w`` the weights, ``y`
 operands of a sum or product."""
 
 
-def operations(source: Source) -> Operations:
+def inspect_operations(source: Source) -> Operations:
     """Every quantized operation of ``source``.
 
     Raises:

@@ -87,7 +87,7 @@ class Source:
         return known | {name: (one.data_type, tuple(one.dims)) for name, one in self.initializers.items()}
 
 
-def read(path: Path) -> Source:
+def read_onnx(path: Path) -> Source:
     """Open an ONNX file.
 
     Raises:

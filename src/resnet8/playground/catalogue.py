@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,17 +10,17 @@ from resnet8.errors import ModelError, Resnet8Error
 from resnet8.evaluation import record_path
 from resnet8.files import read_bytes, reading
 from resnet8.playground.sources import require_folder
-from resnet8.results import Evaluation, ModelDescription, Quantization, Score, load, sha256
-from resnet8.runtimes import onnx_file
-from resnet8.runtimes.base import RUNTIMES, identify
+from resnet8.results import Evaluation, ModelDescription, Quantization, Score, load
+from resnet8.runtimes import onnx_file, torchscript_file
+from resnet8.runtimes.base import FORMATS, identify
 from resnet8.words import kilobytes, percent
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIXES = (".onnx", ".pt")
-OWN_BACKENDS = ("onnxruntime", "pytorch")
-"""The runtimes that the files are for: an evaluation there counts before one in the integer engine."""
+_OWN = {runtime.name for runtime in FORMATS.values()}
+"""The runtimes that files are for: an evaluation there counts before one in the integer engine."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def evaluations(folder: Path) -> tuple[Evaluation, ...]:
 def of_model(known: tuple[Evaluation, ...], digest: str) -> Evaluation | None:
     """The evaluation of the file with this SHA-256 on all test images; in its own runtime, where there is one."""
     mine = [one for one in known if one.model_sha256 == digest and one.data.subset == "all"]
-    return max(mine, key=lambda one: (one.backend in OWN_BACKENDS, one.overall.total), default=None)
+    return max(mine, key=lambda one: (one.runtime in _OWN, one.overall.total), default=None)
 
 
 def float_behind(entry: Entry, entries: tuple[Entry, ...]) -> Entry | None:
@@ -130,17 +128,7 @@ def describe(path: Path, content: bytes) -> ModelDescription:
         raise ModelError(
             f"{path} cannot be looked into", found=f"a file for {runtime.label}", expected="ONNX or TorchScript"
         )
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        code = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".py"))
-    quantized = b"quantize_per_tensor" in code
-    return ModelDescription(
-        path=str(path),
-        sha256=sha256(content),
-        size_bytes=len(content),
-        format="torchscript",
-        activations="uint8" if quantized else "float32",
-        weights="int8" if quantized else "float32",
-    )
+    return torchscript_file.describe(path, content)
 
 
 def _entry(path: Path, known: tuple[Evaluation, ...]) -> Entry:
@@ -150,7 +138,7 @@ def _entry(path: Path, known: tuple[Evaluation, ...]) -> Entry:
         return Entry(path, f"{path.name} · {error.what}", error=str(error))
     evaluation = of_model(known, description.sha256)
     score = None if evaluation is None else evaluation.overall
-    kind = f"{RUNTIMES[description.format].label} {description.dtype}"
+    kind = f"{FORMATS[description.format].label} {description.dtype}"
     accuracy = "not measured" if score is None else percent(score.accuracy)
     label = f"{path.name} · {kind} · {kilobytes(description.size_bytes)} · {accuracy}"
     return Entry(path, label, kind, description, score)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from resnet8.errors import ModelError, Resnet8Error, missing_extra
+from resnet8.errors import ModelError, Resnet8Error
 from resnet8.files import read_bytes
 from resnet8.network import onnx_read
 from resnet8.network.rewrite import behind
 from resnet8.numeric.grid import limits, storage
 from resnet8.runtimes import onnx_file
-from resnet8.runtimes.base import identify
+from resnet8.runtimes.base import FORMATS, identify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -208,11 +208,8 @@ def _open_onnx(path: Path, content: bytes) -> Network:
 
 
 def _open_torchscript(path: Path, content: bytes) -> Network:
-    try:
-        from resnet8.runtimes import pytorch_trace  # an ONNX file is looked into without torch
-    except ImportError as error:
-        raise missing_extra("torch", "torch") from error
-    description, network = pytorch_trace.read(path, content)
+    pytorch = FORMATS["torchscript"].load()  # an ONNX file is looked into without torch
+    description, network = pytorch.read(path, content)
     return Network(description, network.as_integer() if network.quantized else network)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from resnet8.files import sha256_file, write_bytes
 from resnet8.quantization import recipes
 from resnet8.quantization.recipes import RECIPES, Recipe, recipe
 from resnet8.results import Calibration, Quantization
+from resnet8.runtimes.base import RUNTIMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,17 +37,12 @@ def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> tu
     started = time.perf_counter()
     content, refusal = None, None
     try:
-        if chosen.framework == "onnxruntime":
-            from resnet8.quantization import ort
-
-            source, content = model, ort.quantize(model, chosen, images.images)
-        else:
-            try:
-                from resnet8.quantization import pytorch
-            except ModuleNotFoundError as error:
-                raise missing_extra(error.name or "torch", "torch") from error
-            source = pytorch.source_onnx(model)
-            content = pytorch.quantize(source, chosen, images.images)
+        backend = importlib.import_module(chosen.backend.module)
+    except ModuleNotFoundError as error:
+        raise missing_extra(error.name or chosen.framework, RUNTIMES[chosen.framework].extra) from error
+    source = backend.source(model)
+    try:
+        content = backend.quantize(source, chosen, images.images)
     except BackendRefusal as error:
         refusal = error.found
     return content, Quantization(

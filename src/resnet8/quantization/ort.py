@@ -18,7 +18,6 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
-from resnet8.errors import QuantizationError
 from resnet8.facts import IR_VERSION
 from resnet8.quantization.ranges import ranges
 from resnet8.runtimes.onnx_file import read_float
@@ -31,6 +30,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
+
+
+def source(model: Path) -> Path:
+    """The ONNX file to quantize from: ``model`` itself."""
+    return model
 
 
 def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
@@ -49,20 +53,15 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         QuantizationError: for a recipe that asks for what is not done here.
         ModelError: when the file is damaged, quantized already, or no ResNet8.
     """
-    if recipe.observer != "minmax":
-        raise QuantizationError(
-            f"the recipe {recipe.name} cannot be carried out by ONNX Runtime",
-            found=f"observer = {recipe.observer}",
-            expected="observer = minmax",
-        )
-    source = read_float(model)
+    recipe.require(observer="minmax")
+    network = read_float(model)
     with tempfile.TemporaryDirectory(prefix="resnet8-") as folder:
         result = Path(folder) / "quantized.onnx"
         if recipe.fold:
             folded = Path(folder) / "folded.onnx"
             # The shapes here need no symbolic inference, and it imports sympy.
             quant_pre_process(str(model), str(folded), skip_symbolic_shape=True)
-            log.info("folded: %d nodes of %d", len(onnx.load(folded).graph.node), len(source.graph.node))
+            log.info("folded: %d nodes of %d", len(onnx.load(folded).graph.node), len(network.graph.node))
         observed = folded if recipe.fold else model
         known = Path(folder) / "ranges.json"
         save_tensors_data(_ranges(observed, recipe, images), known)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,12 +21,13 @@ from torch.ao.quantization import (
 from torch.ao.quantization.observer import ObserverBase
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-from resnet8.conversion.onnx_to_pytorch import SOURCE_FILE, save, to_module
+from resnet8.conversion.onnx_to_pytorch import save, to_module
 from resnet8.data.cifar10 import preprocess
-from resnet8.errors import BackendRefusal, ModelError, QuantizationError
+from resnet8.errors import BackendRefusal, ModelError
 from resnet8.files import read_bytes, sha256_file
 from resnet8.runtimes import identify
 from resnet8.runtimes.pytorch import ENGINE
+from resnet8.runtimes.torchscript_file import source_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +47,7 @@ _AT_ONCE = 4
 """Images whose patches are in memory at once in float64."""
 
 
-def source_onnx(model: Path) -> Path:
+def source(model: Path) -> Path:
     """The ONNX file to quantize from: ``model`` itself, or the one beside a .pt that it was converted from.
 
     FX graph mode needs the module's Python form, which a TorchScript file has not; the module is made anew from ONNX.
@@ -62,10 +61,7 @@ def source_onnx(model: Path) -> Path:
         return model
     if kind != "torchscript":
         raise ModelError(f"{model} cannot be quantized with PyTorch", found=kind, expected="an ONNX file, or its .pt")
-    with zipfile.ZipFile(model) as archive:
-        member = next((name for name in archive.namelist() if name.endswith(f"extra/{SOURCE_FILE}")), None)
-        wanted = json.loads(archive.read(member)).get("onnx_sha256") if member else None
-    if wanted is None:
+    if (wanted := source_sha256(content)) is None:
         raise ModelError(
             f"{model} does not say which ONNX file it was converted from",
             expected="a float .pt written by «resnet8 convert»",
@@ -98,7 +94,8 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         ModelError: when the file is damaged, quantized already, or no ResNet8.
         BackendRefusal: when the backend does not compute with the recipe's data types.
     """
-    _require_settings(recipe)
+    # The engine's kernels know one type of activations.
+    recipe.require(activations="uint8", observer="histogram", observed_in="float64", fold=False, reduce_range=False)
     module = to_module(model)
     torch.backends.quantized.engine = ENGINE
     if recipe.weights != "int8":
@@ -106,8 +103,7 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         _require_integer_convolutions(_converted(module, recipe, images[:_BATCH]), module, recipe)
     quantized = _converted(module, recipe, images)
     _require_integer_convolutions(quantized, module, recipe)
-    source = {"onnx_sha256": sha256_file(model), "recipe": recipe.name}
-    return save(lambda: torch.jit.script(quantized), source)
+    return save(lambda: torch.jit.script(quantized), {"onnx_sha256": sha256_file(model), "recipe": recipe.name})
 
 
 def _converted(module: torch.fx.GraphModule, recipe: Recipe, images: NDArray[np.uint8]) -> torch.fx.GraphModule:
@@ -191,36 +187,19 @@ class _Histogram(HistogramObserver):  # type: ignore[misc]
         return scale.float(), zero_point
 
 
-def _require_settings(recipe: Recipe) -> None:
-    """Check that a recipe asks for what is done here: the engine's kernels know one type of activations."""
-    for what, found, expected in (
-        ("activations", recipe.activations, "uint8"),
-        ("observer", recipe.observer, "histogram"),
-        ("observed_in", recipe.observed_in, "float64"),
-        ("fold", recipe.fold, False),
-        ("reduce_range", recipe.reduce_range, False),
-    ):
-        if found != expected:
-            raise QuantizationError(
-                f"the recipe {recipe.name} cannot be carried out by PyTorch",
-                found=f"{what} = {found}",
-                expected=f"{what} = {expected}",
-            )
+_WEIGHTS = {
+    ("int8", False): MinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_tensor_symmetric),
+    ("int8", True): PerChannelMinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_channel_symmetric),
+    ("uint8", False): MinMaxObserver.with_args(dtype=torch.quint8, qscheme=torch.per_tensor_affine),
+    ("uint8", True): PerChannelMinMaxObserver.with_args(dtype=torch.quint8, qscheme=torch.per_channel_affine),
+}
+"""The weights' observers, by data type and whether each channel has a scale of its own: signed ones are symmetric."""
 
 
 def _mapping(recipe: Recipe) -> QConfigMapping:
     """The default configuration for fbgemm, with the recipe's weights, and activations observed in float64."""
-    observer = PerChannelMinMaxObserver if recipe.per_channel else MinMaxObserver
-    weight = (
-        observer.with_args(
-            dtype=torch.qint8, qscheme=torch.per_channel_symmetric if recipe.per_channel else torch.per_tensor_symmetric
-        )
-        if recipe.weights == "int8"
-        else observer.with_args(
-            dtype=torch.quint8, qscheme=torch.per_channel_affine if recipe.per_channel else torch.per_tensor_affine
-        )
-    )
-    return get_default_qconfig_mapping(ENGINE).set_global(QConfig(activation=_Histogram, weight=weight))
+    own = QConfig(activation=_Histogram, weight=_WEIGHTS[recipe.weights, recipe.per_channel])
+    return get_default_qconfig_mapping(ENGINE).set_global(own)
 
 
 def _require_integer_convolutions(

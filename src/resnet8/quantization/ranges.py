@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
@@ -105,9 +104,7 @@ def _of_each_image(
         probed.graph.output.extend(
             helper.make_tensor_value_info(f"{operator} {i}", TensorProto.FLOAT, None) for i in range(len(names))
         )
-    options = ort.session_options()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.session(probed.SerializeToString())
 
     def work(part: slice) -> NDArray[np.float32]:
         return np.stack(session.run(None, {session.get_inputs()[0].name: preprocess(images[part])}), axis=1)

@@ -6,13 +6,47 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from resnet8.errors import QuantizationError
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.files import read_bytes
+from resnet8.runtimes.base import RUNTIMES
 
-_MODULES = {"onnxruntime": "resnet8.quantization.ort", "pytorch": "resnet8.quantization.pytorch"}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What carries recipes out.
+
+    Attributes:
+        module: Its module, which imports its framework, with ``source(model)``, the ONNX file to start from, and
+            ``quantize(source, recipe, images)``, the content of the quantized file.
+        suffix: Of the files it makes.
+        own: Settings that all its recipes have, by what records call them.
+        defaults: Fields of :class:`Recipe` that a recipe of one's own may leave out, and that depend on the backend.
+    """
+
+    module: str
+    suffix: str
+    own: Mapping[str, str]
+    defaults: Mapping[str, str | bool]
+
+
+BACKENDS = {
+    "onnxruntime": Backend(
+        "resnet8.quantization.ort", "onnx", own={"format": "QDQ"}, defaults={"fold": True, "observer": "minmax"}
+    ),
+    "pytorch": Backend(
+        "resnet8.quantization.pytorch",
+        "pt",
+        own={"mode": "FX graph", "engine": "fbgemm"},
+        defaults={"fold": False, "observer": "histogram"},
+    ),
+}
+"""The backends, each by the name of the runtime that its files are for."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +55,7 @@ class Recipe:
 
     Attributes:
         name: What it is called.
-        framework: ``onnxruntime`` or ``pytorch``.
+        framework: The one that carries it out: a name of :data:`BACKENDS`.
         activations: Data type of the activations.
         weights: Data type of the weights.
         per_channel: One scale for each output channel of a weight tensor, instead of one for all.
@@ -52,9 +86,23 @@ class Recipe:
     refused: bool = False
 
     @property
-    def module(self) -> str:
-        """The module that carries it out, which imports its framework."""
-        return _MODULES[self.framework]
+    def backend(self) -> Backend:
+        """What carries it out."""
+        return BACKENDS[self.framework]
+
+    def require(self, **offered: str | bool) -> None:
+        """Check that the recipe asks for what its backend does: fields by name, each with the one value there is.
+
+        Raises:
+            QuantizationError: for the first field with another value.
+        """
+        for what, expected in offered.items():
+            if (found := getattr(self, what)) != expected:
+                raise QuantizationError(
+                    f"the recipe {self.name} cannot be carried out by {RUNTIMES[self.framework].label}",
+                    found=f"{what} = {found}",
+                    expected=f"{what} = {expected}",
+                )
 
     def accepts(self, samples_per_class: int, seed: int) -> bool:
         """Whether these are the calibration options that the recipe takes; a published recipe takes one choice only."""
@@ -93,9 +141,7 @@ class Recipe:
         deciding = asdict(self)
         for name in ("name", "output", "summary", "refused"):
             del deciding[name]
-        if self.framework == "onnxruntime":
-            return deciding | {"format": "QDQ"}
-        return deciding | {"mode": "FX graph", "engine": "fbgemm"}
+        return {**deciding, **self.backend.own}
 
 
 # fmt: off
@@ -184,16 +230,15 @@ def read(path: Path) -> Recipe:
         raise _unusable(path, ", ".join(unknown), f"no other fields than {', '.join(sorted(own))}")
     if missing := sorted({"framework", "activations", "weights"} - given.keys()):
         raise _unusable(path, f"no {' and no '.join(missing)}", "framework, activations and weights")
-    onnx = given["framework"] == "onnxruntime"
+    backend = BACKENDS.get(str(given["framework"]), BACKENDS["onnxruntime"])  # one that is not known is refused below
     values = {
         "name": name,
         "per_channel": False,
-        "fold": onnx,
-        "observer": "minmax" if onnx else "histogram",
         "observed_in": "float64",
         "draw": "first",
-        "output": f"resnet8_{name}.{'onnx' if onnx else 'pt'}",
+        "output": f"resnet8_{name}.{backend.suffix}",
         "summary": f"of {path.name}",
+        **backend.defaults,
     }
     from pydantic import TypeAdapter, ValidationError  # known recipes do without: they are looked up first of all
 

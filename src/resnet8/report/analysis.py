@@ -101,7 +101,7 @@ def analysis(
 
 def _label(evaluation: Evaluation) -> str:
     name = name_of(evaluation)
-    return f"{name} ({evaluation.backend})" if name == "fp32" else name
+    return f"{name} ({evaluation.runtime})" if name == "fp32" else name
 
 
 def _conditions(first: Evaluation) -> str:
@@ -295,10 +295,10 @@ def _explained(row: ComparisonRow, exact: Mapping[str, Evaluation], saturated: M
 
 def _published_sizes(evaluations: Sequence[Evaluation]) -> Table:
     def reduction(one: Evaluation) -> str | None:
-        whole = next((f for f in evaluations if not f.model.quantized and f.backend == one.backend), one)
+        whole = next((f for f in evaluations if not f.model.quantized and f.runtime == one.runtime), one)
         return None if whole is one else f"{1 - one.model.size_bytes / whole.model.size_bytes:.0%}"
 
-    known = ((one, PUBLISHED_SIZES.get((name_of(one), one.backend))) for one in evaluations)
+    known = ((one, PUBLISHED_SIZES.get((name_of(one), one.runtime))) for one in evaluations)
     return table(
         [(one, one.model.size_bytes, *published) for one, published in known if published is not None],
         {

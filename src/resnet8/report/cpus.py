@@ -230,7 +230,7 @@ def _exact(measured: Evaluation, exact: Evaluation | None) -> str | None:
     """The predictions of exact integer arithmetic, where they are known: the engine's, or of a file that cannot saturate."""
     if exact is not None:
         return exact.predictions
-    if measured.backend != "onnxruntime" or not measured.model.quantized:
+    if measured.runtime != "onnxruntime" or not measured.model.quantized:
         return None
     return measured.predictions if portable(measured) or has_vnni(measured.environment.cpu) else None
 

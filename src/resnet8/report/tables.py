@@ -134,7 +134,7 @@ def evaluation(result: results.Evaluation) -> Table:
             "total": lambda one: one.total,
             "accuracy": lambda one: percent(one.accuracy),
         },
-        title=f"{result.model_path} ({result.backend}, {result.model.dtype}) on {source(result.data)}",
+        title=f"{result.model_path} ({result.runtime}, {result.model.dtype}) on {source(result.data)}",
     )
 
 

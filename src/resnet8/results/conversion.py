@@ -61,7 +61,7 @@ class PairParity:
     """Two runtimes' answers on the same images.
 
     Attributes:
-        a: One backend.
+        a: One of them.
         b: The other.
         max_abs_difference: Largest absolute difference of any class probability.
         worst_image: Index of the image where it occurs.
@@ -82,7 +82,7 @@ class Parity:
     """The certificate of a conversion.
 
     Attributes:
-        models: The files compared, by backend.
+        models: The files compared, by runtime.
         data: The images.
         images: How many.
         structure: Of the ONNX file.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from resnet8.environment import Environment
-from resnet8.results.storage import SCHEMA_VERSION, STRICT
+from resnet8.results.storage import SCHEMA_VERSION, STRICT, sha256
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ class ModelDescription:
     format: str
     activations: str
     weights: str
+
+    @classmethod
+    def of(cls, path: Path, content: bytes, file_format: str, activations: str, weights: str) -> ModelDescription:
+        """Of the file at ``path`` with this ``content``."""
+        return cls(str(path), sha256(content), len(content), file_format, activations, weights)
 
     @property
     def quantized(self) -> bool:
@@ -137,8 +145,7 @@ class Evaluation:
     """Top-1 of one model in one runtime on one set of images.
 
     Attributes:
-        backend: The runtime: ``keras``, ``onnxruntime``, ``pytorch``, ``litert``, ``integer`` (this package's engine),
-        or
+        runtime: Its name: ``keras``, ``onnxruntime``, ``pytorch``, ``litert``, ``integer`` (this package's engine), or
             ``emulated-avx2`` (what ONNX Runtime computes on an x86 CPU without VNNI, emulated).
         model: The file.
         data: The images.
@@ -155,7 +162,7 @@ class Evaluation:
         session_options: Configuration entries of ONNX Runtime's session by name; empty in other runtimes.
     """
 
-    backend: str
+    runtime: Annotated[str, Field(alias="backend")]
     model_path: str
     model_sha256: str
     data_dir: str

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import statistics
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from resnet8.environment import Environment
 from resnet8.results.comparison import NoiseSpread
@@ -38,7 +40,7 @@ class NoiseStudy:
         recipe: Name of the recipe.
         settings: Its fields.
         source_sha256: Of the float model whose constants are perturbed.
-        backend: The runtime of the evaluations.
+        runtime: The one of the evaluations.
         data: The images.
         labels: True class of each image, one decimal digit each.
         calibration: The images that set the ranges.
@@ -49,7 +51,7 @@ class NoiseStudy:
     recipe: str
     settings: dict[str, str | bool | int]
     source_sha256: str
-    backend: str
+    runtime: Annotated[str, Field(alias="backend")]
     data: DataSource
     labels: str
     calibration: Calibration

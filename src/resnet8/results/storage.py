@@ -64,7 +64,7 @@ def from_digits(text: str) -> NDArray[np.int64]:
 
 def to_json(result: AnyResult) -> str:
     """The result as indented JSON; lists of plain numbers or words stay on one line."""
-    return _layout(_adapter(type(result)).dump_python(result, mode="json")) + "\n"
+    return _layout(_adapter(type(result)).dump_python(result, mode="json", by_alias=True)) + "\n"
 
 
 def from_json(kind: type[Result], text: str | bytes, source: str) -> Result:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import io
 import zipfile
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from resnet8.errors import ModelError, Resnet8Error, missing_extra
 from resnet8.facts import CLASSES, IMAGE_SHAPE
@@ -15,6 +15,7 @@ from resnet8.files import read_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+    from types import ModuleType
 
     import numpy as np
     from numpy.typing import NDArray
@@ -22,56 +23,80 @@ if TYPE_CHECKING:
     from resnet8.results import ModelDescription
 
 
-class Predictor(Protocol):
-    """A model, open in its runtime.
+@dataclass
+class Predictor:
+    """A model, open in a runtime.
 
     Attributes:
-        backend: Name of the runtime.
+        runtime: Name of the runtime.
         model: What the file is.
-        threads: How many threads may call :meth:`probabilities` at once.
+        probabilities: Class probabilities, float32 (N, 10), of images, float32 (N, 32, 32, 3), raw pixels 0 to 255.
+        threads: How many threads may call ``probabilities`` at once.
         requantization: How the integer engine requantizes (:class:`resnet8.numeric.variants.Requantization`); none
             elsewhere.
         session_options: Configuration entries of ONNX Runtime's session by name; empty elsewhere.
     """
 
-    backend: str
+    runtime: str
     model: ModelDescription
-    threads: int
-    requantization: str | None
-    session_options: Mapping[str, str]
-
-    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities, float32 (N, 10), of ``images``, float32 (N, 32, 32, 3), raw pixels 0 to 255."""
+    probabilities: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    threads: int = 1
+    requantization: str | None = None
+    session_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """One row of the table of model files.
+    """One way to compute a model file.
 
     Attributes:
-        format: Name of the file format, as in :class:`resnet8.results.ModelDescription`.
-        backend: Name of the runtime, which is the name of its module here.
+        name: In results; also of the process that its framework has to itself.
+        label: Its name for people.
+        format: The file format that it is for, as in :class:`resnet8.results.ModelDescription`; empty for one that
+            computes other runtimes' files when asked to.
+        module: Its module here, with ``open_content(path, content)``, which gives a :class:`Predictor`; and where the
+            codes of a quantized file can be seen, ``traces(path, content)``, which gives what shows them by graph.
         package: What must be importable.
         extra: The extra of this project that brings ``package``.
-        label: The runtime's name for people.
+        quantizes: Whether its results are those of a framework's own quantized kernels.
     """
 
-    format: str
-    backend: str
-    package: str
-    extra: str
+    name: str
     label: str
+    format: str
+    module: str
+    package: str = "numpy"
+    extra: str = ""
+    quantizes: bool = False
+
+    def load(self) -> ModuleType:
+        """Its module, with its framework.
+
+        Raises:
+            MissingExtraError: when that is not installed.
+        """
+        try:
+            importlib.import_module(self.package)
+        except ImportError as error:
+            raise missing_extra(self.package, self.extra) from error
+        return importlib.import_module(f"resnet8.runtimes.{self.module}")
 
 
 RUNTIMES = {
-    runtime.format: runtime
+    runtime.name: runtime
     for runtime in (
-        Runtime("keras-h5", "keras", "keras", "keras", "Keras"),
-        Runtime("onnx", "ort", "onnxruntime", "", "ONNX Runtime"),
-        Runtime("torchscript", "pytorch", "torch", "torch", "PyTorch"),
-        Runtime("tflite", "litert", "ai_edge_litert", "litert", "LiteRT"),
+        Runtime("keras", "Keras", "keras-h5", "keras", "keras", "keras"),
+        Runtime("onnxruntime", "ONNX Runtime", "onnx", "ort", "onnxruntime", quantizes=True),
+        Runtime("pytorch", "PyTorch", "torchscript", "pytorch", "torch", "torch", quantizes=True),
+        Runtime("litert", "LiteRT", "tflite", "litert", "ai_edge_litert", "litert", quantizes=True),
+        Runtime("integer", "integer engine", "", "integer"),
+        Runtime("emulated-avx2", "ONNX Runtime (emulated, no VNNI)", "", "integer"),
     )
 }
+"""All runtimes by name."""
+
+FORMATS = {runtime.format: runtime for runtime in RUNTIMES.values() if runtime.format}
+"""The runtime that a file format is for, by the format's name."""
 
 _ONNX_FIRST_BYTE = 0x08  # field 1 (ir_version), a varint: the first field that every writer of ONNX files writes
 
@@ -83,15 +108,15 @@ def identify(path: Path, content: bytes) -> Runtime:
         ModelError: for a file that is no model, or a pickle (which could run any code when loaded).
     """
     if content.startswith(b"\x89HDF\r\n\x1a\n"):
-        return RUNTIMES["keras-h5"]
+        return FORMATS["keras-h5"]
     if content[4:8] == b"TFL3":
-        return RUNTIMES["tflite"]
+        return FORMATS["tflite"]
     if content.startswith(b"PK"):
         return _identify_zip(path, content)
     if content.startswith(b"\x80"):
         raise _pickled(path)
     if content.startswith(bytes([_ONNX_FIRST_BYTE])):
-        return RUNTIMES["onnx"]
+        return FORMATS["onnx"]
     raise _unknown(path, f"{len(content):,} bytes beginning with {content[:8]!r}" if content else "an empty file")
 
 
@@ -101,7 +126,7 @@ def open_model(path: Path, opener: Callable[[Path, bytes], Predictor] | None = N
     Args:
         path: The file.
         opener: What makes a predictor of the file's name and content; without one, the runtime that the content calls
-        for.
+            for.
 
     Raises:
         StorageError: when the file cannot be read.
@@ -110,24 +135,14 @@ def open_model(path: Path, opener: Callable[[Path, bytes], Predictor] | None = N
     """
     content = read_bytes(path)
     runtime = identify(path, content)
-    if opener is not None:
-        return _opened(path, content, opener, runtime.label)
-    try:
-        importlib.import_module(runtime.package)
-    except ImportError as error:
-        raise missing_extra(runtime.package, runtime.extra) from error
-    module = importlib.import_module(f"resnet8.runtimes.{runtime.backend}")
-    return _opened(path, content, module.open_content, runtime.label)
-
-
-def _opened(path: Path, content: bytes, opener: Callable[[Path, bytes], Predictor], label: str) -> Predictor:
+    opener = opener or runtime.load().open_content
     try:
         return opener(path, content)
     except Resnet8Error:
         raise
     except Exception as error:
         raise ModelError(
-            f"{path} cannot be opened by {label}",
+            f"{path} cannot be opened by {runtime.label}",
             found=f"{type(error).__name__}: {error!s:.200}",
             expected="a complete model file",
             remedy="it is damaged or of another version; make it again",
@@ -201,7 +216,7 @@ def _identify_zip(path: Path, content: bytes) -> Runtime:
         raise _damaged_zip(path, f"a record ({altered}) with another checksum than its own")
     names = {name.partition("/")[2] for name in members}
     if any(name.startswith("code/") for name in names) and "constants.pkl" in names:
-        return RUNTIMES["torchscript"]
+        return FORMATS["torchscript"]
     if any(name.endswith(".pkl") for name in members):
         raise _pickled(path)
     raise _unknown(path, f"a zip archive with {', '.join(members[:3]) or 'nothing'}")

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from resnet8.environment import cpu
-from resnet8.errors import missing_extra
 from resnet8.execute import engine
 from resnet8.execute.fbgemm import biased
 from resnet8.execute.vpmaddubsw import saturating
 from resnet8.network.onnx_read import extract
 from resnet8.numeric.variants import Requantization
 from resnet8.runtimes import onnx_file, ort
-from resnet8.runtimes.base import identify, require_format
+from resnet8.runtimes.base import FORMATS, Predictor, identify, require_format
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
     import onnx
     from numpy.typing import NDArray
 
@@ -31,43 +30,39 @@ REAL_BIAS = ", bias in float32"
 """Behind the requantization's name in results, where a file's real biases are not rounded to accumulator steps."""
 
 
-class IntegerPredictor:
-    """An integer program (see :class:`resnet8.runtimes.base.Predictor`).
+@dataclass(kw_only=True)
+class IntegerPredictor(Predictor):
+    """An integer program, open in the engine.
 
-    Args:
-        model: What the file is.
-        program: What to compute.
-        requantization: How accumulators become codes.
-        accumulators: How they add up.
-        backend: Name of the runtime in results.
+    Attributes:
+        program: What is computed.
+        logits: Codes of the class scores, (N, 10), of images, (N, 32, 32, 3), raw pixels 0 to 255 in any number type.
     """
 
-    def __init__(
-        self,
-        model: ModelDescription,
-        program: Program,
-        requantization: Requantization = EXACT,
-        accumulators: engine.Accumulate = engine.accumulate,
-        backend: Literal["integer", "emulated-avx2"] = "integer",
-    ) -> None:
-        self.backend: str = backend
-        self.model = model
-        self.program = program
-        self.threads = cpu().logical_cpus
-        real_bias = accumulators is biased and program.real_biases
-        self.requantization: str | None = requantization.name + (REAL_BIAS if real_bias else "")
-        self.session_options: Mapping[str, str] = {}
-        self._requantization = requantization
-        self._accumulators = accumulators
+    program: Program
+    logits: Callable[[NDArray[Any]], NDArray[Any]]
 
-    def logits(self, images: NDArray[Any]) -> NDArray[Any]:
-        """Codes of the class scores, (N, 10), of ``images``, (N, 32, 32, 3), raw pixels 0 to 255 in any number type."""
-        codes = engine.input_codes(self.program, images)
-        return engine.run(self.program, codes, self._requantization, self._accumulators)
 
-    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities, float32 (N, 10)."""
-        return engine.probabilities(self.program, self.logits(images))
+def _opened(
+    runtime: str,
+    model: ModelDescription,
+    program: Program,
+    requantization: Requantization,
+    accumulators: engine.Accumulate,
+) -> IntegerPredictor:
+    def logits(images: NDArray[Any]) -> NDArray[Any]:
+        return engine.run(program, engine.input_codes(program, images), requantization, accumulators)
+
+    real_bias = accumulators is biased and program.real_biases
+    return IntegerPredictor(
+        runtime,
+        model,
+        lambda images: engine.probabilities(program, logits(images)),
+        threads=cpu().logical_cpus,
+        requantization=requantization.name + (REAL_BIAS if real_bias else ""),
+        program=program,
+        logits=logits,
+    )
 
 
 def open_content(
@@ -91,21 +86,14 @@ def open_content(
         MissingExtraError: when it is TorchScript and PyTorch is not installed.
     """
     if identify(path, content).format == "torchscript":
-        description, program = _read_torchscript(path, content)
+        pytorch = FORMATS["torchscript"].load()  # an ONNX file is evaluated without torch
+        description, program = pytorch.read(path, content, quantized=True)
     else:
         model = read(path, content)
         description, program = onnx_file.describe(path, content, model), extract(model, str(path))
     if accumulators is None:
         accumulators = biased if requantization.multiplier == "float32" else engine.accumulate
-    return IntegerPredictor(description, program.as_integer(), requantization, accumulators)
-
-
-def _read_torchscript(path: Path, content: bytes) -> tuple[ModelDescription, Program]:
-    try:
-        from resnet8.runtimes import pytorch_trace  # an ONNX file is evaluated without torch
-    except ImportError as error:
-        raise missing_extra("torch", "torch") from error
-    return pytorch_trace.read(path, content, quantized=True)
+    return _opened("integer", description, program.as_integer(), requantization, accumulators)
 
 
 def open_emulated(path: Path, content: bytes) -> IntegerPredictor:
@@ -118,7 +106,7 @@ def open_emulated(path: Path, content: bytes) -> IntegerPredictor:
     """
     description = onnx_file.describe(path, content, read(path, content))
     program = extract(ort.optimized(content), str(path))
-    return IntegerPredictor(description, program, accumulators=saturating, backend="emulated-avx2")
+    return _opened("emulated-avx2", description, program, EXACT, saturating)
 
 
 def read(path: Path, content: bytes) -> onnx.ModelProto:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 # Before the import: TensorFlow reads these once. Its start-up messages are no news to the user.
@@ -15,33 +14,11 @@ import keras
 import tensorflow as tf
 
 from resnet8.errors import ModelError
-from resnet8.results import ModelDescription, sha256
-from resnet8.runtimes.base import require_shapes
+from resnet8.results import ModelDescription
+from resnet8.runtimes.base import Predictor, require_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-
-class KerasPredictor:
-    """A Keras model (see :class:`resnet8.runtimes.base.Predictor`); TensorFlow divides the work itself."""
-
-    backend = "keras"
-    requantization: str | None = None
-    session_options: Mapping[str, str] = MappingProxyType({})
-    threads = 1
-
-    def __init__(self, model: ModelDescription, network: keras.Model) -> None:
-        self.model = model
-        self._call = tf.function(lambda images: network(images, training=False), reduce_retracing=True)
-
-    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities, float32 (N, 10)."""
-        output: NDArray[np.float32] = self._call(tf.constant(images)).numpy()
-        return output
 
 
 def load(path: Path) -> keras.Model:
@@ -64,18 +41,13 @@ def load(path: Path) -> keras.Model:
     return network
 
 
-def open_content(path: Path, content: bytes) -> KerasPredictor:
-    """Open the Keras model at ``path``, whose bytes are ``content``.
+def open_content(path: Path, content: bytes) -> Predictor:
+    """Open the Keras model at ``path``, whose bytes are ``content``; TensorFlow divides the work among CPUs itself.
 
     Raises:
         ModelError: as :func:`load`.
     """
-    description = ModelDescription(
-        path=str(path),
-        sha256=sha256(content),
-        size_bytes=len(content),
-        format="keras-h5",
-        activations="float32",
-        weights="float32",
-    )
-    return KerasPredictor(description, load(path))
+    network = load(path)
+    call = tf.function(lambda images: network(images, training=False), reduce_retracing=True)
+    description = ModelDescription.of(path, content, "keras-h5", "float32", "float32")
+    return Predictor("keras", description, lambda images: call(tf.constant(images)).numpy())

@@ -11,7 +11,7 @@ from onnx import TensorProto
 from resnet8.errors import ModelError
 from resnet8.facts import MAX_READABLE_IR_VERSION, MAX_READABLE_OPSET
 from resnet8.files import read_bytes
-from resnet8.results import ModelDescription, sha256
+from resnet8.results import ModelDescription
 from resnet8.runtimes.base import require_shapes
 
 if TYPE_CHECKING:
@@ -130,12 +130,4 @@ def read_float(path: Path) -> onnx.ModelProto:
 
 def describe(path: Path, content: bytes, model: onnx.ModelProto) -> ModelDescription:
     """What the file with this ``content``, parsed as ``model``, is."""
-    activations, weights = dtypes(model)
-    return ModelDescription(
-        path=str(path),
-        sha256=sha256(content),
-        size_bytes=len(content),
-        format="onnx",
-        activations=activations,
-        weights=weights,
-    )
+    return ModelDescription.of(path, content, "onnx", *dtypes(model))

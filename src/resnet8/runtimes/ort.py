@@ -14,6 +14,7 @@ from resnet8.environment import cpu
 from resnet8.files import read_bytes
 from resnet8.network.onnx_read import extract
 from resnet8.numeric.grid import storage
+from resnet8.runtimes.base import Predictor
 from resnet8.runtimes.onnx_file import describe, parse, read
 
 if TYPE_CHECKING:
@@ -24,36 +25,13 @@ if TYPE_CHECKING:
 
     from resnet8.network.program import Program
     from resnet8.network.tensors import Activation
-    from resnet8.results import ModelDescription
 
 
-class OrtPredictor:
-    """An ONNX model in an inference session (see :class:`resnet8.runtimes.base.Predictor`).
+def open_content(path: Path, content: bytes, options: Mapping[str, str] = MappingProxyType({})) -> Predictor:
+    """Open the ONNX model in ``content``.
 
     One thread inside the session and one session call per CPU at once: the int8 graphs spend much of their time in
     operators that ONNX Runtime does not divide among threads.
-    """
-
-    backend = "onnxruntime"
-    requantization: str | None = None
-
-    def __init__(
-        self, model: ModelDescription, session: onnxruntime.InferenceSession, options: Mapping[str, str]
-    ) -> None:
-        self.model = model
-        self.session_options = options
-        self.threads = cpu().logical_cpus
-        self._session = session
-        self._input = session.get_inputs()[0].name
-
-    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities, float32 (N, 10)."""
-        output: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
-        return output
-
-
-def open_content(path: Path, content: bytes, options: Mapping[str, str] = MappingProxyType({})) -> OrtPredictor:
-    """Open the ONNX model in ``content``.
 
     Args:
         path: Names the file in errors and results.
@@ -68,8 +46,31 @@ def open_content(path: Path, content: bytes, options: Mapping[str, str] = Mappin
     settings = session_options()
     for name, value in options.items():
         settings.add_session_config_entry(name, value)
-    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
-    return OrtPredictor(describe(path, content, model), session, options)
+    opened = session(content, settings)
+    source = opened.get_inputs()[0].name
+    return Predictor(
+        "onnxruntime",
+        describe(path, content, model),
+        lambda images: opened.run(None, {source: images})[0],
+        threads=cpu().logical_cpus,
+        session_options=options,
+    )
+
+
+def session_options() -> onnxruntime.SessionOptions:
+    """One thread, errors only: images are divided among sessions' callers."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def session(content: bytes, options: onnxruntime.SessionOptions | None = None) -> onnxruntime.InferenceSession:
+    """A session of the ONNX model in ``content``; without options, one that runs the graph just as it stands."""
+    if options is None:
+        options = session_options()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def optimized(content: bytes) -> onnx.ModelProto:
@@ -77,8 +78,13 @@ def optimized(content: bytes) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         options = session_options()
         options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session(content, options)
         return onnx.load_model_from_string(read_bytes(Path(options.optimized_model_filepath)))
+
+
+def traces(path: Path, content: bytes) -> Mapping[str, Trace]:
+    """What shows the codes of the ONNX model in ``content``, by graph: the one that really runs, and the file's."""
+    return {name: Trace(path, content, optimize=name == "optimized") for name in ("optimized", "as in the file")}
 
 
 class Trace:
@@ -105,11 +111,7 @@ class Trace:
             if activation.name not in known:
                 code_type = onnx.helper.np_dtype_to_tensor_dtype(storage(activation.params.dtype))
                 model.graph.output.append(onnx.helper.make_tensor_value_info(activation.name, code_type, None))
-        options = session_options()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is done already
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = session(model.SerializeToString())  # what there is to optimize is done already
         self._output = model.graph.output[0].name
         self._input = self._session.get_inputs()[0].name
 
@@ -126,11 +128,3 @@ class Trace:
 def _channels_last(codes: NDArray[Any], activation: Activation) -> NDArray[Any]:
     codes = codes.transpose(0, 2, 3, 1) if activation.nchw and codes.ndim == 4 else codes
     return codes.reshape(len(codes), *activation.shape)
-
-
-def session_options() -> onnxruntime.SessionOptions:
-    """One thread, errors only: images are divided among sessions' callers."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return options

@@ -1,4 +1,4 @@
-"""TorchScript files in PyTorch, on the CPU.
+"""TorchScript files in PyTorch, on the CPU: opened, and looked into.
 
 TorchScript is the one PyTorch format that loads without unpickling Python objects and without the code that made the
 model: ``torch.load`` of a module needs onnx2torch and runs whatever the pickle says, and ``torch.export.load`` falls
@@ -9,86 +9,66 @@ from __future__ import annotations
 
 import io
 import warnings
-import zipfile
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from resnet8.environment import cpu
 from resnet8.errors import ModelError
 from resnet8.facts import IMAGE_SHAPE
-from resnet8.results import ModelDescription, sha256
-from resnet8.runtimes.base import require_shapes
-from resnet8.runtimes.pytorch_constants import freeze, spread
+from resnet8.network import torch_read
+from resnet8.runtimes import torchscript_file
+from resnet8.runtimes.base import Predictor, require_shapes
+from resnet8.runtimes.pytorch_constants import as_function, freeze, spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from resnet8.network.program import Program
+    from resnet8.network.tensors import Activation
+    from resnet8.results import ModelDescription
+
 ENGINE = "fbgemm"
+"""PyTorch's kernels for quantized networks on x86."""
 
 
-class TorchPredictor:
-    """A TorchScript model (see :class:`resnet8.runtimes.base.Predictor`).
-
-    Torch is set to one thread per call, process-wide, and called from one thread per CPU.
-
-    Attributes:
-        module: The module as it is in the file; what runs is frozen, and computes the same
-            (:mod:`resnet8.runtimes.pytorch_constants`).
-    """
-
-    backend = "pytorch"
-    requantization: str | None = None
-    session_options: Mapping[str, str] = MappingProxyType({})
-
-    def __init__(self, model: ModelDescription, module: torch.jit.ScriptModule) -> None:
-        self.model = model
-        self.threads = cpu().logical_cpus
-        self.module = module
-        torch.set_num_threads(1)
-        self._runs = spread(module, torch.zeros(1, *IMAGE_SHAPE)) if model.quantized else freeze(module)
-
-    def probabilities(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities, float32 (N, 10)."""
-        with torch.inference_mode():
-            output: NDArray[np.float32] = self._runs(torch.from_numpy(images)).numpy()
-        return output
-
-
-def open_content(path: Path, content: bytes) -> TorchPredictor:
+def open_content(path: Path, content: bytes) -> Predictor:
     """Open the TorchScript model in ``content``.
+
+    Torch is set to one thread per call, process-wide, and called from one thread per CPU. What runs is frozen, and
+    computes the same as the file's module (:mod:`resnet8.runtimes.pytorch_constants`).
 
     Raises:
         ModelError: when it is no ResNet8.
     """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        code = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".py"))
-    quantized = b"quantize_per_tensor" in code
-    if quantized:
-        torch.backends.quantized.engine = ENGINE
+    predictor, _ = _opened(path, content)
+    return predictor
+
+
+def _opened(path: Path, content: bytes) -> tuple[Predictor, torch.jit.ScriptModule]:
+    """The model, open, and its module as it is in the file."""
+    description = torchscript_file.describe(path, content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the deprecation of torch.jit, and of quantized tensors: known, and pinned
-        if quantized:  # else C++ says it when loading, past Python
+        if description.quantized:  # else C++ says it when loading, past Python
+            torch.backends.quantized.engine = ENGINE
             torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
         module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
-    description = ModelDescription(
-        path=str(path),
-        sha256=sha256(content),
-        size_bytes=len(content),
-        format="torchscript",
-        # fbgemm knows one pair only: quint8 activations, qint8 weights.
-        activations="uint8" if quantized else "float32",
-        weights="int8" if quantized else "float32",
-    )
+    torch.set_num_threads(1)
     # The file states no shapes: two images tell them, and that the batch is free.
     try:
-        predictor = TorchPredictor(description, module)
-        probe = predictor.probabilities(torch.zeros(2, *IMAGE_SHAPE).numpy())
+        runs = spread(module, torch.zeros(1, *IMAGE_SHAPE)) if description.quantized else freeze(module)
+
+        def probabilities(images: NDArray[np.float32]) -> NDArray[np.float32]:
+            with torch.inference_mode():
+                output: NDArray[np.float32] = runs(torch.from_numpy(images)).numpy()
+            return output
+
+        answer = probabilities(np.zeros((2, *IMAGE_SHAPE), np.float32))
     except RuntimeError as error:
         raise ModelError(
             f"{path} does not take CIFAR-10 images",
@@ -96,5 +76,73 @@ def open_content(path: Path, content: bytes) -> TorchPredictor:
             expected="a ResNet8 with NHWC input (batch, 32, 32, 3)",
             remedy="make the file with «resnet8 convert»",
         ) from error
-    require_shapes(path, IMAGE_SHAPE, probe.shape[1:])
-    return predictor
+    require_shapes(path, IMAGE_SHAPE, answer.shape[1:])
+    return Predictor("pytorch", description, probabilities, threads=cpu().logical_cpus), module
+
+
+def read(path: Path, content: bytes, *, quantized: bool = False) -> tuple[ModelDescription, Program]:
+    """What the file with this ``content`` is, and its network.
+
+    Args:
+        path: Names the file in errors.
+        content: The TorchScript file.
+        quantized: Whether a float file is refused.
+
+    Raises:
+        ModelError: when it is no ResNet8, not of supported operators, or not quantized where it has to be.
+    """
+    predictor, module = _opened(path, content)
+    program = torch_read.extract(module, str(path)).program if quantized else torch_read.read(module, str(path))
+    return predictor.model, program
+
+
+def traces(path: Path, content: bytes) -> Mapping[str, Trace]:
+    """What shows the codes of the quantized TorchScript model in ``content``: by one graph, the file's."""
+    return {"TorchScript": Trace(path, content)}
+
+
+class Trace:
+    """A quantized TorchScript model that shows the codes of every activation (see :class:`resnet8.runtimes.ort.Trace`).
+
+    What runs is the file's own graph, with more outputs.
+
+    Attributes:
+        program: The integer program of the graph.
+
+    Args:
+        path: Names the file in errors.
+        content: The TorchScript file.
+
+    Raises:
+        ModelError: as :func:`read`.
+    """
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        _, module = _opened(path, content)
+        extraction = torch_read.extract(module, str(path))
+        self.program: Program = extraction.program
+        self._activations = tuple(self.program.activations.values())
+        self._margins = extraction.margins
+        self._module = module._c  # the object that the graph's first input is
+        graph = extraction.graph
+        values = {value.debugName(): value for node in graph.nodes() for value in node.outputs()}
+        shown = [next(graph.outputs()), *(values[activation.name] for activation in self._activations)]
+        self._function = as_function(graph, shown)
+
+    def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+        """Probabilities, and the codes of every activation by name, (N, *shape), NHWC."""
+        with torch.inference_mode():
+            probabilities, *tensors = self._function(self._module, torch.from_numpy(images))
+        return probabilities.numpy(), {
+            activation.name: self._codes(activation, tensor)
+            for activation, tensor in zip(self._activations, tensors, strict=True)
+        }
+
+    def _codes(self, activation: Activation, tensor: torch.Tensor) -> NDArray[Any]:
+        codes: NDArray[Any] = tensor.int_repr().numpy()
+        if activation.nchw and codes.ndim == 4:
+            codes = codes.transpose(0, 2, 3, 1)
+        if activation.name in self._margins:
+            top, left, bottom, right = self._margins[activation.name]
+            codes = codes[:, top : codes.shape[1] - bottom, left : codes.shape[2] - right]
+        return np.ascontiguousarray(codes).reshape(len(codes), *activation.shape)

@@ -55,14 +55,19 @@ def _with_constants(graph: Any) -> list[Any]:
 def _maps(frozen: torch.jit.ScriptModule, images: torch.Tensor) -> list[torch.Tensor]:
     """The first operand of each of :func:`_with_constants`."""
     graph = frozen.graph.copy()
-    together = graph.create("prim::ListConstruct", [next(node.inputs()) for node in _with_constants(graph)], 1)
+    function = as_function(graph, [next(node.inputs()) for node in _with_constants(graph)])
+    with torch.inference_mode():
+        return list(function(frozen._c, images))
+
+
+def as_function(graph: Any, outputs: list[Any]) -> Any:
+    """``graph``, which is changed, as a function of the module and the images that returns its values ``outputs``."""
+    together = graph.create("prim::TupleConstruct", outputs, 1)
     graph.appendNode(together)
-    together.output().setType(torch._C.ListType(torch._C.TensorType.get()))
+    together.output().setType(torch._C.TupleType([value.type() for value in outputs]))
     graph.eraseOutput(0)
     graph.registerOutput(together.output())
-    with torch.inference_mode():
-        found: list[torch.Tensor] = torch._C._create_function_from_graph("maps", graph)(frozen._c, images)
-    return found
+    return torch._C._create_function_from_graph("values", graph)
 
 
 def _spread(operator: Any, maps: torch.Tensor, constant: torch.Tensor, output: list[Any]) -> torch.Tensor | None:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from resnet8.vectors.golden import Golden
     from resnet8.workers import Progress
 
-__all__ = ["MANIFEST", "MAX_IMAGES", "Reference", "VectorSet", "choose_images", "export", "require_integers"]
+__all__ = ["MANIFEST", "MAX_IMAGES", "Reference", "VectorSet", "choose_images", "export_vectors", "require_integers"]
 
 _NUMBER = re.compile("-?[0-9]{1,9}")
 
@@ -88,7 +88,7 @@ def choose_images(text: str, available: int) -> tuple[int, ...]:
     return indices
 
 
-def export(
+def export_vectors(
     folder: Path,
     program: Program,
     split: Split,

@@ -1,0 +1,34 @@
+"""What a TorchScript file is, without torch."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from typing import TYPE_CHECKING
+
+from resnet8.results import ModelDescription
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SOURCE_FILE = "source.json"
+"""Extra file in the archive: ``{"onnx_sha256": …}``, of the ONNX file that the module comes from."""
+
+
+def describe(path: Path, content: bytes) -> ModelDescription:
+    """What the file with this ``content`` is, by the code in it.
+
+    PyTorch's kernels know one pair of types only: quint8 activations, qint8 weights.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        code = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".py"))
+    types = ("uint8", "int8") if b"quantize_per_tensor" in code else ("float32", "float32")
+    return ModelDescription.of(path, content, "torchscript", *types)
+
+
+def source_sha256(content: bytes) -> str | None:
+    """SHA-256 of the ONNX file that the file with this ``content`` was converted from; none where it does not say."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        member = next((name for name in archive.namelist() if name.endswith(f"extra/{SOURCE_FILE}")), None)
+        return json.loads(archive.read(member)).get("onnx_sha256") if member else None
