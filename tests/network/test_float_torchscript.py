@@ -95,7 +95,7 @@ class Function(torch.nn.Module):
         (lambda x: torch.softmax(x, 2), "aten::softmax: its input is no vector"),
         (lambda x: torch.add(x, x, alpha=2), "aten::add: alpha 2"),
         (lambda x: x * x, "aten::mul: a product of two activations"),
-        (lambda x: torch.matmul(x, MATRIX), "aten::matmul: no matrix"),
+        (lambda x: torch.matmul(x, MATRIX), "aten::matmul: weights (3, 3) for an input (32, 32, 3)"),
         (lambda x: torch.nn.functional.avg_pool2d(x.permute(0, 3, 1, 2), 4), "aten::avg_pool2d: a window [4, 4]"),
         (lambda x: torch.nn.functional.pad(x, (1, 1), value=1.0), "aten::pad: its input is no map"),
     ],

@@ -30,8 +30,9 @@ from resnet8.errors import ModelError
 from resnet8.execute import engine
 from resnet8.facts import IMAGE_SHAPE
 from resnet8.network.layers import Weighted
-from resnet8.network.onnx_read import SUPPORTED, clean, extract
+from resnet8.network.onnx_read import SUPPORTED, extract
 from resnet8.network.program import Program
+from resnet8.network.reading import clean
 from resnet8.numeric.grid import qparams
 from resnet8.numeric.variants import Requantization
 from resnet8.runtimes.ort import Trace, optimized
@@ -613,7 +614,7 @@ REFUSALS: dict[str, tuple[str, Callable[[onnx.ModelProto], None], str]] = {
     "transA": ("qdq", attribute("Gemm", "transA", 1), "operator Gemm: transA, alpha or beta"),
     "alpha": ("qdq", attribute("Gemm", "alpha", 2.0), "operator Gemm: transA, alpha or beta"),
     "alpha of codes": ("qoperator", attribute("QGemm", "alpha", 2.0), "operator QGemm: transA, alpha or beta"),
-    "float result": ("qoperator", float_result, "operator QGemm: float output, or a constant on the left"),
+    "float result": ("qoperator", float_result, "operator QGemm: float output"),
     "other softmax": ("qdq", attribute("Softmax", "axis", 0), "operator Softmax: "),
 }
 

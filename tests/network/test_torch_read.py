@@ -250,7 +250,7 @@ def test_other_convolutions_are_refused(how: dict[str, Any], match: str) -> None
 
 
 def test_weights_that_do_not_fit_the_map_are_refused() -> None:
-    refuse(Around(convolution(0, (5, 3), 3, 9.0, 60)), r"weights \(3, 3, 5, 3\) for an input \(32, 32, 3\)")
+    refuse(Around(convolution(0, (5, 3), 3, 9.0, 60)), r"weights \(3, 5, 3, 3\) for an input \(32, 32, 3\)")
 
 
 class Float(torch.nn.Module):

@@ -1,0 +1,63 @@
+"""An ONNX graph's constants, writers and readers by name."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import onnx
+from onnx import numpy_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+
+class Graph:
+    """Indexes of the graph of ``model``, each made when it is asked for; they do not follow changes of it."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._graph = model.graph
+        self._values: dict[str, NDArray[Any]] = {}
+
+    @cached_property
+    def nodes(self) -> tuple[onnx.NodeProto, ...]:
+        """The nodes, in the order of computation."""
+        return tuple(self._graph.node)
+
+    @cached_property
+    def constants(self) -> Mapping[str, onnx.TensorProto]:
+        """The initializers."""
+        return {tensor.name: tensor for tensor in self._graph.initializer}
+
+    @cached_property
+    def inputs(self) -> tuple[onnx.ValueInfoProto, ...]:
+        """The inputs that are no initializers."""
+        return tuple(value for value in self._graph.input if value.name not in self.constants)
+
+    @cached_property
+    def writers(self) -> Mapping[str, onnx.NodeProto]:
+        """The node that writes each tensor."""
+        return {name: node for node in self.nodes for name in node.output if name}
+
+    @cached_property
+    def readers(self) -> Mapping[str, list[onnx.NodeProto]]:
+        """The nodes that read each tensor; one that reads it twice stands there twice."""
+        found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.input:
+                found[name].append(node)
+        return found
+
+    def values(self, name: str) -> NDArray[Any]:
+        """The elements of the constant ``name``, in its own type and shape."""
+        if name not in self._values:
+            self._values[name] = numpy_helper.to_array(self.constants[name])
+        return self._values[name]
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """The attribute ``name`` of ``node``; ``default`` where it has none."""
+    return next((onnx.helper.get_attribute_value(one) for one in node.attribute if one.name == name), default)
