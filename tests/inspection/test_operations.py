@@ -19,7 +19,17 @@ from onnx import numpy_helper
 
 from resnet8.errors import ModelError, ResultError, StorageError
 from resnet8.inspection.operations import ROLES, inspect_operations
-from resnet8.inspection.records import Accumulator, Codes, Grid, Layer, Node, Operations, Parameter, Tensor, Weights
+from resnet8.inspection.records import (
+    Accumulator,
+    Codes,
+    GraphTensor,
+    Grid,
+    Layer,
+    Node,
+    Operations,
+    Parameter,
+    Weights,
+)
 from resnet8.inspection.source import read_onnx
 from resnet8.report import tables
 from resnet8.results import from_json, load, save, to_json
@@ -191,11 +201,11 @@ def test_a_node_of_the_tiny_network(qdq: Operations) -> None:
         op_type="DequantizeLinear",
         domain="ai.onnx",
         inputs=(
-            Tensor("w1_q", "int8", (2, 3, 1, 1)),
-            Tensor("w1_scale", "float32", (2,)),
-            Tensor("w1_zero_point", "int8", (2,)),
+            GraphTensor("w1_q", "int8", (2, 3, 1, 1)),
+            GraphTensor("w1_scale", "float32", (2,)),
+            GraphTensor("w1_zero_point", "int8", (2,)),
         ),
-        outputs=(Tensor("w1_real", "float32", (2, 3, 1, 1)),),
+        outputs=(GraphTensor("w1_real", "float32", (2, 3, 1, 1)),),
         attributes={"axis": 0},
         grids={"x": Grid((0.5, 0.25), (0, 0), "int8", 0)},
         parameters={
@@ -204,7 +214,7 @@ def test_a_node_of_the_tiny_network(qdq: Operations) -> None:
             "x_zero_point": Parameter("w1_zero_point", "int8", (2,), 2),
         },
     )
-    assert qdq.nodes[0].outputs == (Tensor("x_q", "uint8", ("batch", 3, 32, 32)),)
+    assert qdq.nodes[0].outputs == (GraphTensor("x_q", "uint8", ("batch", 3, 32, 32)),)
 
 
 def test_roles_of_the_operators_on_codes(qlinear: Operations) -> None:
@@ -220,8 +230,8 @@ def test_roles_of_the_operators_on_codes(qlinear: Operations) -> None:
     assert {role: grid.scale for role, grid in add.grids.items()} == {"a": 2.0, "b": 4.0, "y": 4.0}
     assert (add.domain, conv.domain) == ("com.microsoft", "ai.onnx")
     # ONNX infers nothing about another domain's operators; the integer program knows.
-    assert add.outputs == (Tensor("sum_q", "uint8", ("batch", 2, 32, 32)),)
-    assert pool.outputs == (Tensor("mean_q", "uint8", ("batch", 2, 1, 1)),)
+    assert add.outputs == (GraphTensor("sum_q", "uint8", ("batch", 2, 32, 32)),)
+    assert pool.outputs == (GraphTensor("mean_q", "uint8", ("batch", 2, 1, 1)),)
     assert {role: (grid.scale, grid.zero_point) for role, grid in matmul.grids.items()} == {
         "x": (4.0, 10),
         "w": (0.125, 128),

@@ -16,11 +16,8 @@ from resnet8.inspection.records import (
     Member,
     Node,
     Operations,
-    Parameter,
-    Tensor,
     Weights,
 )
-from resnet8.inspection.source import in_graph
 from resnet8.numeric.grid import limits
 from resnet8.results import now
 
@@ -65,7 +62,7 @@ def inspect_operations(source: Source) -> Operations:
     return Operations(
         model=source.description,
         nodes=tuple(_node(source, index) for index, node in enumerate(source.nodes) if node.op_type in ROLES),
-        layers=layers(source),
+        layers=tuple(_layer(source, layer) for layer in program.layers),
         input=_codes(program.input),
         logits=program.logits.name,
         softmax=program.softmax,
@@ -73,15 +70,6 @@ def inspect_operations(source: Source) -> Operations:
         environment=current(),
         created=now(),
     )
-
-
-def layers(source: Source) -> tuple[Layer, ...]:
-    """The integer layers of ``source``, in the order of computation.
-
-    Raises:
-        ModelError: as :func:`operations`.
-    """
-    return tuple(_layer(source, layer) for layer in source.program.layers)
 
 
 # Nodes
@@ -95,48 +83,37 @@ def _node(source: Source, index: int) -> Node:
         name=node.name,
         op_type=node.op_type,
         domain=node.domain or "ai.onnx",
-        inputs=tuple(_tensor(source, name) for name in node.input),
-        outputs=tuple(_tensor(source, name) for name in node.output),
+        inputs=tuple(map(source.tensor, node.input)),
+        outputs=tuple(map(source.tensor, node.output)),
         attributes={one.name: _attribute(one) for one in node.attribute},
         grids={
             role.removesuffix("_scale"): _node_grid(source, node, roles, role.removesuffix("_scale"))
             for role in roles
             if role.endswith("_scale")
         },
-        parameters={role: _parameter(source, name) for role, name in roles.items() if name in source.initializers},
+        parameters={role: source.parameter(name) for role, name in roles.items() if name in source.initializers},
     )
 
 
-def _tensor(source: Source, name: str) -> Tensor:
-    shape = source.shape(name)
-    if shape is None and name in source.program.activations:  # ONNX infers nothing about other domains' operators
-        activation = source.program.activations[name]
-        return Tensor(name, activation.params.dtype, in_graph(activation))
-    return Tensor(name, source.dtype(name), shape)
-
-
 def _attribute(attribute: onnx.AttributeProto) -> int | float | str | tuple[int | float | str, ...]:
+    def plain(value: Any) -> int | float | str:
+        if isinstance(value, bytes):
+            return value.decode(errors="replace")
+        return value if isinstance(value, int | float) else str(value)
+
     value = onnx.helper.get_attribute_value(attribute)
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, int | float):
-        return value
-    if isinstance(value, str) or not hasattr(value, "__iter__"):
-        return str(value)
-    return tuple(one.decode(errors="replace") if isinstance(one, bytes) else one for one in value)
+    return tuple(map(plain, value)) if isinstance(value, list) else plain(value)
 
 
 def _node_grid(source: Source, node: onnx.NodeProto, roles: dict[str, str], tensor: str) -> Grid:
     scale = source.values(roles[f"{tensor}_scale"])
     zero_name = roles.get(f"{tensor}_zero_point", "")
-    dtype = source.dtype(zero_name or roles.get(tensor, node.output[0])) or "uint8"  # QuantizeLinear's default
-    zero_point = source.values(zero_name) if zero_name else np.zeros(scale.shape, np.int32)
-    per_channel = scale.size > 1
     return Grid(
         scale=_numbers(scale),
-        zero_point=_numbers(zero_point),
-        dtype=dtype,
-        axis=_channel_axis(node) if per_channel else None,
+        zero_point=_numbers(source.values(zero_name) if zero_name else np.zeros(scale.shape, np.int32)),
+        dtype=source.tensor(zero_name or roles.get(tensor, node.output[0])).dtype
+        or "uint8",  # QuantizeLinear's default
+        axis=_channel_axis(node) if scale.size > 1 else None,
     )
 
 
@@ -148,11 +125,6 @@ def _channel_axis(node: onnx.NodeProto) -> int:
     if node.op_type in ("QLinearMatMul", "QGemm"):
         return 0 if attributes.get("transB") else 1
     return attributes.get("axis", 1)
-
-
-def _parameter(source: Source, name: str) -> Parameter:
-    values = source.values(name)
-    return Parameter(initializer=name, dtype=values.dtype.name, shape=values.shape, size_bytes=values.nbytes)
 
 
 # Layers
@@ -178,7 +150,7 @@ def _layer(source: Source, layer: AnyLayer) -> Layer:
         accumulator=_accumulator(layer),
         macs=layer.macs,
         nodes=tuple(_members(source, layer)),
-        parameters={role: _parameter(source, name) for role, name in layer.parameters.items()},
+        parameters={role: source.parameter(name) for role, name in layer.parameters.items()},
     )
 
 

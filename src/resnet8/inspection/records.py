@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resnet8.environment import Environment
-from resnet8.results import (
-    SCHEMA_VERSION,
-    STRICT,
-    ModelDescription,
-)
+from resnet8.results import SCHEMA_VERSION, STRICT, ModelDescription
 
 
 @dataclass(frozen=True)
-class Tensor:
+class GraphTensor:
     """A tensor of the graph, empty name for an input that is left out.
 
     Attributes:
@@ -78,8 +74,8 @@ class Node:
     name: str
     op_type: str
     domain: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[GraphTensor, ...]
+    outputs: tuple[GraphTensor, ...]
     attributes: dict[str, int | float | str | tuple[int | float | str, ...]]
     grids: dict[str, Grid]
     parameters: dict[str, Parameter]

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from resnet8.errors import ModelError
 from resnet8.files import read_bytes
+from resnet8.inspection.records import GraphTensor, Parameter
 from resnet8.network.onnx_read import extract
 from resnet8.runtimes import onnx_file
 from resnet8.runtimes.base import identify
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.network.program import Program
-    from resnet8.network.tensors import Activation
     from resnet8.results import ModelDescription
-
-Shape = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,21 +68,27 @@ class Source:
         """The elements of initializer ``name``, in its own type and shape."""
         return numpy_helper.to_array(self.initializers[name])
 
-    def dtype(self, name: str) -> str | None:
-        """Element type of tensor ``name`` as NumPy calls it, where the file or shape inference knows it."""
-        kind = self._types.get(name, (onnx.TensorProto.UNDEFINED, None))[0]
-        return None if kind == onnx.TensorProto.UNDEFINED else onnx.helper.tensor_dtype_to_np_dtype(kind).name
+    def parameter(self, name: str) -> Parameter:
+        """What initializer ``name`` is."""
+        values = self.values(name)
+        return Parameter(initializer=name, dtype=values.dtype.name, shape=values.shape, size_bytes=values.nbytes)
 
-    def shape(self, name: str) -> Shape | None:
-        """Shape of tensor ``name`` as it lies in the graph, named axes as their names, where it is known."""
-        return self._types.get(name, (0, None))[1]
+    def tensor(self, name: str) -> GraphTensor:
+        """What tensor ``name`` is, as far as that is known."""
+        return self._tensors.get(name) or GraphTensor(name, None, None)
 
     @cached_property
-    def _types(self) -> Mapping[str, tuple[int, Shape | None]]:
-        """Element type and shape of each tensor: of the initializers, by ONNX's inference, or unknown."""
+    def _tensors(self) -> Mapping[str, GraphTensor]:
+        """The constants, and what ONNX infers; the program knows what other domains' operators write."""
         graph = onnx.shape_inference.infer_shapes(self.model).graph
-        known = {value.name: _type(value) for value in (*graph.input, *graph.value_info, *graph.output)}
-        return known | {name: (one.data_type, tuple(one.dims)) for name, one in self.initializers.items()}
+        known = {value.name: _inferred(value) for value in (*graph.input, *graph.value_info, *graph.output)}
+        for name, one in self.program.activations.items():
+            if name not in known or known[name].shape is None:
+                shape = (one.shape[2], *one.shape[:2]) if one.nchw else one.shape
+                known[name] = GraphTensor(name, one.params.dtype, ("batch", *shape))
+        return known | {
+            name: GraphTensor(name, _dtype(one.data_type), tuple(one.dims)) for name, one in self.initializers.items()
+        }
 
 
 def read_onnx(path: Path) -> Source:
@@ -98,12 +102,6 @@ def read_onnx(path: Path) -> Source:
     _require_onnx(path, content)
     model = onnx_file.read(path, content)
     return Source(path, model, onnx_file.describe(path, content, model))
-
-
-def in_graph(activation: Activation) -> Shape:
-    """Shape of ``activation`` as it lies in the graph, with the batch axis."""
-    shape = activation.shape
-    return ("batch", shape[2], *shape[:2]) if activation.nchw else ("batch", *shape)
 
 
 def _require_onnx(path: Path, content: bytes) -> None:
@@ -121,9 +119,12 @@ def _require_onnx(path: Path, content: bytes) -> None:
         )
 
 
-def _type(value: onnx.ValueInfoProto) -> tuple[int, Shape | None]:
+def _inferred(value: onnx.ValueInfoProto) -> GraphTensor:
     tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
-        return tensor.elem_type, None
-    dims = (dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim)
-    return tensor.elem_type, tuple(dims)
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim)
+    return GraphTensor(value.name, _dtype(tensor.elem_type), shape if tensor.HasField("shape") else None)
+
+
+def _dtype(kind: int) -> str | None:
+    """An element type as NumPy calls it."""
+    return None if kind == onnx.TensorProto.UNDEFINED else onnx.helper.tensor_dtype_to_np_dtype(kind).name
