@@ -27,7 +27,7 @@ CONFIDENCE = 0.95
 FP32 = "fp32"
 
 RULE = (
-    f"Candidates are the quantized models made here that drop at most {MAX_DROP_POINTS:g} points. The most accurate of "
+    "Candidates are the quantized models made here that drop at most {points:g} points. The most accurate of "
     "them leads; of those that an exact McNemar test on the same images cannot tell from it "
     f"(p ≥ {SIGNIFICANCE:g}), the smallest file is recommended. For «any x86-64 CPU», only candidates qualify whose "
     "result does not depend on whether the CPU has VNNI."
@@ -129,7 +129,7 @@ def compare(
         baseline=f"{RUNTIMES[baseline.runtime].label} {name_of(baseline)}",
         rows=rows,
         refused=dict(refused or {}),
-        rule=RULE.replace(f"at most {MAX_DROP_POINTS:g} points", f"at most {max_drop_points:g} points"),
+        rule=RULE.format(points=max_drop_points),
         recommendations=_recommendations(evaluations, rows, correct),
     )
 
@@ -241,6 +241,11 @@ def _correct(evaluation: Evaluation) -> NDArray[np.bool_]:
     return right
 
 
+def _discordant(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int]:
+    """The images that only they have right, and those that only we have."""
+    return int((theirs & ~ours).sum()), int((ours & ~theirs).sum())
+
+
 def _row(
     one: Evaluation,
     baseline: Evaluation,
@@ -252,8 +257,7 @@ def _row(
 ) -> ComparisonRow:
     from scipy import stats
 
-    ours, theirs = _correct(one), _correct(baseline)
-    lost, gained = int((theirs & ~ours).sum()), int((ours & ~theirs).sum())
+    lost, gained = _discordant(_correct(one), _correct(baseline))
     delta = 100 * (gained - lost) / one.overall.total
     interval = stats.binomtest(one.overall.correct, one.overall.total).proportion_ci(CONFIDENCE, method="wilson")
     # A file shrinks against its own framework's float file where there is one.
@@ -293,11 +297,7 @@ def _recommend(
     if not candidates:
         return Recommendation(target, None, "No quantized model qualifies.")
     leader = max(candidates, key=lambda row: (row.overall.correct, -row.size_bytes))
-    equals = [leader]
-    for row in candidates:
-        ours, theirs = correct[row], correct[leader]
-        if row is not leader and mcnemar(int((theirs & ~ours).sum()), int((ours & ~theirs).sum())) >= SIGNIFICANCE:
-            equals.append(row)
+    equals = [row for row in candidates if mcnemar(*_discordant(correct[row], correct[leader])) >= SIGNIFICANCE]
     choice = min(equals, key=lambda row: (row.size_bytes, -row.overall.correct))
     size = f"{choice.size_bytes:,} bytes ({choice.reduction:.0%} smaller than its float file)"
     reason = f"{choice.overall.correct:,} of {choice.overall.total:,} correct in {size}"

@@ -17,6 +17,7 @@ import pytest
 import tiny
 from onnx import numpy_helper
 
+from resnet8.cli import app
 from resnet8.errors import ModelError, ResultError, StorageError
 from resnet8.inspection.operations import ROLES, inspect_operations
 from resnet8.inspection.records import (
@@ -369,13 +370,13 @@ def test_another_kind_of_file_is_told_that_onnx_is_expected(tmp_path: Path, cont
 # --- the command ---
 
 
-def test_the_command(tmp_path: Path) -> None:
-    model = tiny.written(tiny.qdq(), tmp_path / "tiny.onnx")
-    printed = run("operations", model)
-    assert printed.returncode == 0, printed.stderr
-    assert from_json(Operations, printed.stdout, "stdout").layers[0].name == "first/Conv"
-    written = run("operations", model, "-o", tmp_path / "out" / "o.json")
-    assert "residual add" in written.stdout
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(tiny.written(tiny.qdq(), tmp_path / "tiny.onnx"))
+    app(["inspect", "operations", model], standalone_mode=False)
+    printed = capsys.readouterr().out
+    assert from_json(Operations, printed, "stdout").layers[0].name == "first/Conv"
+    app(["inspect", "operations", model, "-o", str(tmp_path / "out/o.json")], standalone_mode=False)
+    assert "residual add" in capsys.readouterr().out
     assert len(load(Operations, tmp_path / "out" / "o.json").layers) == 5
 
 
