@@ -19,7 +19,7 @@ from typing import Any
 import browser
 
 from resnet8 import environment, results
-from resnet8.playground.network import open_network
+from resnet8.playground.opened import open_file
 
 MODELS = ("resnet8_int8.onnx", "resnet8_uint8.onnx")
 IMAGES = 200
@@ -52,7 +52,7 @@ def measure(folder: Path, name: str, work: Path) -> results.PlaygroundUse:
     finally:
         server.close()
     return results.PlaygroundUse(
-        model=open_network(folder / "models" / name).description,
+        model=open_file(folder / "models" / name).description,
         images=IMAGES,
         opening_seconds=round(opening, 2),
         layer_seconds=tuple(round(one, 3) for one in layers),

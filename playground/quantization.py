@@ -17,18 +17,16 @@ with app.setup:
     import numpy as np
 
     from resnet8 import words
-    from resnet8.execute import real as float32
+    from resnet8.inspection.graph import drawn
+    from resnet8.network.change import BITS, FIELDS, apply
     from resnet8.numeric.grid import limits
     from resnet8.numeric.variants import ROUNDINGS
-    from resnet8.playground import page, plots, sources
-    from resnet8.playground.activations import capture, capture_real, noise, sensitivity
+    from resnet8.playground import page, plots, sources, sqnr
     from resnet8.playground.catalogue import evaluations, first, float_behind, models
-    from resnet8.playground.change import BITS, FIELDS, added, apply, entered
-    from resnet8.playground.compare import compare
-    from resnet8.playground.drawing import around, box_key, drawing
-    from resnet8.playground.images import image, of_class
-    from resnet8.playground.save import equivalent, save
-    from resnet8.playground.weights import across, use, weights
+    from resnet8.playground.changing import added, entered, equivalent, save
+    from resnet8.playground.codes import use
+    from resnet8.playground.flow import flow as flow_of
+    from resnet8.playground.strip import around
     from resnet8.words import kilobytes, percent
 
 
@@ -153,34 +151,34 @@ def _(entries, memory):
 def _(entries, model_field):
     entry = model_field.value
     mo.stop(entry is None)
-    network, _problem = page.attempt(lambda: page.load(entry.path))
+    opened, _problem = page.attempt(lambda: page.load(entry.path))
     _again = mo.md("Choose another model above, or press *Look again*.")
     mo.stop(_problem is not None, mo.vstack([_problem, _again]))
-    float_network = real = None
+    network, float_opened, real = opened.network, None, None
     _said = []
-    if network.quantized is not None:
+    if opened.quantized:
         _behind = float_behind(entry, entries)
         if _behind is None:
             _said.append(mo.callout("There is no float model here: nothing to compare with.", kind="warn"))
         else:
-            float_network, _problem = page.attempt(lambda: page.load(_behind.path))
+            float_opened, _problem = page.attempt(lambda: page.load(_behind.path))
             if _problem is None:
-                real, _problem = page.attempt(lambda: page.matched(network, float_network))
+                real, _problem = page.attempt(lambda: page.matched(opened, float_opened))
             if _problem is not None:
-                float_network = None
+                float_opened = None
                 _said.append(_problem)
     _facts = [
         f"**{entry.path.name}**",
         entry.kind,
-        kilobytes(network.description.size_bytes),
+        kilobytes(opened.description.size_bytes),
         "accuracy not measured" if entry.score is None else f"top-1 {percent(entry.score.accuracy)}",
         f"{len(network.layers)} layers",
         f"{sum(one.macs for one in network.layers):,} multiply-accumulates",
     ]
-    if float_network is not None:
-        _facts.append(f"compared with {Path(float_network.description.path).name}")
+    if float_opened is not None:
+        _facts.append(f"compared with {Path(float_opened.description.path).name}")
     mo.vstack([mo.md(" · ".join(_facts)), *_said])
-    return entry, float_network, network, real
+    return entry, float_opened, network, opened, real
 
 
 @app.cell(hide_code=True)
@@ -199,10 +197,10 @@ def _(get_layer, memory, network):
 
 
 @app.cell(hide_code=True)
-def _(layer_field, network):
+def _(layer_field, opened):
     mo.stop(layer_field.value is None)
-    layer = network.layer(layer_field.value)
-    number = [one.name for one in network.layers].index(layer.name)
+    layer = opened.layer(layer_field.value)
+    number = [one.name for one in opened.network.layers].index(layer.name) + 1
     return layer, number
 
 
@@ -220,15 +218,15 @@ def _(folder, known):
 
 
 @app.cell(hide_code=True)
-def _(class_field, float_network, image_from, known, memory, network, real, split):
+def _(class_field, float_opened, image_from, known, memory, opened, real, split):
     image_said, candidates = None, np.arange(len(split))
     if image_from.value == "one class":
-        candidates = of_class(split, class_field.value or 0)
+        candidates = np.flatnonzero(split.labels == (class_field.value or 0))
     elif image_from.value == "FP32 right, quantized wrong":
         if real is None:
             image_said = mo.callout("This needs a quantized model and its float model.", kind="warn")
         else:
-            _found, _where = page.lost_images(known, network, float_network, real, split)
+            _found, _where = page.lost_images(known, opened, float_opened, real, split)
             image_said = mo.md(f"{len(_found)} {_where}") if len(_found) else mo.callout(f"None {_where}.", kind="warn")
             candidates = _found if len(_found) else candidates
     image_field = mo.ui.number(
@@ -246,7 +244,7 @@ def _(class_field, float_network, image_from, known, memory, network, real, spli
 @app.cell(hide_code=True)
 def _(candidates, image_field, split):
     index = int(candidates[min(int(image_field.value or 0), len(candidates) - 1)])
-    pixels = image(split, index)
+    pixels = split.images[index : index + 1]
     label = int(split.labels[index])
     shown_image = page.picture(pixels[0], 4, f"test image {index}: {split.class_names[label]}", f"test image {index}")
     return index, label, pixels, shown_image
@@ -263,23 +261,23 @@ def _(class_field, image_field, image_from, image_said, layer_field, shown_image
 
 
 @app.cell(hide_code=True)
-def _(layer, network, number, set_layer):
+def _(layer, number, opened, set_layer):
     def _go(clicked):
         if clicked:  # 0 is the input
-            set_layer(lambda last: (network.layers[clicked - 1].name, last[1] + 1))
+            set_layer(lambda last: (opened.network.layers[clicked - 1].name, last[1] + 1))
 
-    _drawn = drawing(network)
+    _key, _drawing = f"n{number}", drawn(opened.network, opened.description, brief=True)
     # Elements with names: Marimo forgets those that have none.
-    network_strip = page.strip(_drawn, box_key(number), _go)
-    whole_network = mo.lazy(lambda: page.sketch(_drawn, box_key(number)))
+    network_strip = page.clickable(_drawing, _key, _go)
+    whole_network = mo.lazy(lambda: page.sketch(_drawing, _key))
     mo.vstack(
         [
             mo.md(
-                f"## The network\n\nLayer {number + 1} of {len(network.layers)}: **{layer.name}**. Click on another, or choose it on the left."
+                f"## The network\n\nLayer {number} of {len(opened.network.layers)}: **{layer.name}**. Click on another, or choose it on the left."
             ),
             network_strip,
             mo.md(f"With its neighbours; {words.GRID}:"),
-            page.sketch(around(_drawn, box_key(number)), box_key(number)),
+            page.sketch(around(_drawing, _key), _key),
             mo.accordion({"The whole network": whole_network}),
         ]
     )
@@ -289,31 +287,26 @@ def _(layer, network, number, set_layer):
 @app.cell(hide_code=True)
 def _(layer):
     def _row(role, tensor):
-        params = tensor.params
-        one = params is not None and not params.per_channel
-        ends = tensor.limits
-        several = "–" if params is None else "per channel"
-        real = [f"{(end - int(params.zero_point)) * float(params.scale):.4g}" for end in ends] if one else ["–"]
-        return (
-            role,
-            tensor.name,
-            words.shape(tensor.shape),
-            tensor.dtype,
-            f"{float(params.scale):.9g}" if one else several,
-            int(params.zero_point) if one else several,
-            "–" if ends is None else f"{ends[0]} to {ends[1]}",
-            " to ".join(real),
-        )
+        grid, shape = tensor.grid, words.shape(tensor.shape)
+        if grid is None:
+            return role, tensor.name, shape, tensor.dtype, *[words.NONE] * 4
+        low, high = limits(grid.dtype)
+        scale = zero_point = "per channel"
+        reals = words.NONE
+        if not grid.per_channel:
+            scale, zero_point = f"{float(grid.scale):.9g}", int(grid.zero_point)
+            reals = " to ".join(f"{(end - zero_point) * float(grid.scale):.4g}" for end in (low, high))
+        return role, tensor.name, shape, tensor.dtype, scale, zero_point, f"{low} to {high}", reals
 
     _headings = ("tensor", "name in the file", "shape", "type", "scale", "zero point", "codes", "real range")
 
-    _tensors = [(f"input {at}" if layer.residual else "input", one) for at, one in enumerate(layer.inputs, 1)]
-    _tensors += [("weights", layer.weights)] if layer.weights is not None else []
+    _tensors = [(f"input {at}" if layer.residual else "input", one) for at, one in enumerate(layer.reads, 1)]
+    _tensors += [("weights", layer.parameter)] if layer.parameter is not None else []
     _tensors += [("output", layer.output)]
     _facts = [f"**{layer.operator}**" + (" of two activations" if layer.residual else "")]
-    if layer.strides is not None:
-        _facts.append(f"strides {layer.strides[0]}, {layer.strides[1]}")
-        _facts.append("pads {} {} {} {} (top, left, bottom, right)".format(*layer.pads))
+    if (_conv := layer.window) is not None:
+        _facts.append(f"strides {_conv.strides[0]}, {_conv.strides[1]}")
+        _facts.append("pads {} {} {} {} (top, left, bottom, right)".format(*_conv.pads))
     if layer.relu:
         _facts.append("ReLU")
     if layer.macs:
@@ -325,16 +318,13 @@ def _(layer):
         page.table(_headings, [_row(*one) for one in _tensors], left=4),
         mo.accordion({"Where the parameters are in the graph": mo.md(f"Parameters\n\n{_places}\n\nNodes\n\n{_nodes}")}),
     ]
-    _per_channel = layer.weights is not None and layer.weights.params is not None and layer.weights.params.per_channel
-    if _per_channel:
-        _params = layer.weights.params
-        _rows = [
-            (at, f"{one:.9g}", int(zero))
-            for at, (one, zero) in enumerate(zip(_params.scale.tolist(), _params.zero_point.tolist(), strict=True))
-        ]
+    _grid = None if layer.parameter is None else layer.parameter.grid
+    if _grid is not None and _grid.per_channel:
+        _numbers = zip(_grid.scale.tolist(), _grid.zero_point.tolist(), strict=True)
+        _rows = [(at, f"{one:.9g}", int(zero)) for at, (one, zero) in enumerate(_numbers)]
         _views += [
             mo.md("### Scales of the output channels"),
-            plots.channels(_params),
+            plots.channels(_grid),
             mo.accordion({"As a table": page.table(("channel", "scale", "zero point"), _rows)}),
         ]
     mo.vstack(_views)
@@ -342,37 +332,36 @@ def _(layer):
 
 
 @app.cell(hide_code=True)
-def _(layer, network, real):
-    _found = weights(network, layer.name, real)
+def _(layer, real):
+    _found = layer.parameter
     mo.stop(_found is None, mo.md("### Weights\n\nThis layer has none."))
     _views = [mo.md("### Weights")]
-    _float = _found.real if _found.codes is None else _found.reference
-    _tensors = {plots.FLOAT: _float} if _float is not None else {}
-    if _found.codes is not None:
-        _params, _limits = _found.tensor.params, _found.tensor.limits
-        _tensors[plots.DEQUANTIZED] = _found.real
+    _behind = _found if _found.grid is None else real and real.writers[layer.output.name].parameter
+    _tensors = {} if _behind is None else {plots.FLOAT: _behind.real}
+    if _found.grid is None:
+        _charts = [plots.values(_tensors, "weight")]
+    else:
+        _limits = limits(_found.grid.dtype)
         _used = use(_found.codes, _limits)
         _views.append(
             mo.md(
-                f"{_used.total:,} numbers · {_used.used} of {_used.used + _used.unused} codes occur, {_used.unused} do not · "
+                f"{_used}, {_used.unused} do not · "
                 f"{_used.at_lowest} at the least code {_limits[0]}, {_used.at_highest} at the greatest {_limits[1]} "
                 f"({percent(_used.clipped)} at an end; what was clipped is among them)"
             )
         )
         _charts = [
-            plots.values(_tensors, "weight"),
-            plots.in_steps(_float, {plots.QUANTIZED: _found.codes}, _params, _limits),
+            plots.values({**_tensors, plots.DEQUANTIZED: _found.real}, "weight"),
+            plots.in_steps(_tensors.get(plots.FLOAT), {plots.QUANTIZED: _found.codes}, _found.grid, _limits),
         ]
-    else:
-        _charts = [plots.values(_tensors, "weight")]
     mo.vstack([*_views, mo.hstack(_charts, justify="start", wrap=True)])
     return
 
 
 @app.cell(hide_code=True)
-def _(entries, entry, float_network):
+def _(entries, entry, float_opened):
     _names = {one.path.name: one for one in entries if one.description is not None}
-    _shown = {entry.path.name, *(() if float_network is None else (Path(float_network.description.path).name,))}
+    _shown = {entry.path.name, *(() if float_opened is None else (Path(float_opened.description.path).name,))}
     others_field = mo.ui.multiselect(
         _names,
         value=[name for name in _names if name in _shown],
@@ -384,14 +373,15 @@ def _(entries, entry, float_network):
 
 @app.cell(hide_code=True)
 def _(layer, others_field):
-    _networks, _said = {}, []
+    _found, _said = {}, []
     for _entry in others_field.value:
         _open, _problem = page.attempt(lambda one=_entry: page.load(one.path))
         if _problem is None:
-            _networks[_entry.path.name] = _open
+            _found[_entry.path.name] = next(
+                (one.parameter for one in _open.network.layers if one.name == layer.name), None
+            )
         else:
             _said.append(_problem)
-    _found = dict(zip(_networks, across(list(_networks.values()), layer.name), strict=True))
     _missing = [name for name, one in _found.items() if one is None]
     if _missing:
         _said.append(mo.md(f"No weights under the name {layer.name} in: {', '.join(_missing)}."))
@@ -412,16 +402,11 @@ def _(layer, others_field):
 
 @app.cell(hide_code=True)
 def _(index, label, network, pixels, real, split):
-    if network.quantized is None:
-        flow = None
-        reals = capture_real(network.real, pixels)
-        _logits = reals[network.real.logits.name].reshape(1, -1)
-        _models = {plots.FLOAT: float32.probabilities(network.real, _logits)[0]}
-    else:
-        flow = capture(network.quantized, real, pixels)
-        reals = flow.reference
-        _models = {} if real is None else {plots.FLOAT: flow.reference_probabilities[0]}
-        _models[plots.QUANTIZED] = flow.probabilities[0]
+    flow = flow_of(network, pixels)
+    float_flow = flow if not network.quantized else None if real is None else flow_of(real, pixels)
+    flows = {} if float_flow is None else {plots.FLOAT: float_flow}
+    flows |= {plots.QUANTIZED: flow} if network.quantized else {}
+    _models = {name: one.probabilities[0] for name, one in flows.items()}
     _said = " · ".join(
         f"{name}: **{split.class_names[int(one.argmax())]}** ({percent(float(one.max()))})"
         for name, one in _models.items()
@@ -440,33 +425,30 @@ def _(index, label, network, pixels, real, split):
             ),
         ]
     )
-    return flow, reals
+    return float_flow, flow, flows
 
 
 @app.cell(hide_code=True)
-def _(flow, layer, reals):
-    _name = layer.output.name
-    _views, _float = [], reals.get(_name)
-    if flow is not None:
-        _codes = flow.codes[_name]
-        _used = use(_codes, layer.output.limits)
+def _(float_flow, flow, layer):
+    _name, _grid = layer.output.name, layer.output.grid
+    _views, _float = [], None if float_flow is None else float_flow.real(_name)
+    if _grid is not None:
+        _codes = flow.values[_name]
+        _used = use(_codes, limits(_grid.dtype))
         _span = None if _float is None else (float(_float.min()), float(_float.max()))
         _views = [
-            mo.md(
-                f"{_used.total:,} numbers · {_used.used} of {_used.used + _used.unused} codes occur · {_used.at_lowest:,} at "
-                f"the least code, {_used.at_highest:,} at the greatest"
-            ),
+            mo.md(f"{_used} · {_used.at_lowest:,} at the least code, {_used.at_highest:,} at the greatest"),
             mo.hstack(
                 [
                     page.maps(flow.real(_name), _span, "quantized"),
                     *([] if _float is None else [page.maps(_float, _span, "FP32")]),
-                    plots.in_steps(_float, {plots.QUANTIZED: _codes}, layer.output.params, layer.output.limits),
+                    plots.in_steps(_float, {plots.QUANTIZED: _codes}, _grid, limits(_grid.dtype)),
                 ],
                 justify="start",
                 wrap=True,
             ),
         ]
-    elif _float is not None:
+    else:
         _charts = [page.maps(_float, None, "FP32"), plots.values({plots.FLOAT: _float}, "activation")]
         _views = [mo.hstack(_charts, justify="start", wrap=True)]
     mo.vstack(
@@ -483,10 +465,10 @@ def _(flow, layer, reals):
 @app.cell(hide_code=True)
 def _(network):
     mo.stop(
-        network.quantized is None,
+        not network.quantized,
         mo.callout("This is a float model: choose a quantized one to see noise and to change it.", kind="neutral"),
     )
-    quantized = network.quantized
+    quantized = network
     sample_field = mo.ui.number(1, 10_000, step=1, value=200, label="Images", debounce=True)
     noise_button = mo.ui.run_button(label="SQNR of every layer")
     sensitivity_button = mo.ui.run_button(label="Each layer alone")
@@ -511,21 +493,21 @@ def _(noise_button, real, sample_field, sensitivity_button, stop_button):
 
 
 @app.cell(hide_code=True)
-def _(memory, network, noise_button, quantized, real, sample_field, set_job, set_noise, split, stop_button):
+def _(memory, noise_button, opened, quantized, real, sample_field, set_job, set_noise, split, stop_button):
     stop_button  # pressing it runs this cell, which ends the thread
     if noise_button.value:
         _part = split.first(int(sample_field.value or 200))
-        _key, _work = (network.key, len(_part)), partial(noise, quantized, real, _part.images)
+        _key, _work = (opened.key, len(_part)), partial(sqnr.noise, quantized, real, _part.images)
         page.in_background("SQNR", len(_part), _work, key=_key, keep=set_noise, said=set_job, jobs=memory)
     return
 
 
 @app.cell(hide_code=True)
-def _(memory, network, quantized, real, sample_field, sensitivity_button, set_job, set_sensitivity, split, stop_button):
+def _(memory, opened, quantized, real, sample_field, sensitivity_button, set_job, set_sensitivity, split, stop_button):
     stop_button  # as above; a cell of its own: the other button does not end it
     if sensitivity_button.value:
         _part = split.first(int(sample_field.value or 200))
-        _key, _work = (network.key, len(_part)), partial(sensitivity, quantized, real, _part.images, _part.labels)
+        _key, _work = (opened.key, len(_part)), partial(sqnr.sensitivity, quantized, real, _part.images, _part.labels)
         page.in_background(
             "Each layer alone", len(_part), _work, key=_key, keep=set_sensitivity, said=set_job, jobs=memory
         )
@@ -533,25 +515,28 @@ def _(memory, network, quantized, real, sample_field, sensitivity_button, set_jo
 
 
 @app.cell(hide_code=True)
-def _(get_job, get_noise, get_sensitivity, network):
-    _views = [mo.callout(get_job()[1], kind="warn")] if get_job()[1] and get_job()[0] == network.key else []
-    if get_noise() is not None and get_noise()[0] == network.key:
-        _views += [mo.md(f"**SQNR over {get_noise()[1]} images**"), plots.noise(get_noise()[2])]
-    if get_sensitivity() is not None and get_sensitivity()[0] == network.key:
-        _found = get_sensitivity()[2]
-        _title = f"**Each layer alone over {get_sensitivity()[1]} images**; FP32 has {_found.reference.correct} right"
-        _views += [mo.md(_title), plots.sensitivity(_found)]
+def _(get_job, get_noise, get_sensitivity, opened):
+    _views = [mo.callout(get_job()[1], kind="warn")] if get_job()[1] and get_job()[0] == opened.key else []
+    if get_noise() is not None and get_noise()[0] == opened.key:
+        _found = get_noise()[2]
+        _series = {kind: [getattr(one, kind) for one in _found] for kind in ("accumulated", "isolated")}
+        _chart = plots.decibels([one.layer for one in _found], _series)
+        _views += [mo.md(f"**SQNR over {get_noise()[1]} images**"), _chart]
+    if get_sensitivity() is not None and get_sensitivity()[0] == opened.key:
+        _answers = get_sensitivity()[2]
+        _title = f"**Each layer alone over {get_sensitivity()[1]} images**; FP32 has {_answers.score().correct} right"
+        _views += [mo.md(_title), plots.sensitivity(_answers)]
     mo.vstack(_views)
     return
 
 
 @app.cell(hide_code=True)
 def _(entry, layer):
-    mo.stop(layer.output.params is None)
+    mo.stop(layer.output.grid is None)
     _tensors = {f"output: {layer.output.name}": layer.output}
-    if layer.weights is not None:
-        _tensors[f"weights: {layer.weights.name}"] = layer.weights
-    for _one in layer.inputs:
+    if layer.parameter is not None:
+        _tensors[f"weights: {layer.parameter.name}"] = layer.parameter
+    for _one in layer.reads:
         _tensors[f"input: {_one.name}"] = _one
     tensor_field = mo.ui.dropdown(
         _tensors, value=next(iter(_tensors)), label=f"Tensor of {layer.name} ({entry.path.name})", full_width=True
@@ -616,7 +601,7 @@ def _(
     channel_field,
     field_field,
     get_changes,
-    network,
+    opened,
     quantized,
     real,
     reset_button,
@@ -629,27 +614,27 @@ def _(
     def _wanted():
         channel = "" if channel_field is None else channel_field.value
         change = entered(tensor_field.value.name, field_field.value, value_field.value, channel)
-        wanted = added(get_changes()[1] if get_changes()[0] == network.key else (), change)
-        return network.key, wanted, apply(quantized, wanted, real)
+        wanted = added(get_changes()[1] if get_changes()[0] == opened.key else (), change)
+        return opened.key, wanted, apply(quantized, wanted, real)
 
     if run_change.value:
         _found, _problem = page.attempt(_wanted)
-        set_said((network.key, _problem))
+        set_said((opened.key, _problem))
         if _problem is None:
             set_changes(_found)
     elif reset_button.value:
-        set_said((network.key, None))
-        set_changes((network.key, (), None))
+        set_said((opened.key, None))
+        set_changes((opened.key, (), None))
     return
 
 
 @app.cell(hide_code=True)
-def _(get_changes, get_said, network):
-    changes, changed = get_changes()[1:] if get_changes()[0] == network.key else ((), None)
+def _(get_changes, get_said, opened):
+    changes, changed = get_changes()[1:] if get_changes()[0] == opened.key else ((), None)
     _rows = [(one.tensor, one.field, one.value, "all" if one.channel is None else one.channel) for one in changes]
     _headings = ("tensor", "what", "value", "channel")
     _view = page.table(_headings, _rows, left=2) if _rows else mo.md("*Nothing is changed yet.*")
-    _said = [get_said()[1]] if get_said()[1] is not None and get_said()[0] == network.key else []
+    _said = [get_said()[1]] if get_said()[1] is not None and get_said()[0] == opened.key else []
     mo.vstack([*_said, _view])
     return changed, changes
 
@@ -657,34 +642,37 @@ def _(get_changes, get_said, network):
 @app.cell(hide_code=True)
 def _(changed, flow, layer, pixels, split):
     mo.stop(changed is None)
-    compared = compare(flow, changed, pixels)
-    _row = next(one for one in compared.layers if one.activation == layer.output.name)
-    _was, _is = (split.class_names[int(one.probabilities[0].argmax())] for one in (compared.original, compared.changed))
+    changed_flow = flow_of(changed, pixels)
+    before, after = (one.real(layer.output.name) for one in (flow, changed_flow))
+    _was, _is = (split.class_names[int(one.probabilities[0].argmax())] for one in (flow, changed_flow))
     mo.md(
         f"### This image, original and changed\n\nPredicted: **{_was}** → **{_is}**. In the output of {layer.name}, "
-        f"{percent(_row.moved)} of the values are others."
+        f"{percent(float((before != after).mean()))} of the values are others."
     )
-    return (compared,)
+    return after, before, changed_flow
 
 
 @app.cell(hide_code=True)
-def _(compared, label, layer, split):
-    _before, _after = compared.original, compared.changed
-    _models = {} if _before.reference_probabilities is None else {plots.FLOAT: _before.reference_probabilities[0]}
-    _models |= {plots.QUANTIZED: _before.probabilities[0], plots.CHANGED: _after.probabilities[0]}
+def _(after, before, changed_flow, float_flow, flow, flows, label, layer, split):
+    _flows = flows | {plots.CHANGED: changed_flow}
     _name = layer.output.name
-    _activation = _after.quantized.activations[_name]
-    _same = _activation.params.same_as(layer.output.params)
-    _codes = ({plots.QUANTIZED: _before.codes[_name]} if _same else {}) | {plots.CHANGED: _after.codes[_name]}
-    _was, _is = _before.real(_name), _after.real(_name)
-    _span = (float(_was.min()), float(_was.max()))
+    _grid = changed_flow.network.activations[_name].grid
+    _codes = {plots.QUANTIZED: flow.values[_name]} if _grid.same_as(layer.output.grid) else {}
+    _codes |= {plots.CHANGED: changed_flow.values[_name]}
+    _span = (float(before.min()), float(before.max()))
+    if float_flow is None:
+        _ratios = {"changed against original": sqnr.of_layers(flow, changed_flow)}
+    else:
+        _ratios = {name: sqnr.of_layers(float_flow, one) for name, one in _flows.items() if one is not float_flow}
     mo.vstack(
         [
             mo.hstack(
                 [
-                    plots.probabilities(_models, split.class_names, label),
+                    plots.probabilities(
+                        {name: one.probabilities[0] for name, one in _flows.items()}, split.class_names, label
+                    ),
                     plots.in_steps(
-                        _before.reference.get(_name), _codes, _activation.params, limits(_activation.params.dtype)
+                        None if float_flow is None else float_flow.real(_name), _codes, _grid, limits(_grid.dtype)
                     ),
                 ],
                 justify="start",
@@ -692,15 +680,15 @@ def _(compared, label, layer, split):
             ),
             mo.hstack(
                 [
-                    page.maps(_was, _span, "original"),
-                    page.maps(_is, _span, "changed"),
-                    page.maps(np.abs(_is - _was), None, "absolute difference"),
+                    page.maps(before, _span, "original"),
+                    page.maps(after, _span, "changed"),
+                    page.maps(np.abs(after - before), None, "absolute difference"),
                 ],
                 justify="start",
                 wrap=True,
             ),
             mo.md("SQNR against the float model, for this image"),
-            plots.differences(compared.layers),
+            plots.decibels(list(sqnr.rows(flow.network).values()), _ratios),
         ]
     )
     return
@@ -728,7 +716,7 @@ def _(
     count_field,
     flips_button,
     memory,
-    network,
+    opened,
     quantized,
     real,
     set_flips,
@@ -742,7 +730,7 @@ def _(
     if flips_button.value:
         _work = partial(page.compared, quantized, changed, real, _part)
         _steps = page.comparisons(real) * len(_part)
-        _key = (network.key, changes, _part)
+        _key = (opened.key, changes, _part)
         page.in_background(
             "Original and changed", _steps, _work, key=_key, keep=set_flips, said=set_flips_job, jobs=memory
         )
@@ -750,41 +738,44 @@ def _(
 
 
 @app.cell(hide_code=True)
-def _(get_flips_job, network):
-    mo.callout(get_flips_job()[1], kind="warn") if get_flips_job()[1] and get_flips_job()[0] == network.key else None
+def _(get_flips_job, opened):
+    mo.callout(get_flips_job()[1], kind="warn") if get_flips_job()[1] and get_flips_job()[0] == opened.key else None
     return
 
 
 @app.cell(hide_code=True)
-def _(changes, get_flips, network):
-    mo.stop(get_flips() is None or get_flips()[:2] != (network.key, changes))
-    _part, (_found, _before, _after) = get_flips()[2:]
-    _names = _part.class_names
+def _(changes, get_flips, opened):
+    mo.stop(get_flips() is None or get_flips()[:2] != (opened.key, changes))
+    _part, (_found, _noises) = get_flips()[2:]
+    _original, _changed, _flips = _found.score(), _found.score(plots.CHANGED), _found.changed(plots.CHANGED)
+    _names, _now = _part.class_names, _found.variants[plots.CHANGED]
     _views = [
         mo.md(
-            f"Top-1 over {len(_part)} images: **{_found.original.correct}** ({percent(_found.original.accuracy)}) → "
-            f"**{_found.changed.correct}** ({percent(_found.changed.accuracy)}); {len(_found.images)} images have another class"
-            + (", the first 24:" if len(_found.images) > 24 else ".")
+            f"Top-1 over {len(_part)} images: **{_original.correct}** ({percent(_original.accuracy)}) → "
+            f"**{_changed.correct}** ({percent(_changed.accuracy)}); {len(_flips)} images have another class"
+            + (", the first 24:" if len(_flips) > 24 else ".")
         ),
         mo.hstack(
             [
                 page.picture(
-                    _part.images[one.image],
+                    _part.images[at],
                     3,
-                    f"{one.image} {_names[one.label]}: {_names[one.before]} → {_names[one.after]}",
-                    f"test image {one.image}",
+                    f"{at} {_names[_part.labels[at]]}: {_names[_found.reference[at]]} → {_names[_now[at]]}",
+                    f"test image {at}",
                 )
-                for one in _found.images[:24]
+                for at in _flips[:24]
             ],
             justify="start",
             wrap=True,
         ),
     ]
-    if _before is not None:
-        _views += [
-            mo.md("SQNR against the float model, accumulated"),
-            plots.noise_of({plots.QUANTIZED: _before, plots.CHANGED: _after}),
-        ]
+    if _noises:
+        _series = dict(zip((plots.QUANTIZED, plots.CHANGED), _noises, strict=True))
+        _chart = plots.decibels(
+            [one.layer for one in _noises[0]],
+            {name: [one.accumulated for one in found] for name, found in _series.items()},
+        )
+        _views += [mo.md("SQNR against the float model, accumulated"), _chart]
     mo.vstack(_views)
     return
 
@@ -800,14 +791,14 @@ def _(changed, entry):
 
 
 @app.cell(hide_code=True)
-def _(changes, float_network, network, save_button, save_field):
+def _(changes, float_opened, opened, save_button, save_field):
     _said = mo.md(
         "An ONNX file and, beside it, a JSON of what was changed; missing folders are made, nothing is overwritten."
     )
     if save_button.value:
 
         def _save():
-            return save(Path(save_field.value), network, changes, float_network)
+            return save(Path(save_field.value), opened, changes, float_opened)
 
         _record, _problem = page.attempt(_save)
         if _problem is not None:
@@ -821,7 +812,7 @@ def _(changes, float_network, network, save_button, save_field):
             save_field,
             save_button,
             _said,
-            mo.accordion({"The same in Python": mo.md(f"```python\n{equivalent(network, changes, float_network)}```")}),
+            mo.accordion({"The same in Python": mo.md(f"```python\n{equivalent(opened, changes, float_opened)}```")}),
         ]
     )
     return

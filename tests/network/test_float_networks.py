@@ -20,7 +20,7 @@ from resnet8.network.layers import Product, Rescale, Sum
 from resnet8.network.program import Program
 from resnet8.network.rewrite import behind, merged
 from resnet8.network.tensors import Activation
-from resnet8.playground.network import open_network, reference
+from resnet8.playground.opened import open_file
 from resnet8.quantization.recipes import RECIPES
 from resnet8.runtimes import open_model
 
@@ -150,7 +150,7 @@ def test_the_float_network_predicts_as_onnx_runtime(reproduced: Reproduction, de
     images = read_split(demo_assets.data_dir, "test").images[:100]
     expected = open_model(path).probabilities(preprocess(images))
     for name in ("resnet8.onnx", "resnet8.pt"):
-        network = open_network(reproduced.output_dir / "models" / name).require_real()
+        network = open_file(reproduced.output_dir / "models" / name).require_real()
         found = real.probabilities(network, real.run(network, images))
         np.testing.assert_allclose(found, expected, atol=1e-4)
         np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
@@ -162,9 +162,9 @@ def test_the_network_behind_a_quantized_one_computes_the_same_with_its_layers(
 ) -> None:
     """Factors per channel are folded or not, rescalings are added: the layers differ, the function does not."""
     models = reproduced.output_dir / "models"
-    plain = open_network(models / "resnet8.onnx")
-    network = open_network(models / RECIPES[recipe].output)
-    matched = reference(network, plain)
+    plain = open_file(models / "resnet8.onnx")
+    network = open_file(models / RECIPES[recipe].output)
+    matched = network.reference(plain)
     program = network.require_quantized()
     assert [(one.name, one.output.name, one.output.shape) for one in matched.layers] == [
         (one.name, one.output.name, one.output.shape) for one in program.layers
@@ -175,6 +175,6 @@ def test_the_network_behind_a_quantized_one_computes_the_same_with_its_layers(
 
 
 def test_another_network_is_not_behind(reproduced: Reproduction) -> None:
-    program = open_network(reproduced.output_dir / "models" / "resnet8_int8.onnx").require_quantized()
+    program = open_file(reproduced.output_dir / "models" / "resnet8_int8.onnx").require_quantized()
     with pytest.raises(ModelError, match=r"the float network has no layer like «conv2d_1.*choose that model"):
         behind(program, onnx_read.read(float_network(), "float.onnx"))

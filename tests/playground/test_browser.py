@@ -20,7 +20,7 @@ import pytest
 
 from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.network.layers import Weighted
-from resnet8.playground.network import open_network
+from resnet8.playground.opened import open_file
 from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def test_images_of_a_class_and_those_that_are_lost(served: browser.Server, demo_
 def test_every_kind_of_change_of_channels_bits_and_rounding(
     served: browser.Server, folder: Path, demo_assets: Assets, tmp_path: Path
 ) -> None:
-    before = open_network(folder / "models/resnet8_ort-7bit-weights.onnx").require_quantized().layers[0]
+    before = open_file(folder / "models/resnet8_ort-7bit-weights.onnx").require_quantized().layers[0]
     assert isinstance(before, Weighted)
     with browser.opened(served) as page:
         browser.model(page, "resnet8_ort-7bit-weights.onnx")
@@ -235,7 +235,7 @@ def test_every_kind_of_change_of_channels_bits_and_rounding(
         page.get_by_text("The same in Python").click()
         page.get_by_text("apply(").locator("visible=true").first.wait_for()
     split = read_split(demo_assets.data_dir, "test").first(50)
-    after = open_network(tmp_path / "changed.onnx").require_quantized().layers[0]
+    after = open_file(tmp_path / "changed.onnx").require_quantized().layers[0]
     assert isinstance(after, Weighted)
     ratios = after.weight_params.scale / before.weight_params.scale
     np.testing.assert_allclose(ratios, np.where(np.arange(16) == 3, 8, 1), rtol=1e-6)

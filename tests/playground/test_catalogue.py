@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,14 @@ from quantized import float_network, network, to_onnx
 
 from resnet8 import results
 from resnet8.errors import StorageError
-from resnet8.playground.catalogue import Entry, evaluations, float_behind, models, of_model
-from resnet8.quantization.recipes import RECIPES
+from resnet8.playground.catalogue import Entry, evaluations, float_behind, models, of_model, stored_predictions
 from resnet8.results import Evaluation, load
 from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.pipeline import Reproduction
+    from resnet8.data.cifar10 import Split
 
 
 def test_no_folder_and_an_empty_one_have_no_models(tmp_path: Path) -> None:
@@ -40,35 +40,53 @@ def test_no_folder_and_an_empty_one_have_no_models(tmp_path: Path) -> None:
     assert evaluations(tmp_path) == ()
 
 
-def test_every_model_of_the_demo_is_described_as_its_runtime_describes_it(reproduced: Reproduction) -> None:
-    entries = models(reproduced.output_dir, evaluations(reproduced.output_dir))
-    names = {"resnet8.onnx", "resnet8.pt"} | {one.output for one in RECIPES.values() if one.name != "torch-uint8"}
-    assert {entry.path.name for entry in entries} == names
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_every_model_is_described_as_its_runtime_describes_it(demo_run: Path, torch_file: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo_run, tmp_path, dirs_exist_ok=True)
+    shutil.copy(torch_file, tmp_path / "models")
+    entries = models(tmp_path, evaluations(tmp_path))
+    names = ["network.pt", "resnet8.onnx", "resnet8_int8.onnx", "resnet8_ort-7bit-weights.onnx", "resnet8_uint8.onnx"]
+    assert [entry.path.name for entry in entries] == names
     for entry in entries:
         assert entry.error == ""
         assert entry.description == open_model(entry.path).model
-        assert entry.quantized == (entry.path.name not in ("resnet8.onnx", "resnet8.pt"))
-        assert entry.score is not None
+        assert entry.quantized == (entry.path.name != "resnet8.onnx")
         assert entry.label.startswith(f"{entry.path.name} · {entry.kind} · ")
-        assert entry.label.endswith(" %")
+        assert (entry.score is None) == entry.label.endswith("not measured") == (entry.path.suffix == ".pt")
 
 
-def test_accuracy_is_that_of_the_results(reproduced: Reproduction) -> None:
-    by_name = {entry.path.name: entry for entry in models(reproduced.output_dir, evaluations(reproduced.output_dir))}
-    for recipe in ("published-uint8", "torch-int8"):
-        measured = load(Evaluation, reproduced.output_dir / f"results/{recipe}.json")
-        assert by_name[RECIPES[recipe].output].score == measured.overall
-    assert models(reproduced.output_dir / "models", evaluations(reproduced.output_dir / "models")) == models(
-        reproduced.output_dir, evaluations(reproduced.output_dir)
-    )
+def test_accuracy_is_that_of_the_results(demo_run: Path) -> None:
+    entries = models(demo_run, evaluations(demo_run))
+    by_name = {entry.path.name: entry for entry in entries}
+    measured = load(Evaluation, demo_run / "results/published-uint8.json")
+    assert by_name["resnet8_uint8.onnx"].score == measured.overall
+    assert models(demo_run / "models", evaluations(demo_run / "models")) == entries
 
 
-def test_the_float_model_is_found_by_the_record(reproduced: Reproduction) -> None:
-    entries = models(reproduced.output_dir, evaluations(reproduced.output_dir))
+def test_predictions_come_from_the_results_of_the_very_file(demo_run: Path, demo_split: Split) -> None:
+    known = evaluations(demo_run)
+    entry = next(one for one in models(demo_run, known) if one.path.name == "resnet8_uint8.onnx")
+    assert entry.description is not None
+    assert entry.score is not None
+    digest = entry.description.sha256
+    stored = stored_predictions(known, digest, demo_split)
+    assert stored is not None
+    assert (stored == demo_split.labels).sum() == entry.score.correct
+    assert stored_predictions(known, "unknown", demo_split) is None
+    assert stored_predictions(known, digest, demo_split.first(10)) is None
+    assert stored_predictions((evaluation("01", "01"),), "unknown", demo_split) is None
+
+
+def test_the_float_model_is_found_by_the_record(demo_run: Path) -> None:
+    entries = models(demo_run, evaluations(demo_run))
     by_name = {entry.path.name: entry for entry in entries}
     found = float_behind(by_name["resnet8_int8.onnx"], entries)
     assert found is by_name["resnet8.onnx"]
-    assert float_behind(replace(found, path=found.path.with_name("other.onnx")), entries[::-1]) is by_name["resnet8.pt"]
+    assert found.description is not None
+    other = replace(found, description=replace(found.description, sha256="other"))
+    assert float_behind(by_name["resnet8_int8.onnx"], (other, found)) is found
+    unrecorded = replace(by_name["resnet8_int8.onnx"], path=found.path.with_name("unrecorded.onnx"))
+    assert float_behind(unrecorded, (other, found)) is other
     assert float_behind(found, ()) is None
 
 

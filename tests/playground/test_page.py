@@ -14,25 +14,33 @@ pytest.importorskip("marimo")
 pytest.importorskip("altair")
 
 import marimo
+from quantized import network
+from reals import real_of
 
-from resnet8.data.cifar10 import preprocess, read_split
+from resnet8.data.cifar10 import preprocess
 from resnet8.errors import ModelError, StorageError
+from resnet8.inspection.graph import drawn
+from resnet8.network.change import Change, apply
 from resnet8.playground import page
 from resnet8.playground.catalogue import evaluations
-from resnet8.playground.change import Change, apply
-from resnet8.playground.drawing import box_key, drawing
+from resnet8.playground.flow import flow
 from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resnet8.data.assets import Assets
-    from resnet8.pipeline import Reproduction
+    from resnet8.data.cifar10 import Split
+    from resnet8.inspection.picture import Drawing
     from resnet8.workers import Progress
 
 
-def test_a_file_is_opened_once_for_each_content(reproduced: Reproduction, tmp_path: Path) -> None:
-    models = reproduced.output_dir / "models"
+def drawing(demo_run: Path) -> Drawing:
+    opened = page.load(demo_run / "models" / "resnet8_int8.onnx")
+    return drawn(opened.network, opened.description, brief=True)
+
+
+def test_a_file_is_opened_once_for_each_content(demo_run: Path, tmp_path: Path) -> None:
+    models = demo_run / "models"
     path = tmp_path / "model.onnx"
     shutil.copy(models / "resnet8_int8.onnx", path)
     first = page.load(path)
@@ -44,24 +52,25 @@ def test_a_file_is_opened_once_for_each_content(reproduced: Reproduction, tmp_pa
         page.load(path)
 
 
-def test_lost_images_come_from_the_evaluations_or_are_computed(reproduced: Reproduction, demo_assets: Assets) -> None:
-    network, behind = (
-        page.load(reproduced.output_dir / "models" / name) for name in ("resnet8_uint8.onnx", "resnet8.onnx")
-    )
-    real = page.matched(network, behind)
-    split = read_split(demo_assets.data_dir, "test")
-    known = evaluations(reproduced.output_dir)
-    found, where = page.lost_images(known, network, behind, real, split)
+def test_lost_images_come_from_the_evaluations_or_are_computed(
+    demo_run: Path, demo_split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, behind = (page.load(demo_run / "models" / name) for name in ("resnet8_uint8.onnx", "resnet8.onnx"))
+    real = page.matched(opened, behind)
+    assert page.matched(opened, behind) is real
+    found, where = page.lost_images(evaluations(demo_run), opened, behind, real, demo_split)
     assert where == "among all 597 images, as evaluated"
-    computed, first = page.lost_images((), network, behind, real, split)
-    assert first == "among the first 500 images"
-    assert computed.tolist() == found[found < 500].tolist()
+    part = demo_split.first(int(found[0]) + 5)
     theirs, mine = (
-        open_model(Path(one.description.path)).probabilities(preprocess(split.images)).argmax(axis=1)
-        for one in (behind, network)
+        open_model(Path(one.description.path)).probabilities(preprocess(part.images)).argmax(axis=1)
+        for one in (behind, opened)
     )
-    assert found.tolist() == np.flatnonzero((theirs == split.labels) & (mine != split.labels)).tolist()
-    assert len(found)
+    lost = np.flatnonzero((theirs == part.labels) & (mine != part.labels)).tolist()
+    assert found[found < len(part)].tolist() == lost != []
+    monkeypatch.setattr(page, "SAMPLE", len(part))
+    computed, first = page.lost_images((), opened, behind, real, demo_split)
+    assert first == f"among the first {len(part)} images"
+    assert computed.tolist() == lost
 
 
 def test_an_error_is_shown_and_text_in_it_is_no_markup() -> None:
@@ -82,36 +91,28 @@ def test_tables_escape_and_align() -> None:
     assert shown.count("text-align: left") == shown.count("text-align: right") == 2
 
 
-def test_a_sketch_marks_its_box_and_has_no_legend(reproduced: Reproduction) -> None:
-    drawn = drawing(page.load(reproduced.output_dir / "models" / "resnet8_int8.onnx"))
-    shown = page.sketch(drawn, box_key(3)).text
+def test_a_sketch_marks_its_box_and_has_no_legend(demo_run: Path) -> None:
+    shown = page.sketch(drawing(demo_run), "n4").text
     assert "style n4 stroke:" in shown
     assert "legend" not in shown
 
 
-def test_both_networks_are_compared_in_as_many_steps_as_said(reproduced: Reproduction, demo_assets: Assets) -> None:
-    models = reproduced.output_dir / "models"
-    network = page.load(models / "resnet8_int8.onnx")
-    real = page.matched(network, page.load(models / "resnet8.onnx"))
-    part = read_split(demo_assets.data_dir, "test").first(60)
-    quantized = network.require_quantized()
-    changed = apply(quantized, [Change(network.layers[0].output.name, "bits", 3)], real)
-    for float_network in (real, None):
+def test_both_networks_are_compared_in_as_many_steps_as_said(demo_split: Split) -> None:
+    quantized = network()
+    changed = apply(quantized, [Change("first", "bits", 3)])
+    part = demo_split.first(60)
+    for real in (real_of(quantized), None):
         steps: list[tuple[int, int]] = []
-        found, before, after = page.compared(
-            quantized, changed, float_network, part, lambda *done, kept=steps: kept.append(done)
-        )
-        total = page.comparisons(float_network) * len(part)
+        answers, noises = page.compared(quantized, changed, real, part, lambda *done, kept=steps: kept.append(done))
+        total = page.comparisons(real) * len(part)
         assert {one for _, one in steps} == {total}
         assert [done for done, _ in steps] == sorted(done for done, _ in steps)
         assert steps[-1] == (total, total)
-        assert found.changed.correct < found.original.correct
-        if float_network is None:
-            assert (before, after) == (None, None)
-        else:
-            assert before is not None
-            assert after is not None
-            assert after[-1].accumulated < before[-1].accumulated
+        for classes, one in ((answers.reference, quantized), (answers.variants["changed"], changed)):
+            np.testing.assert_array_equal(classes, flow(one, part.images).probabilities.argmax(axis=1))
+        assert len(noises) == (0 if real is None else 2)
+        if noises:
+            assert noises[1][1].accumulated < noises[0][1].accumulated
 
 
 class _Thread(threading.Thread):
@@ -188,10 +189,9 @@ def test_work_that_fails_is_a_message(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "Traceback" in capsys.readouterr().err  # for the server's log
 
 
-def test_a_click_names_its_layer(reproduced: Reproduction) -> None:
-    drawn = drawing(page.load(reproduced.output_dir / "models" / "resnet8_int8.onnx"))
+def test_a_click_names_its_layer(demo_run: Path) -> None:
     clicked: list[int] = []
-    strip = page.strip(drawn, box_key(0), clicked.append)
+    strip = page.clickable(drawing(demo_run), "n1", clicked.append)
     for selection in ({"clicked": {"layer": [4], "vlPoint": {"or": [{"layer": 4}]}}}, {}, {"clicked": {}}):
         strip._update(selection)
     assert clicked == [4]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from resnet8.data.cifar10 import preprocess, read_split
-from resnet8.playground.activations import capture, noise, probabilities, sensitivity
-from resnet8.playground.change import Change, apply
-from resnet8.playground.compare import compare, flips
-from resnet8.playground.network import open_network, reference
-from resnet8.playground.save import save
+from resnet8.network.change import Change, apply
+from resnet8.playground.changing import save
+from resnet8.playground.flow import flow, predictions
+from resnet8.playground.opened import open_file
+from resnet8.playground.sqnr import noise, of_layers, sensitivity
 from resnet8.runtimes import open_model, ort
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ def test_look_inside_change_compare_and_save(
     recipe: str, real_models: dict[str, Path], real_assets: Path, tmp_path: Path
 ) -> None:
     split = read_split(real_assets, "test")
-    opened = open_network(real_models[recipe])
-    real = open_network(real_models[recipe].with_name("resnet8.onnx"))
-    quantized, behind = opened.require_quantized(), reference(opened, real)
-    assert [layer.operator for layer in opened.layers].count("conv") == 9
-    assert sum(layer.macs for layer in opened.layers) == 12_501_632
+    opened = open_file(real_models[recipe])
+    real = open_file(real_models[recipe].with_name("resnet8.onnx"))
+    quantized, behind = opened.require_quantized(), opened.reference(real)
+    assert [layer.operator for layer in opened.network.layers].count("conv") == 9
+    assert sum(layer.macs for layer in opened.network.layers) == 12_501_632
 
     rows = noise(quantized, behind, split.images[:200])
     assert rows[0].accumulated == np.inf  # the images' scale is 1
@@ -40,23 +40,20 @@ def test_look_inside_change_compare_and_save(
     assert rows[-1].accumulated == pytest.approx(22, abs=2)
 
     alone = sensitivity(quantized, behind, split.images[:100], split.labels[:100])
-    assert alone.reference.correct >= 85
-    assert all(one.score.correct >= alone.reference.correct - 4 for one in alone.layers)
+    assert alone.score().correct >= 85
+    assert all(alone.score(layer).correct >= alone.score().correct - 4 for layer in alone.variants)
 
-    name = next(one.output.name for one in opened.layers if one.residual)
+    name = next(one.output.name for one in opened.network.layers if one.residual)
     changes = [Change(name, "bits", 3)]
     changed = apply(quantized, changes, behind)
-    found = compare(capture(quantized, behind, split.images[:1]), changed, split.images[:1])
-    difference = next(one for one in found.layers if one.activation == name)
-    assert difference.original is not None
-    assert difference.changed is not None
-    assert difference.changed < difference.original
-    turned = flips(quantized, changed, split.images[:300], split.labels[:300])
-    assert turned.changed.correct < turned.original.correct
-    assert turned.images
+    wanted, *both = (flow(one, split.images[:1]) for one in (behind, quantized, changed))
+    at = list(quantized.activations).index(name)
+    before, after = (of_layers(wanted, one)[at] for one in both)
+    assert after < before
+    mine, ours = (predictions(one, split.images[:300]) for one in (quantized, changed))
+    assert (ours == split.labels[:300]).sum() < (mine == split.labels[:300]).sum()
 
     save(tmp_path / "changed.onnx", opened, changes, real)
     exact = partial(ort.open_content, options={"session.x64quantprecision": "1"})  # no saturation without VNNI
     theirs = open_model(tmp_path / "changed.onnx", exact).probabilities(preprocess(split.images[:300])).argmax(axis=1)
-    ours = probabilities(changed, split.images[:300]).argmax(axis=1)
     assert (theirs == ours).mean() >= 0.99

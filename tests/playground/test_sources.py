@@ -12,14 +12,13 @@ from resnet8.data import assets, demo
 from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import DataError, MissingExtraError
 from resnet8.playground import sources
-from resnet8.playground.catalogue import evaluations, models
+from resnet8.playground.catalogue import evaluations, models, stored_predictions
 from resnet8.runtimes import open_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resnet8.data.assets import Assets
-    from resnet8.pipeline import Reproduction
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +51,12 @@ def test_the_demo_opens_with_its_models_images_and_accuracies() -> None:
     for one in entries:
         assert one.score is not None
         assert one.score.total == len(split)
-        found = open_model(one.path).probabilities(preprocess(split.images)).argmax(axis=1)
-        assert int((found == split.labels).sum()) == one.score.correct  # none of them saturates on any CPU
+        assert one.description is not None
+        stored = stored_predictions(evaluations(folder), one.description.sha256, split)
+        assert stored is not None
+        assert (stored == split.labels).sum() == one.score.correct
+        found = open_model(one.path).probabilities(preprocess(split.images[:100])).argmax(axis=1)
+        assert found.tolist() == stored[:100].tolist()  # none of them saturates on any CPU
 
 
 def test_the_demo_needs_scikit_learn_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,9 +66,9 @@ def test_the_demo_needs_scikit_learn_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_images_are_those_of_the_evaluations(
-    tmp_path: Path, reproduced: Reproduction, demo_assets: Assets, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, demo_run: Path, demo_assets: Assets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = evaluations(reproduced.output_dir)
+    known = evaluations(demo_run)
     wanted = sources.fingerprints(known)
     split = read_split(demo_assets.data_dir, "test")
     assert wanted == {split.source.fingerprint}

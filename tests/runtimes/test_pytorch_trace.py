@@ -17,12 +17,11 @@ from resnet8.data.assets import locate
 from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import MissingExtraError, ModelError
 from resnet8.evaluation import choose
-from resnet8.execute import engine
+from resnet8.execute import engine, native
 from resnet8.execute.fbgemm import biased
 from resnet8.network.layers import Weighted
 from resnet8.numeric.variants import Requantization
-from resnet8.playground.activations import run
-from resnet8.playground.network import open_network
+from resnet8.playground.opened import open_file
 from resnet8.runtimes import integer, open_model
 from resnet8.runtimes.pytorch import Trace
 
@@ -110,11 +109,11 @@ def test_a_quantized_file_is_opened_in_the_integer_engine(network: Path) -> None
 
 def test_the_page_and_the_command_compute_the_same_and_say_how_the_bias_is_added(network: Path) -> None:
     images = noise(50, 72)
-    opened = open_network(network).require_quantized()
+    opened = open_file(network).require_quantized()
     codes = engine.input_codes(opened, images)
     ours = integer.open_content(network, network.read_bytes())
-    np.testing.assert_array_equal(ours.logits(images), run(opened, codes))
-    np.testing.assert_array_equal(engine.run(opened, codes, accumulators=biased), run(opened, codes))
+    np.testing.assert_array_equal(ours.logits(images), native.run(opened, images))
+    np.testing.assert_array_equal(engine.run(opened, codes, accumulators=biased), native.run(opened, images))
     whole = integer.open_content(network, network.read_bytes(), Requantization("fixed32"))
     assert whole.requantization == "fixed32/half-even"
     np.testing.assert_array_equal(whole.logits(images), engine.run(opened, codes, Requantization("fixed32")))

@@ -27,11 +27,11 @@ from resnet8.data.cifar10 import FOLDER, random_images
 from resnet8.errors import DataError, ModelError, QuantizationError, StorageError
 from resnet8.execute import engine
 from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
+from resnet8.network.change import Change, apply
 from resnet8.network.layers import Rescale, Sum, Weighted
 from resnet8.numeric.grid import limits, qparams
 from resnet8.numeric.rounding import round_shift
 from resnet8.numeric.variants import MULTIPLIERS, ROUNDINGS, Requantization
-from resnet8.playground.change import Change, apply
 from resnet8.results import ModelDescription, load
 from resnet8.vectors import MANIFEST, MAX_IMAGES, Reference, VectorSet, choose_images, export_vectors
 

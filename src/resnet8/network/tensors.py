@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.numeric.grid import dequantize, limits
+from resnet8.numeric.grid import dequantize, limits, storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +36,11 @@ class _OnGrid:
         if self.grid is None:
             raise TypeError(f"{self.name} holds real numbers: it has no grid")
         return self.grid
+
+    @property
+    def dtype(self) -> str:
+        """What it lies in memory as: ``float32``, or the type that holds the codes (int4 lies as ``int8``)."""
+        return "float32" if self.grid is None else storage(self.grid.dtype).name
 
     @property
     def scale(self) -> np.float32:
@@ -83,12 +88,17 @@ class Constant(_OnGrid):
     grid: QParams | None
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Weights (kernel rows, kernel columns, channels in, channels out); what is added or multiplied (channels,)."""
+        return self.codes.shape
+
+    @property
     def real(self) -> NDArray[np.float32]:
         """The numbers, float32."""
         return self.codes if self.grid is None else dequantize(self.codes, self.grid)
 
 
-def accumulator_bias(real: NDArray[np.float32], x: Activation, weights: QParams) -> NDArray[np.float64]:
+def accumulator_bias(real: NDArray[np.floating[Any]], x: Activation, weights: QParams) -> NDArray[np.float64]:
     """A float bias, (channels out), in accumulator steps: the nearest whole numbers to ``bias / (scale_x * scale_w)``.
 
     In float64, which holds them all; whether they fit int32 is for the caller to see.

@@ -10,13 +10,18 @@ from resnet8.errors import ModelError, Resnet8Error
 from resnet8.evaluation import record_path
 from resnet8.files import read_bytes, reading
 from resnet8.playground.sources import require_folder
-from resnet8.results import Evaluation, ModelDescription, Quantization, Score, load
+from resnet8.results import Evaluation, ModelDescription, Quantization, Score, from_digits, load
 from resnet8.runtimes import onnx_file, torchscript_file
 from resnet8.runtimes.base import FORMATS, identify
 from resnet8.words import kilobytes, percent
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from resnet8.data.cifar10 import Split
 
 SUFFIXES = (".onnx", ".pt")
 _OWN = {runtime.name for runtime in FORMATS.values()}
@@ -101,6 +106,23 @@ def of_model(known: tuple[Evaluation, ...], digest: str) -> Evaluation | None:
     """The evaluation of the file with this SHA-256 on all test images; in its own runtime, where there is one."""
     mine = [one for one in known if one.model_sha256 == digest and one.data.subset == "all"]
     return max(mine, key=lambda one: (one.runtime in _OWN, one.overall.total), default=None)
+
+
+def stored_predictions(known: tuple[Evaluation, ...], digest: str, split: Split) -> NDArray[np.int64] | None:
+    """The predicted classes of all images of ``split`` by the model with this SHA-256, int64 (N,).
+
+    Args:
+        known: What was measured (:func:`evaluations`).
+        digest: Of the model file.
+        split: The whole test split; its fingerprint must be that of the evaluation.
+
+    Returns:
+        None where nothing was stored for this file and these images: compute them then, over a sample.
+    """
+    evaluation = of_model(tuple(one for one in known if one.data_fingerprint == split.source.fingerprint), digest)
+    if evaluation is None or len(evaluation.predictions) != len(split):
+        return None
+    return from_digits(evaluation.predictions)
 
 
 def float_behind(entry: Entry, entries: tuple[Entry, ...]) -> Entry | None:

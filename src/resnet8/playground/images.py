@@ -1,4 +1,4 @@
-"""Test images: which to show, and as pictures."""
+"""Numbers as pictures: pixels as PNG, activations as grey feature maps."""
 
 from __future__ import annotations
 
@@ -8,66 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.errors import DataError
-from resnet8.playground.catalogue import of_model
-from resnet8.results import from_digits
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.data.cifar10 import Split
-    from resnet8.results import Evaluation
-
-
-def of_class(split: Split, label: int) -> NDArray[np.int64]:
-    """The indices of the images of one class, in order.
-
-    Raises:
-        DataError: when there is no such class.
-    """
-    if not 0 <= label < len(split.class_names):
-        raise DataError(
-            "there is no such class",
-            found=str(label),
-            expected=f"0 to {len(split.class_names) - 1}",
-            remedy="choose one of these",
-        )
-    return np.flatnonzero(split.labels == label)
-
-
-def image(split: Split, index: int) -> NDArray[np.uint8]:
-    """The image at ``index``, uint8 (1, 32, 32, 3).
-
-    Raises:
-        DataError: when there is none.
-    """
-    if not 0 <= index < len(split):
-        raise DataError(
-            "there is no such image", found=str(index), expected=f"0 to {len(split) - 1}", remedy="choose one of these"
-        )
-    return split.images[index : index + 1]
-
-
-def lost(labels: NDArray[np.int64], reference: NDArray[np.int64], quantized: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The indices of the images that one model has right and the other wrong, by labels and predictions, int64 (N,)."""
-    return np.flatnonzero((reference == labels) & (quantized != labels))
-
-
-def stored_predictions(known: tuple[Evaluation, ...], digest: str, split: Split) -> NDArray[np.int64] | None:
-    """The predicted classes of all images of ``split`` by the model with this SHA-256, int64 (N,).
-
-    Args:
-        known: What was measured (:func:`resnet8.playground.catalogue.evaluations`).
-        digest: Of the model file.
-        split: The whole test split; its fingerprint must be that of the evaluation.
-
-    Returns:
-        None where nothing was stored for this file and these images: compute them then, over a sample.
-    """
-    evaluation = of_model(tuple(one for one in known if one.data_fingerprint == split.source.fingerprint), digest)
-    if evaluation is None or len(evaluation.predictions) != len(split):
-        return None
-    return from_digits(evaluation.predictions)
+GAP = 128
+"""Grey level between the pictures of a mosaic."""
 
 
 def upscaled(pixels: NDArray[Any], factor: int = 8) -> NDArray[Any]:
@@ -97,3 +42,26 @@ def grey(values: NDArray[Any], span: tuple[float, float] | None = None) -> NDArr
     scaled = (values.astype(np.float64) - low) * (255 / (high - low))
     levels: NDArray[np.uint8] = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     return levels
+
+
+def feature_maps(values: NDArray[Any]) -> NDArray[Any]:
+    """An activation of one image as one picture for each channel: (1, H, W, C) to (C, H, W), (1, C) to (C, 1, 1)."""
+    one: NDArray[Any] = values[0]
+    return one.reshape(-1, 1, 1) if one.ndim == 1 else one.transpose(2, 0, 1)
+
+
+def mosaic(levels: NDArray[np.uint8], side: int = 320) -> tuple[NDArray[np.uint8], int]:
+    """Feature maps, uint8 (C, H, W), as one picture with lines between them, and how to enlarge it.
+
+    Returns:
+        The picture, uint8 (rows, columns), and the whole factor that makes it about ``side`` wide, at least 1.
+    """
+    count, height, width = levels.shape
+    columns = int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    picture = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), GAP, np.uint8)
+    for number, one in enumerate(levels):
+        row, column = divmod(number, columns)
+        top, left = row * (height + 1), column * (width + 1)
+        picture[top : top + height, left : left + width] = one
+    return picture, max(1, side // picture.shape[1])

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import marimo as mo
 import numpy as np
 
-from resnet8.batches import batched
 from resnet8.errors import Resnet8Error
-from resnet8.execute import real as float32
 from resnet8.files import sha256_file
 from resnet8.inspection.picture import mermaid
-from resnet8.playground import plots
-from resnet8.playground.activations import Noise, feature_maps, noise, predictions
-from resnet8.playground.compare import Flips, flips
-from resnet8.playground.images import grey, lost, png, stored_predictions
-from resnet8.playground.network import Network, open_network, reference
+from resnet8.playground import plots, strip
+from resnet8.playground.catalogue import stored_predictions
+from resnet8.playground.flow import Answers, predictions
+from resnet8.playground.images import feature_maps, grey, mosaic, png
+from resnet8.playground.opened import Opened, open_file
+from resnet8.playground.sqnr import Noise, noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -51,12 +50,12 @@ class Stopped(Exception):  # noqa: N818 - no error: the button was pressed
 
 
 @lru_cache(maxsize=8)
-def _opened(path: str, digest: str) -> Network:  # noqa: ARG001 - the digest is part of the key
-    return open_network(Path(path))
+def _opened(path: str, digest: str) -> Opened:  # noqa: ARG001 - the digest is part of the key
+    return open_file(Path(path))
 
 
-def load(path: Path) -> Network:
-    """The model in a file, opened once for each content (:func:`resnet8.playground.network.open_network`).
+def load(path: Path) -> Opened:
+    """The model in a file, opened once for each content (:func:`resnet8.playground.opened.open_file`).
 
     Raises:
         Resnet8Error: when it cannot be opened.
@@ -64,33 +63,36 @@ def load(path: Path) -> Network:
     return _opened(str(path), sha256_file(path))
 
 
-@lru_cache(maxsize=8)
-def matched(network: Network, float_network: Network) -> Program:
-    """The float network behind a quantized one (:func:`resnet8.playground.network.reference`)."""
-    return reference(network, float_network)
+matched = lru_cache(maxsize=8)(Opened.reference)
+"""The float network behind a quantized one (:meth:`resnet8.playground.opened.Opened.reference`), matched once."""
 
 
 @lru_cache(maxsize=8)
 def _classes(network: Program, split: Split) -> NDArray[np.int64]:
-    """The classes that a network predicts for the first images, int64 (at most SAMPLE,)."""
-    images = split.images[:SAMPLE]
-    if network.quantized:
-        return predictions(network, images)
-    return np.concatenate(list(batched(lambda part: float32.run(network, images[part]).argmax(axis=1), len(images))))
+    return predictions(network, split.images[:SAMPLE])
 
 
 def lost_images(
-    known: tuple[Evaluation, ...], network: Network, float_network: Network, real: Program, split: Split
+    known: tuple[Evaluation, ...], opened: Opened, of: Opened, real: Program, split: Split
 ) -> tuple[NDArray[np.int64], str]:
     """The images that the float model gets right and the quantized one wrong, int64 (n,), and among which of them.
 
     By the evaluations of both files on all images, where there are such; else both are run on the first images.
+
+    Args:
+        known: What was measured.
+        opened: The quantized model.
+        of: The float model.
+        real: The float network behind the quantized one.
+        split: The whole test split.
     """
-    mine, theirs = (stored_predictions(known, one.description.sha256, split) for one in (network, float_network))
-    if mine is not None and theirs is not None:
-        return lost(split.labels, theirs, mine), f"among all {len(split):,} images, as evaluated"
-    theirs, mine = _classes(real, split), _classes(network.require_quantized(), split)
-    return lost(split.labels[:SAMPLE], theirs, mine), f"among the first {len(mine):,} images"
+    mine, theirs = (stored_predictions(known, one.description.sha256, split) for one in (opened, of))
+    where = f"among all {len(split):,} images, as evaluated"
+    if mine is None or theirs is None:
+        mine, theirs = _classes(opened.network, split), _classes(real, split)
+        where = f"among the first {len(mine):,} images"
+    labels = split.labels[: len(mine)]
+    return np.flatnonzero((theirs == labels) & (mine != labels)), where
 
 
 # Work
@@ -163,18 +165,22 @@ def in_background(
 
 def compared(
     quantized: Program, changed: Program, real: Program | None, part: Split, progress: Progress
-) -> tuple[Flips, tuple[Noise, ...] | None, tuple[Noise, ...] | None]:
+) -> tuple[Answers, tuple[tuple[Noise, ...], ...]]:
     """Top-1 of two networks on ``part``; and the noise of both, where there is a float network.
 
     The progress is of ``comparisons(real) * len(part)`` steps.
     """
-    count, total = len(part), comparisons(real) * len(part)
-    found = flips(quantized, changed, part.images, part.labels, progress=lambda done, _: progress(done, total))
+    total = comparisons(real) * len(part)
+
+    def counted(rounds: int) -> Progress:
+        return lambda done, _: progress(rounds * len(part) + done, total)
+
+    both = (quantized, changed)
+    before, after = (predictions(one, part.images, counted(at)) for at, one in enumerate(both))
+    answers = Answers(part.labels, before, {plots.CHANGED: after})
     if real is None:
-        return found, None, None
-    before = noise(quantized, real, part.images, lambda done, _: progress(2 * count + done, total))
-    after = noise(changed, real, part.images, lambda done, _: progress(3 * count + done, total))
-    return found, before, after
+        return answers, ()
+    return answers, tuple(noise(one, real, part.images, counted(at)) for at, one in enumerate(both, 2))
 
 
 def comparisons(real: Program | None) -> int:
@@ -191,16 +197,15 @@ def sketch(drawn: Drawing, key: str) -> Any:
     return mo.mermaid(f"{text}    style {key} stroke:{plots.COLOURS[0]},stroke-width:5px\n")
 
 
-def strip(drawn: Drawing, key: str, clicked: Callable[[int], object]) -> Any:
+def clickable(drawn: Drawing, key: str, clicked: Callable[[int], object]) -> Any:
     """The network from left to right; ``clicked`` is called with the number of a layer, from 1, 0 for the input."""
 
     def changed(_: object) -> None:
-        for number in element.selections.get(plots.CLICKED, {}).get("layer", ())[:1]:
+        for number in element.selections.get(strip.CLICKED, {}).get("layer", ())[:1]:
             clicked(int(number))
 
-    element = mo.ui.altair_chart(
-        plots.strip(drawn, key), chart_selection=False, legend_selection=False, on_change=changed
-    )
+    chart = strip.strip(drawn, key)
+    element = mo.ui.altair_chart(chart, chart_selection=False, legend_selection=False, on_change=changed)
     return element
 
 
@@ -213,7 +218,7 @@ def picture(pixels: NDArray[np.uint8], factor: int, caption: str, alt: str = "")
 
 def maps(values: NDArray[Any], span: tuple[float, float] | None, caption: str) -> Any:
     """The feature maps of an activation as one picture; ``span`` is black to white."""
-    levels, factor = plots.mosaic(grey(feature_maps(values), span))
+    levels, factor = mosaic(grey(feature_maps(values), span))
     return picture(levels, factor, caption)
 
 

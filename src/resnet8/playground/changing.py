@@ -1,27 +1,27 @@
-"""The changed model as a file, with a record of what was changed, and as code."""
+"""Changes as they are entered and added up; the changed model as a file, with a record of them, and as code."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from resnet8 import results
 from resnet8.environment import Environment, current
-from resnet8.errors import StorageError
+from resnet8.errors import QuantizationError, StorageError
 from resnet8.evaluation import record_path
 from resnet8.files import reading, write_bytes
+from resnet8.network.change import Change, apply
 from resnet8.network.onnx_write import to_onnx
-from resnet8.playground.change import Change, apply
-from resnet8.playground.network import reference
 from resnet8.results import SCHEMA_VERSION, STRICT, ModelDescription
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from resnet8.network.change import Field
     from resnet8.network.program import Program
-    from resnet8.playground.network import Network
+    from resnet8.playground.opened import Opened
 
 BIASES_LOST = "in ONNX a quantized layer's bias is int32, so a code may differ by one step"
 ROUNDING_LOST = "ONNX has no place for a rounding: QuantizeLinear rounds half to even, and so does the file"
@@ -53,24 +53,51 @@ class ChangeRecord:
     __pydantic_config__ = STRICT
 
 
-def save(
-    path: Path,
-    network: Network,
-    changes: Sequence[Change],
-    float_network: Network | None = None,
-) -> ChangeRecord:
-    """Write ``network`` with ``changes`` to ``path`` as ONNX, and beside it ``path``.json, the record.
+def entered(tensor: str, field: Field, value: object, channel: str = "") -> Change:
+    """A change as it was entered: texts become numbers.
+
+    Args:
+        tensor: Its name.
+        field: What is changed.
+        value: A number or its text; the name of a rounding.
+        channel: The number of an output channel as text; blank for all.
+
+    Raises:
+        QuantizationError: when a text is no number, or no whole one where that is needed.
+    """
+    text = channel.strip()
+    if text and not (text.isdecimal() and len(text) < 10):
+        raise QuantizationError(
+            "the channel is no number",
+            found=f"{text:.40}",
+            expected="the number of an output channel, from 0",
+            remedy="leave it empty for all channels",
+        )
+    change = Change(tensor, field, str(value).strip(), int(text) if text else None)
+    if field == "rounding":
+        return change
+    return replace(change, value=change.whole() if field in ("zero_point", "bits") else change.number())
+
+
+def added(before: Iterable[Change], change: Change) -> tuple[Change, ...]:
+    """``before`` and ``change``, which replaces an earlier one of the same tensor, field and channel."""
+    same = (change.tensor, change.field, change.channel)
+    return (*(one for one in before if (one.tensor, one.field, one.channel) != same), change)
+
+
+def save(path: Path, opened: Opened, changes: Sequence[Change], real: Opened | None = None) -> ChangeRecord:
+    """Write a model with ``changes`` to ``path`` as ONNX, and beside it ``path``.json, the record.
 
     Nothing that is there is overwritten, and where the record cannot be written the model goes too.
 
     Args:
         path: The new file.
-        network: The model that is changed, ONNX or TorchScript.
-        changes: As for :func:`resnet8.playground.change.apply`.
-        float_network: The float model, where weights are quantized anew from its numbers.
+        opened: The model that is changed, ONNX or TorchScript.
+        changes: As for :func:`resnet8.network.change.apply`.
+        real: The float model, where weights are quantized anew from its numbers.
 
     Raises:
-        ModelError: when ``network`` is not quantized, or ``float_network`` not the model behind it.
+        ModelError: when ``opened`` is not quantized, or ``real`` not the model behind it.
         QuantizationError: when a change makes no sense.
         StorageError: when ``path`` does not end in .onnx, or one of the files is there already or cannot be written.
     """
@@ -92,17 +119,15 @@ def save(
                 expected="a new name: nothing is overwritten",
                 remedy="choose another name",
             )
-    original = network.require_quantized()
-    real = None if float_network is None else reference(network, float_network)
-    changed = apply(original, changes, real)
+    changed = apply(opened.require_quantized(), changes, None if real is None else opened.reference(real))
     content = to_onnx(changed).SerializeToString()
     record = ChangeRecord(
-        source=network.description,
-        reference=None if float_network is None else float_network.description,
+        source=opened.description,
+        reference=None if real is None else real.description,
         changes=tuple(changes),
         model_sha256=results.sha256(content),
         not_in_the_file=_lost(changed),
-        code=equivalent(network, changes, float_network),
+        code=equivalent(opened, changes, real),
         environment=current(),
         created=results.now(),
     )
@@ -125,30 +150,28 @@ def _lost(changed: Program) -> tuple[str, ...]:
     )
 
 
-def equivalent(network: Network, changes: Sequence[Change], float_network: Network | None = None) -> str:
-    """Python code that opens ``network`` and makes ``changes``; it leaves the result in ``changed``.
+def equivalent(opened: Opened, changes: Sequence[Change], real: Opened | None = None) -> str:
+    """Python code that opens a model and makes ``changes``; it leaves the result in ``changed``.
 
     Args:
-        network: The model that is changed.
+        opened: The model that is changed.
         changes: What is changed.
-        float_network: The float model, where weights are quantized anew from its numbers.
+        real: The float model, where weights are quantized anew from its numbers.
     """
-    imports = "open_network" if float_network is None else "open_network, reference"
+    files = {"opened": opened.description.path} | ({} if real is None else {"real": real.description.path})
+    last = "" if real is None else ", opened.reference(real)"
     lines = [
         "from pathlib import Path",
         "",
-        "from resnet8.playground.change import Change, apply",
-        f"from resnet8.playground.network import {imports}",
+        "from resnet8.network.change import Change, apply",
+        "from resnet8.playground.opened import open_file",
         "",
-        f"network = open_network(Path({network.description.path!r}))",
+        *(f"{name} = open_file(Path({path!r}))" for name, path in files.items()),
+        "changes = [",
+        *(f"    {_code(change)}," for change in changes),
+        "]",
+        f"changed = apply(opened.require_quantized(), changes{last})",
     ]
-    if float_network is not None:
-        lines.append(f"real = reference(network, open_network(Path({float_network.description.path!r})))")
-    lines.append("changes = [")
-    lines += [f"    {_code(change)}," for change in changes]
-    lines.append("]")
-    last = "" if float_network is None else ", real"
-    lines.append(f"changed = apply(network.require_quantized(), changes{last})")
     return "\n".join(lines) + "\n"
 
 
