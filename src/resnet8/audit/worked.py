@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet8 import environment, results
 from resnet8.execute import engine
-from resnet8.execute.exact import addends_of, bias_of, terms
+from resnet8.execute.exact import addends_of, terms
 from resnet8.numeric.grid import dequantize, limits, quantize
 from resnet8.numeric.variants import Requantization
 from resnet8.results import (
@@ -86,7 +86,7 @@ def _facts(layer: AnyLayer) -> LayerFacts:
         reads=layer.inputs,
         writes=layer.output.name,
         output_shape=layer.output.shape,
-        weight_shape=None if multiplied is None or layer.bias_given is None else multiplied.codes.shape,
+        weight_shape=None if multiplied is None or layer.added is None else multiplied.codes.shape,
         inputs=tuple(grid(one.params) for _, one in layer.sources),
         weights=None if multiplied is None else grid(multiplied.params),
         bias=layer.bias_given,
@@ -148,7 +148,7 @@ def _example(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> WorkedExample:
         operator=layer.role,
         at=tuple(int(i) for i in at[1:]),
         terms=found,
-        bias=bias_of(layer, channel),
+        bias=None if layer.added is None else int(layer.added[channel]),
         accumulator=sums,
         multipliers=multipliers,
         fixed_multipliers=tuple(int(_of(one.multiplier, channel)) for one in fixed),

@@ -12,10 +12,7 @@ from resnet8.cli.common import data_dir as resolve
 from resnet8.numeric.variants import Multiplier, Requantization, Rounding
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from resnet8.vectors import Reference, VectorSet
+    from resnet8.vectors import VectorSet
 
 
 def vectors(
@@ -41,7 +38,7 @@ def run(model: Path, output: Path, images: str, how: Requantization, data_dir: P
     from resnet8.files import read_bytes
     from resnet8.runtimes.base import identify
     from resnet8.runtimes.integer import open_content
-    from resnet8.vectors import choose_images, export_vectors, require_integers
+    from resnet8.vectors import choose_images, export_vectors, require_integers, traced
 
     require_integers(how)
     content = read_bytes(model)
@@ -57,44 +54,9 @@ def run(model: Path, output: Path, images: str, how: Requantization, data_dir: P
             chosen,
             how,
             model=predictor.model,
-            reference=reference(model, content, split.images[list(chosen)], how),
+            reference=traced(model, content, split.images[list(chosen)], how),
             progress=step(f"vectors of {model.name}"),
         )
-
-
-def reference(path: Path, content: bytes, images: NDArray[np.uint8], how: Requantization) -> Reference:
-    """What ONNX Runtime computes for ``images``, uint8 (N, 32, 32, 3), in the graph that it really runs.
-
-    Raises:
-        ModelError: when ONNX Runtime fails on the file.
-    """
-    import numpy as np
-
-    from resnet8.data.cifar10 import preprocess
-    from resnet8.errors import ModelError, Resnet8Error
-    from resnet8.execute import engine
-    from resnet8.numeric.grid import limits
-    from resnet8.runtimes.ort import Trace
-    from resnet8.vectors import Reference
-
-    try:
-        trace = Trace(path, content, optimize=True)
-        probabilities, codes = trace.run(preprocess(images))
-    except Resnet8Error:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"{path} failed in ONNX Runtime, with which the vectors are compared",
-            found=f"{error!s:.200}",
-            expected="a model that takes any number of images",
-            remedy="convert the model with a dynamic batch («resnet8 convert»), and quantize it again",
-        ) from error
-    steps, arising = {}, {}
-    for layer in trace.program.as_integer().layers:
-        theirs = codes[layer.output.name]
-        steps[layer.name] = theirs.astype(np.int16) - limits(layer.output.params.dtype)[0]
-        arising[layer.name] = int((engine.step(layer, codes, how) != theirs).sum())
-    return Reference(steps, arising, probabilities.argmax(axis=1))
 
 
 def _require_onnx(path: Path, found: str) -> None:

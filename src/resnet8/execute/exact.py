@@ -114,8 +114,3 @@ def _centred(activation: Activation, values: Mapping[str, NDArray[Any]], at: tup
 def addends_of(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int64], ...]:
     """The two addends of a sum, both less their zero points, int64 (N, *shape); of another layer nothing."""
     return engine.addends(layer, values) if isinstance(layer, Sum) else ()
-
-
-def bias_of(layer: AnyLayer, channel: int) -> int | None:
-    """The bias of an output channel in accumulator steps; none where a layer of this kind has none."""
-    return int(layer.bias[channel]) if isinstance(layer, Weighted) else None

@@ -18,7 +18,7 @@ from resnet8.inspection.records import (
     Operations,
     Weights,
 )
-from resnet8.numeric.grid import limits
+from resnet8.numeric.grid import limits, signed_bits
 from resnet8.results import now
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _accumulator(layer: AnyLayer) -> Accumulator | None:
     if bounds is None:
         return None
     low, high = bounds
-    return Accumulator(low, high, bits=max(high, ~low).bit_length() + 1)
+    return Accumulator(low, high, bits=signed_bits(low, high))
 
 
 def _members(source: Source, layer: AnyLayer) -> Iterator[Member]:

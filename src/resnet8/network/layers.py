@@ -88,6 +88,11 @@ class Layer:
         return None
 
     @property
+    def added(self) -> NDArray[Any] | None:
+        """What is added to the products of each output channel: the bias; none where a layer of this kind has none."""
+        return None
+
+    @property
     def bias_given(self) -> bool | None:
         """Whether the file gives a bias; none where a layer of this kind has none."""
         return None
@@ -191,6 +196,11 @@ class Weighted(Layer):
     def window(self) -> Weighted | None:
         """The layer itself; none of a dense layer."""
         return None if self.dense else self
+
+    @property
+    def added(self) -> NDArray[Any]:
+        """The bias."""
+        return self.bias
 
     @property
     def bias_given(self) -> bool:

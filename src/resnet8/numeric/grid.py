@@ -52,6 +52,11 @@ def width(dtype: str) -> int:
     return bits
 
 
+def signed_bits(low: int, high: int) -> int:
+    """The width of the narrowest two's complement number that holds ``low`` and ``high``."""
+    return 1 + max(high.bit_length() if high >= 0 else 0, (~low).bit_length() if low < 0 else 0)
+
+
 def of_width(dtype: str, bits: int) -> str:
     """The type of ``bits`` bits that has a sign if ``dtype`` has one: ``of_width("uint8", 4)`` is ``uint4``."""
     return f"{'u' if dtype.startswith('u') else ''}int{bits}"

@@ -16,30 +16,32 @@ import numpy as np
 from resnet8 import environment, results
 from resnet8.errors import DataError, QuantizationError
 from resnet8.execute import engine
+from resnet8.execute.walk import walk
 from resnet8.files import whole_folder
 from resnet8.numeric.variants import MULTIPLIERS
 from resnet8.vectors import csource, edges, readme
-from resnet8.vectors.folder import Writer
-from resnet8.vectors.formats import Field
-from resnet8.vectors.golden import NETWORK, golden, network
-from resnet8.vectors.manifest import VectorSet
-from resnet8.vectors.records import Reference, agreement, record, tensor
+from resnet8.vectors.formats import Field, Writer
+from resnet8.vectors.golden import codes_record, golden, identifier
+from resnet8.vectors.manifest import NETWORK, VectorSet
+from resnet8.vectors.reference import Reference, differences, traced
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from resnet8.data.cifar10 import Split
+    from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
     from resnet8.numeric.variants import Requantization
     from resnet8.results import ModelDescription
     from resnet8.vectors.golden import Golden
+    from resnet8.vectors.manifest import CodesRecord
     from resnet8.workers import Progress
 
-__all__ = ["MANIFEST", "MAX_IMAGES", "Reference", "VectorSet", "choose_images", "export_vectors", "require_integers"]
+__all__ = ["MANIFEST", "MAX_IMAGES", "Reference", "VectorSet", "choose_images", "export_vectors", "require_integers", "traced"]
 
 _NUMBER = re.compile("-?[0-9]{1,9}")
 
@@ -125,26 +127,31 @@ def export_vectors(
     with whole_folder(folder) as part:
         writer = Writer(part)
         layers = _layers(writer, program, codes, how, progress)
-        logits = next(one for one in layers if one.layer.output.name == program.logits.name)
-        _network(writer, program, codes, logits)
-        cases = edges.edges()
-        corners = _edges(writer, cases, how)
-        whole = csource.Tables(layers, corners, logits.folder, program.input, how.rounding)
-        for name, text in whole.files():
+        corners = _edges(writer, how)
+        pixels = codes_record(program.input, NETWORK)
+        logits = next(
+            one for one, layer in zip(layers, program.layers, strict=True) if layer.output.name == program.logits.name
+        )
+        scores = logits.codes.reshape(len(images), -1)
+        _network(writer, pixels, codes, scores)
+        for name, text in csource.program(layers, corners, pixels, logits.folder, how.rounding).items():
             writer.write(f"c/{name}", text.encode())
-        scores = engine.probabilities(program, logits.codes.reshape(len(images), -1))
+        predictions = tuple(engine.probabilities(program, scores).argmax(axis=1).tolist())
+        records, ort = tuple(one.record for one in layers), None
+        if reference is not None:
+            records, ort = differences(layers, reference, predictions)
         vectors = VectorSet(
             model=model,
             data=chosen.source,
             requantization=how.name,
             images=tuple(images),
             labels=tuple(chosen.labels.tolist()),
-            predictions=tuple(scores.argmax(axis=1).tolist()),
-            input=tensor(program.input, NETWORK),
+            predictions=predictions,
+            input=pixels,
             logits=logits.folder,
-            layers=tuple(record(one, one.layer.name, reference) for one in layers),
-            edges=tuple(record(one, case.purpose) for one, case in zip(corners, cases, strict=True)),
-            ort=None if reference is None else agreement(layers, reference, scores.argmax(axis=1)),
+            layers=records,
+            edges=tuple(one.record for one in corners),
+            ort=ort,
             files={},
             environment=environment.current(),
             created=results.now(),
@@ -158,29 +165,40 @@ def export_vectors(
 def _layers(
     writer: Writer, program: Program, codes: NDArray[Any], how: Requantization, progress: Progress
 ) -> list[Golden]:
-    layers = []
-    for one in network(program, codes, how):
-        writer.layer(f"layers/{one.folder}", one, own_input=False)
+    """Every layer in order, each fed with the codes that the layers before it wrote; written at once."""
+    layers: list[Golden] = []
+    writers = {program.input.name: NETWORK}
+
+    def step(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        folder = f"layer_{len(layers):02}_{identifier(layer.name or layer.kind)}"
+        one = golden(folder, layer, values, how, name=layer.name, writers=writers)
+        headers = {"parameters": one.parameters.values(), "expected": one.expected}
+        writer.arrays(f"layers/{folder}", folder, headers, one.inputs)  # a header holds the input where it is written
         layers.append(one)
+        writers[layer.output.name] = folder
         progress(len(layers), len(program.layers))
+        return one.codes
+
+    walk(program, codes, step)
     return layers
 
 
-def _edges(writer: Writer, cases: Sequence[edges.Edge], how: Requantization) -> list[Golden]:
+def _edges(writer: Writer, how: Requantization) -> list[Golden]:
     found = []
-    for number, case in enumerate(cases):
-        one = golden(f"edge_{number:02}_{case.name}", case.layer, case.values, how)
-        writer.layer(f"edge/{one.folder}", one, own_input=True)
+    for number, case in enumerate(edges.edges()):
+        one = golden(f"edge_{number:02}_{case.name}", case.layer, case.values, how, name=case.purpose)
+        headers = {"input": one.inputs, "parameters": one.parameters.values(), "expected": one.expected}
+        writer.arrays(f"edge/{one.folder}", one.folder, headers)
         found.append(one)
     for name, fields in (("products", edges.products()), ("sums", edges.sums())):
-        writer.arrays(f"edge/{name}", f"edge_{name}", fields, {"table": fields})
+        writer.arrays(f"edge/{name}", f"edge_{name}", {"table": fields})
     return found
 
 
-def _network(writer: Writer, program: Program, codes: NDArray[Any], logits: Golden) -> None:
-    inputs = (
-        Field("input", codes, "image, row, column, channel"),
-        Field("input_zero_point", np.asarray(program.input.zero_point, codes.dtype)),
-    )
-    outputs = (Field("logits", logits.codes.reshape(len(codes), -1), "image, class"),)
-    writer.arrays("network", "network", (*inputs, *outputs), {"input": inputs, "logits": outputs})
+def _network(writer: Writer, pixels: CodesRecord, codes: NDArray[Any], scores: NDArray[Any]) -> None:
+    zero_point = Field("input_zero_point", np.asarray(pixels.zero_point, codes.dtype))
+    headers = {
+        "input": (Field("input", codes, "image, row, column, channel"), zero_point),
+        "logits": (Field("logits", scores, "image, class"),),
+    }
+    writer.arrays("network", "network", headers)

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
-from resnet8.network.tensors import Activation, Constant
-from resnet8.numeric.variants import ROUNDINGS
 from resnet8.vectors.formats import macro
-from resnet8.vectors.golden import CONSTANT, EDGE, NETWORK
+from resnet8.vectors.manifest import CONSTANT, EDGE, NETWORK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from resnet8.network.layers import AnyLayer
     from resnet8.numeric.variants import Rounding
     from resnet8.vectors.golden import Golden
+    from resnet8.vectors.manifest import CodesRecord
 
 NETWORK_INPUT = -1
-_KINDS = {Weighted: "CONV", Product: "MUL", Sum: "ADD", AveragePool: "AVERAGE_POOL", Rescale: "RESCALE"}
-_ROUNDINGS = dict(zip(ROUNDINGS, ("HALF_EVEN", "HALF_AWAY", "HALF_UP", "TRUNCATE"), strict=True))
-_COPIED = ("resnet8_integer.c", "resnet8_integer.h")
 
 
 def template(name: str, **values: object) -> str:
@@ -35,69 +26,55 @@ def template(name: str, **values: object) -> str:
     return Template(text).substitute({key: str(value) for key, value in values.items()})
 
 
-@dataclass(frozen=True, eq=False)
-class Tables:
-    """What the program checks.
+def program(
+    layers: Sequence[Golden], edges: Sequence[Golden], network_input: CodesRecord, logits: str, rounding: Rounding
+) -> dict[str, str]:
+    """The program's files: names and texts.
 
-    Attributes:
+    Args:
         layers: Of the network, in order.
         edges: The edge cases.
-        logits: Folder of the layer that writes the class scores.
         network_input: The images' codes.
+        logits: Folder of the layer that writes the class scores.
         rounding: How the network rounds.
     """
-
-    layers: Sequence[Golden]
-    edges: Sequence[Golden]
-    logits: str
-    network_input: Activation
-    rounding: Rounding
-
-    def files(self) -> Iterator[tuple[str, str]]:
-        """The files of the folder ``c``: name, text."""
-        for name in _COPIED:
-            yield name, template(name)
-        sizes = [_size(one) for one in self.layers]
-        largest = max(sizes + [_size(one) for one in self.edges])
-        yield "main.c", template("main.c", layers=len(self.layers))
-        yield "vectors.h", template("vectors.h", largest=largest, activations=sum(sizes))
-        yield "vectors.c", self._vectors()
-        yield "Makefile", template("Makefile")
-
-    def _vectors(self) -> str:
-        numbers = {one.folder: number for number, one in enumerate(self.layers)}
-        network, offset = [], 0
-        for one in self.layers:
-            network.append(_case(one, _place(one, numbers, offset)))
-            offset += _size(one)
-        height, width, channels = _map_shape(self.network_input.shape)
-        zero_point = macro("network", "input_zero_point")
-        return template(
+    numbers = {one.folder: number for number, one in enumerate(layers)}
+    sizes = [math.prod(one.record.output.shape) for one in layers]
+    network = (_case(one, _place(one, numbers, sum(sizes[:number]))) for number, one in enumerate(layers))
+    zero_point = macro(NETWORK, "input_zero_point")
+    return {
+        "resnet8_integer.c": template("resnet8_integer.c"),
+        "resnet8_integer.h": template("resnet8_integer.h"),
+        "main.c": template("main.c", layers=len(layers)),
+        "vectors.h": template(
+            "vectors.h",
+            largest=max(*sizes, *(math.prod(one.record.output.shape) for one in edges)),
+            activations=sum(sizes),
+        ),
+        "vectors.c": template(
             "vectors.c",
-            includes="\n".join(f'#include "../{path}"' for path in self._headers()),
-            rounding=_ROUNDINGS[self.rounding],
-            images=len(self.layers[0].codes),
-            input=f"{{{height}, {width}, {channels}, {zero_point}, {_signed(self.network_input)}}}",
-            logits=numbers[self.logits],
-            layer_count=len(self.layers),
+            includes="\n".join(f'#include "../{path}"' for path in _headers(layers, edges)),
+            rounding=_enumerator(rounding),
+            images=len(layers[0].codes),
+            input=_tensor(network_input.shape, zero_point, network_input.dtype),
+            logits=numbers[logits],
+            layer_count=len(layers),
             layers="".join(network),
-            edge_count=len(self.edges),
-            edges="".join(_case(one, "") for one in self.edges),
+            edge_count=len(edges),
+            edges="".join(_case(one, "") for one in edges),
             products=_table("products", ("accumulator", "multiplier", "shift", "rounded")),
             sums=_table("sums", ("a", "multiplier_a", "b", "multiplier_b", "shift", "rounded")),
-        )
-
-    def _headers(self) -> Iterator[str]:
-        yield from ("network/input.h", "network/logits.h", "edge/products/table.h", "edge/sums/table.h")
-        for one in self.layers:
-            yield from (f"layers/{one.folder}/{name}.h" for name in ("parameters", "expected"))
-        for one in self.edges:
-            yield from (f"edge/{one.folder}/{name}.h" for name in ("input", "parameters", "expected"))
+        ),
+        "Makefile": template("Makefile"),
+    }
 
 
-def _size(one: Golden) -> int:
-    """Codes that a layer writes for one image."""
-    return math.prod(one.layer.output.shape)
+def _headers(layers: Sequence[Golden], edges: Sequence[Golden]) -> Iterator[str]:
+    yield from ("network/input.h", "network/logits.h", "edge/products/table.h", "edge/sums/table.h")
+    for one in layers:
+        yield from (f"layers/{one.folder}/{name}.h" for name in ("parameters", "expected"))
+    for one in edges:
+        yield from (f"edge/{one.folder}/{name}.h" for name in ("input", "parameters", "expected"))
 
 
 def _table(name: str, columns: tuple[str, ...]) -> str:
@@ -106,28 +83,22 @@ def _table(name: str, columns: tuple[str, ...]) -> str:
     return f"{{{count}, {', '.join(f'{prefix}_{column}' for column in columns)}}}"
 
 
-def _symbols(one: Golden) -> list[str]:
-    """The arrays that hold what a layer reads: in a network, those of the layers that write it; NULL for none."""
-    names = []
-    for (name, _), source in zip(one.layer.sources, one.sources, strict=True):
-        if source != CONSTANT:
-            own = {NETWORK: "network_input", EDGE: f"{one.folder}_{name}"}
-            names.append(own.get(source, f"{source}_output"))
-    return [*names, "NULL"][:2]
-
-
-def _place(one: Golden, numbers: Mapping[str, int], offset: int) -> str:
+def _place(one: Golden, numbers: dict[str, int], offset: int) -> str:
     """Where a layer of the network reads and writes; what is not read counts as the network's input."""
-    reads = [numbers.get(source, NETWORK_INPUT) for source in (*one.sources, NETWORK)][:2]
-    lines = (f"        .{name}_from = {number},\n" for name, number in zip("ab", reads, strict=True))
-    return "".join(lines) + f"        .offset = {offset},\n"
+    a, b = [*(numbers.get(read.source, NETWORK_INPUT) for read in one.record.inputs), NETWORK_INPUT][:2]
+    return f"        .a_from = {a},\n        .b_from = {b},\n        .offset = {offset},\n"
 
 
 def _case(one: Golden, place: str) -> str:
-    """One element of a table of cases."""
-    a, b = _symbols(one)
-    accumulator = "NULL" if one.accumulator is None else f"{one.folder}_accumulator"
-    body = "".join(f"            .{name} = {value},\n" for name, value in _members(one.folder, one.layer).items())
+    """One element of a table of cases. In a network, what it reads are the arrays of the layers that write them."""
+    own = {NETWORK: "network_input", EDGE: f"{one.folder}_{{}}"}
+    operands = one.record.operands.items()
+    reads = [
+        own.get(read.source, f"{read.source}_output").format(name) for name, read in operands if read.source != CONSTANT
+    ]
+    a, b = [*reads, "NULL"][:2]
+    accumulator = "NULL" if one.record.accumulator_bounds is None else f"{one.folder}_accumulator"
+    body = "".join(f"            .{name} = {value},\n" for name, value in _members(one))
     return (
         f'    {{\n        .name = "{one.folder}",\n        .layer = {{\n{body}        }},\n'
         f"        .images = {len(one.codes)},\n        .a = {a},\n        .b = {b},\n"
@@ -135,62 +106,39 @@ def _case(one: Golden, place: str) -> str:
     )
 
 
-def _members(prefix: str, layer: AnyLayer) -> dict[str, str]:
+def _members(one: Golden) -> Iterator[tuple[str, object]]:
     """The members of ``resnet8_layer``; those that a kind of layer does not use stay zero."""
-    tensors = layer.sources
-    members = {"kind": f"RESNET8_{_KINDS[type(layer)]}"}
-    for member, (name, tensor) in zip("ab", tensors, strict=False):
-        members[member] = _tensor(prefix, name, tensor, layer)
-    members |= {
-        "output": _tensor(prefix, "output", layer.output, layer),
-        "lowest": macro(prefix, "output_lowest"),
-        "highest": macro(prefix, "output_highest"),
-    }
-    if isinstance(layer, Sum):
-        fixed = {"multiplier": "multiplier_a", "multiplier_b": "multiplier_b", "shift": "shift"}
-    else:
-        fixed = {"multiplier": "multiplier", "shift": "shift"}
-    members |= {member: f"{prefix}_{name}" for member, name in fixed.items()}
-    return members | _constants(prefix, layer)
+    prefix, record, parameters = one.folder, one.record, one.parameters
+    yield "kind", f"RESNET8_{_enumerator('conv' if record.kind == 'dense' else record.kind)}"
+    tensors = {**dict(zip("ab", record.operands.items(), strict=False)), "output": ("output", record.output)}
+    for member, (name, codes) in tensors.items():
+        shape = record.output.shape[-1:] if codes.source == CONSTANT else codes.shape
+        yield member, _tensor(shape, macro(prefix, f"{name}_zero_point"), codes.dtype)
+    yield from ((name, macro(prefix, f"output_{name}")) for name in ("lowest", "highest"))
+    yield "multiplier", f"{prefix}_{'multiplier' if 'multiplier' in parameters else 'multiplier_a'}"
+    yield from ((name, f"{prefix}_{name}") for name in ("multiplier_b", "shift") if name in parameters)
+    for name in parameters.keys() & {"weights", "factor", "b"}:
+        yield "constants", f"{prefix}_{name}"
+        if name != "b":
+            yield "constants_are_signed", _signed(parameters[name].values.dtype.name)
+            yield "constants_zero_point", f"{prefix}_{name}_zero_point"
+    if record.weights_shape is not None and record.strides is not None and record.pads is not None:
+        yield "bias", f"{prefix}_bias"
+        yield from zip(("kernel_rows", "kernel_columns"), record.weights_shape[1:3], strict=True)
+        yield from zip(("stride_rows", "stride_columns"), record.strides, strict=True)
+        yield from zip(("pad_top", "pad_left"), record.pads[:2], strict=True)
+        yield "per_channel", int(parameters["weights_zero_point"].order == "channel out")
 
 
-def _constants(prefix: str, layer: AnyLayer) -> dict[str, str]:
-    if isinstance(layer, Sum):
-        return {"constants": f"{prefix}_b"} if isinstance(layer.b, Constant) else {}
-    if isinstance(layer, Product):
-        return {
-            "constants": f"{prefix}_factor",
-            "constants_are_signed": str(int(layer.constant.dtype == np.int8)),
-            "constants_zero_point": f"{prefix}_factor_zero_point",
-        }
-    if not isinstance(layer, Weighted):
-        return {}
-    rows, columns = layer.weights.shape[:2]
-    return {
-        "constants": f"{prefix}_weights",
-        "constants_are_signed": str(int(layer.weights.dtype == np.int8)),
-        "constants_zero_point": f"{prefix}_weights_zero_point",
-        "bias": f"{prefix}_bias",
-        "kernel_rows": str(rows),
-        "kernel_columns": str(columns),
-        "stride_rows": str(layer.strides[0]),
-        "stride_columns": str(layer.strides[1]),
-        "pad_top": str(layer.pads[0]),
-        "pad_left": str(layer.pads[1]),
-        "per_channel": str(int(layer.weight_params.per_channel)),
-    }
+def _enumerator(name: str) -> str:
+    """A rounding or a kind as C's enumerations name it."""
+    return name.upper().replace("-", "_")
 
 
-def _tensor(prefix: str, name: str, tensor: Activation | Constant, layer: AnyLayer) -> str:
-    shape = tensor.shape if isinstance(tensor, Activation) else layer.output.shape[-1:]
-    height, width, channels = _map_shape(shape)
-    return f"{{{height}, {width}, {channels}, {macro(prefix, f'{name}_zero_point')}, {_signed(tensor)}}}"
-
-
-def _map_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _tensor(shape: tuple[int, ...], zero_point: str, dtype: str) -> str:
     height, width, channels = shape if len(shape) == 3 else (1, 1, *shape)
-    return height, width, channels
+    return f"{{{height}, {width}, {channels}, {zero_point}, {_signed(dtype)}}}"
 
 
-def _signed(tensor: Activation | Constant) -> int:
-    return int(not tensor.params.dtype.startswith("u"))
+def _signed(dtype: str) -> int:
+    return int(not dtype.startswith("u"))

@@ -1,7 +1,8 @@
-"""Arrays as files that other tools read: .npz, hex for Verilog's ``$readmemh``, C headers."""
+"""Arrays as files that other tools read: .npz, hex for Verilog's ``$readmemh``, C headers; and a folder of them."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -36,6 +38,43 @@ class Field:
         """Name, type, shape and axes, for people."""
         shape = "x".join(map(str, self.values.shape))
         return f"{self.name}: {self.values.dtype}" + (f" {shape} ({self.order})" if shape else "")
+
+
+class Writer:
+    """Writes files below ``folder``.
+
+    Attributes:
+        digests: Hex SHA-256 of each file, by its path in the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.digests: dict[str, str] = {}
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write one file."""
+        target = self._folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        self.digests[path] = hashlib.sha256(content).hexdigest()
+
+    def arrays(
+        self, path: str, prefix: str, headers: Mapping[str, Iterable[Field]], others: Iterable[Field] = ()
+    ) -> None:
+        """Write a folder of arrays: all in one .npz, each as hex, and as C headers.
+
+        Args:
+            path: The folder.
+            prefix: Of every name in C.
+            headers: What each header holds, by its name.
+            others: Arrays, written before those, that no header holds.
+        """
+        fields = (*others, *(field for part in headers.values() for field in part))
+        self.write(f"{path}/vectors.npz", npz(fields))
+        for field in fields:
+            self.write(f"{path}/{field.name}.hex", hex_lines(path, field))
+        for name, part in headers.items():
+            self.write(f"{path}/{name}.h", c_header(f"{prefix}_{name}_H", prefix, part))
 
 
 def npz(fields: Iterable[Field]) -> bytes:

@@ -9,17 +9,37 @@ from pydantic import ConfigDict
 
 from resnet8.environment import Environment  # noqa: TC001 - pydantic reads the annotations when it runs
 from resnet8.results import DataSource, ModelDescription  # noqa: TC001
-from resnet8.vectors.golden import Coverage  # noqa: TC001
 
 SCHEMA_VERSION: Literal[1] = 1
 
 
+NETWORK, CONSTANT, EDGE = "network", "constant", "edge"
+"""Sources of what a layer reads, besides the folders of other layers: the images, the model, the edge case itself."""
+
+
 @dataclass(frozen=True)
-class Tensor:
+class Coverage:
+    """What the numbers of a layer exercise.
+
+    Attributes:
+        saturated_low: Codes that were raised to the lowest code (by a ReLU, or the least of the type).
+        saturated_high: Codes that were cut to the highest.
+        ties: Quotients that end in exactly one half, before rounding.
+        padded_positions: Positions outside the map that the kernel reads for one image, each counted for each window.
+    """
+
+    saturated_low: int
+    saturated_high: int
+    ties: int
+    padded_positions: int
+
+
+@dataclass(frozen=True)
+class CodesRecord:
     """Codes that a layer reads or writes.
 
     Attributes:
-        source: ``network`` for the images, the folder of the layer that writes them, ``constant`` or ``edge``.
+        source: The folder of the layer that writes them, :data:`NETWORK`, :data:`CONSTANT` or :data:`EDGE`.
         shape: Of one image, NHWC without the batch axis.
         dtype: ``int8`` or ``uint8``.
         zero_point: The code of real 0.
@@ -41,7 +61,7 @@ class LayerRecord:
         folder: Where its files are.
         name: Of the operator in the model; of an edge case its purpose.
         kind: ``conv``, ``dense``, ``mul``, ``add``, ``average-pool`` or ``rescale``.
-        inputs: What it reads, one or two tensors.
+        inputs: What it reads: codes of one or two tensors.
         output: What it writes.
         lowest: The least code it writes: above the type's where a ReLU is fused.
         weights_shape: (out, kernel rows, kernel columns, in); none but for conv and dense.
@@ -63,8 +83,8 @@ class LayerRecord:
     folder: str
     name: str
     kind: str
-    inputs: tuple[Tensor, ...]
-    output: Tensor
+    inputs: tuple[CodesRecord, ...]
+    output: CodesRecord
     lowest: int
     weights_shape: tuple[int, ...] | None
     weights_dtype: str | None
@@ -78,12 +98,17 @@ class LayerRecord:
     accumulator_seen: tuple[int, int] | None
     coverage: Coverage
     codes: int
-    differing_from_ort: int | None
-    arising: int | None
+    differing_from_ort: int | None = None
+    arising: int | None = None
+
+    @property
+    def operands(self) -> dict[str, CodesRecord]:
+        """What it reads, by its name in formulas and files: ``x``, or the addends ``a`` and ``b``."""
+        return dict(zip("ab" if len(self.inputs) == 2 else "x", self.inputs, strict=True))
 
 
 @dataclass(frozen=True)
-class OrtAgreement:
+class OrtDifferences:
     """The exported codes against ONNX Runtime, which computes with float multipliers.
 
     Attributes:
@@ -120,7 +145,7 @@ class VectorSet:
         logits: Folder of the layer that writes the class scores.
         layers: In the order of computation.
         edges: The edge cases.
-        ort: Agreement with ONNX Runtime; none where it was not asked.
+        ort: Differences from ONNX Runtime; none where it was not asked.
         files: SHA-256 of every file but this one, by its path in the folder.
     """
 
@@ -130,11 +155,11 @@ class VectorSet:
     images: tuple[int, ...]
     labels: tuple[int, ...]
     predictions: tuple[int, ...]
-    input: Tensor
+    input: CodesRecord
     logits: str
     layers: tuple[LayerRecord, ...]
     edges: tuple[LayerRecord, ...]
-    ort: OrtAgreement | None
+    ort: OrtDifferences | None
     files: dict[str, str]
     environment: Environment
     created: str

@@ -38,10 +38,10 @@ def readme(vectors: VectorSet) -> str:
         rounding_words=_ROUNDINGS[rounding],
         layers=_layers(vectors.layers),
         edges=_edges(vectors.edges),
-        agreement=textwrap.fill(_agreement(vectors), 120),
+        differences=textwrap.fill(_differences(vectors), 120),
         example=example.folder,
         example_accumulators=example.codes // len(vectors.images),
-        example_input="x" if example.kind != "add" else "a",
+        example_input=next(iter(example.operands)),
         example_size=math.prod(example.inputs[0].shape),
         logits=vectors.logits,
     )
@@ -73,7 +73,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _agreement(vectors: VectorSet) -> str:
+def _differences(vectors: VectorSet) -> str:
     if vectors.ort is None:
         return "They were not compared with ONNX Runtime."
     ort = vectors.ort
