@@ -69,6 +69,11 @@ def no_progress(done: int, total: int) -> None:
     """A :class:`Progress` that shows nothing."""
 
 
+def within(progress: Progress, before: int, total: int) -> Progress:
+    """A :class:`Progress` for a part of the work: what it is told is done comes after ``before`` of ``total``."""
+    return lambda done, _: progress(before + done, total)
+
+
 class Worker:
     """A process of its own, started at the first call; :meth:`close` it (:class:`Workers` does).
 

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8 import environment, results
-from resnet8.audit.runs import logits, predictions, top1
+from resnet8.evaluation import evaluate_split
 from resnet8.execute import engine
+from resnet8.numeric.grid import signed_bits
 from resnet8.results import AccumulatorAudit, AccumulatorRow, WidthRow
-from resnet8.workers import no_progress
+from resnet8.runtimes.integer import open_program
+from resnet8.workers import no_progress, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,19 +52,21 @@ def audit_accumulators(
         progress: Called after each batch; the total is the images of all runs.
     """
     total = len(split) * (1 + len(widths) * len(OVERFLOWS))
+
+    def run(sums: engine.Accumulate, before: int) -> Score:
+        predictor = open_program(model, program, accumulators=sums)
+        return evaluate_split(predictor, split, progress=within(progress, before, total))[0].overall
+
     observed = Ranges()
-    exact = _top1(program, split, observed, lambda done, _: progress(done, total))
-    rows, done = [], len(split)
+    exact = run(observed, 0)
+    rows: list[WidthRow] = []
     for bits in widths:
-        narrow = tuple(name for name, (low, high) in observed.ranges.items() if needed_bits(low, high) > bits)
+        narrow = tuple(name for name, sums in observed.ranges.items() if signed_bits(*sums) > bits)
         for overflow in OVERFLOWS:
-            before, overall = done, exact  # where every exact sum fits, nothing changes
-            if narrow:
-                sums = Narrow(bits, overflow)
-                overall = _top1(program, split, sums, lambda done, _, b=before: progress(b + done, total))
-            done += len(split)
-            progress(done, total)
-            rows.append(WidthRow(bits, overflow, narrow, overall))
+            done = len(split) * (1 + len(rows))
+            # where every exact sum fits, nothing changes
+            rows.append(WidthRow(bits, overflow, narrow, run(Narrow(bits, overflow), done) if narrow else exact))
+            progress(done + len(split), total)
     return AccumulatorAudit(
         model=model,
         data=split.source,
@@ -73,11 +77,6 @@ def audit_accumulators(
         environment=environment.current(),
         created=results.now(),
     )
-
-
-def needed_bits(low: int, high: int) -> int:
-    """Width of the narrowest two's complement number that holds ``low`` and ``high``."""
-    return 1 + max(high.bit_length() if high >= 0 else 0, (~low).bit_length() if low < 0 else 0)
 
 
 class Ranges:
@@ -116,10 +115,6 @@ class Narrow:
         return ((sums + self._half) & (2 * self._half - 1)) - self._half
 
 
-def _top1(program: Program, split: Split, sums: engine.Accumulate, progress: Progress) -> Score:
-    return top1(predictions(program, logits(program, split, accumulators=sums, progress=progress)), split)
-
-
 def _row(layer: Weighted, observed: Ranges) -> AccumulatorRow:
     low, high = layer.worst_case()
     worst = (min(0, int(low.min())), max(0, int(high.max())))
@@ -130,6 +125,6 @@ def _row(layer: Weighted, observed: Ranges) -> AccumulatorRow:
         depth=len(layer.matrix),
         observed=seen,
         worst_case=worst,
-        observed_bits=needed_bits(*seen),
-        safe_bits=needed_bits(*worst),
+        observed_bits=signed_bits(*seen),
+        safe_bits=signed_bits(*worst),
     )

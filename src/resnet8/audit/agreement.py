@@ -17,7 +17,7 @@ the two codes:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from resnet8 import environment, results
+from resnet8.batches import batched
 from resnet8.data.cifar10 import preprocess
 from resnet8.errors import ModelError
 from resnet8.execute import engine
@@ -32,7 +33,7 @@ from resnet8.execute.exact import as_fraction, before_rounding, float32_bound
 from resnet8.execute.fbgemm import biased
 from resnet8.execute.vpmaddubsw import saturating
 from resnet8.results import Agreement, GraphAgreement, LayerAgreement, PredictionDifference
-from resnet8.workers import no_progress
+from resnet8.workers import no_progress, within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,18 +75,16 @@ def audit_agreement(
         split: The images.
         progress: Called after each batch.
     """
-    graphs = []
-    for number, (name, trace) in enumerate(traces.items()):
-
-        def advance(done: int, total: int, number: int = number) -> None:
-            progress(number * total + done, len(traces) * total)
-
-        graphs.append(_graph(name, trace, split, advance))
+    total = len(traces) * len(split)
+    graphs = tuple(
+        _graph(name, trace, split, within(progress, number * len(split), total))
+        for number, (name, trace) in enumerate(traces.items())
+    )
     return Agreement(
         model=model,
         data=split.source,
         images=len(split),
-        graphs=tuple(graphs),
+        graphs=graphs,
         environment=environment.current(),
         created=results.now(),
     )
@@ -109,48 +108,32 @@ def require_explained(result: Agreement) -> None:
             )
 
 
-@dataclass
-class _Count:
-    causes: dict[str, int]
-    codes: int = 0
-    largest: int = 0
-
-
 def _graph(name: str, trace: Trace, split: Split, progress: Progress) -> GraphAgreement:
     program = trace.program.as_integer()
     vnni = environment.has_vnni(environment.cpu())
-    counts = {layer.name: _Count(dict.fromkeys(_possible(program), 0)) for layer in program.layers}
-    first_cause: dict[int, tuple[str, str]] = {}
-    engine_predictions, ort_predictions = [], []
-    ties = set()
-    for start in range(0, len(split), _BATCH):
-        images = preprocess(split.images[start : start + _BATCH])
-        probabilities, codes = trace.run(images)
-        logits = engine.run(program, engine.input_codes(program, split.images[start : start + _BATCH]))
-        engine_predictions.append(engine.probabilities(program, logits).argmax(axis=1))
-        ort_predictions.append(probabilities.argmax(axis=1))
-        best = np.sort(codes[program.logits.name].reshape(len(images), -1), axis=1)
-        ties |= {start + int(i) for i in np.flatnonzero(best[:, -1] == best[:, -2])}
+    causes = {layer.name: dict.fromkeys(_possible(program), 0) for layer in program.layers}
+    largest = dict.fromkeys(causes, 0)
+    first: dict[int, tuple[str, str]] = {}
+
+    def run(part: slice) -> NDArray[np.int64]:
+        """Of each image the engine's class, the runtime's, and whether the runtime's two greatest logits are one."""
+        images = split.images[part]
+        probabilities, codes = trace.run(preprocess(images))
         for layer, ran in zip(program.layers, trace.program.layers, strict=True):
             found = engine.step(layer, codes)
-            count = counts[layer.name]
-            count.codes += found.size
             differing = np.argwhere(found != codes[layer.output.name])
-            if not len(differing):
-                continue
-            causes, largest = _causes(layer, ran, codes, found, differing, vnni=vnni)
-            count.largest = max(count.largest, largest)
-            for (image, *_), cause in zip(differing.tolist(), causes, strict=True):
-                count.causes[cause] += 1
-                first_cause.setdefault(start + image, (layer.name, cause))
-        progress(min(start + _BATCH, len(split)), len(split))
-    ours, theirs = np.concatenate(engine_predictions), np.concatenate(ort_predictions)
-    differences = []
-    for image in np.flatnonzero(ours != theirs).tolist():
-        layer_name, cause = first_cause.get(image, ("logits", "tie" if image in ties else "other"))
-        differences.append(
-            PredictionDifference(image, int(ours[image]), int(theirs[image]), layer_name, cause, image in ties)
-        )
+            if len(differing):
+                each, most = _causes(layer, ran, codes, found, differing, vnni=vnni)
+                largest[layer.name] = max(largest[layer.name], most)
+                for (image, *_), cause in zip(differing.tolist(), each, strict=True):
+                    causes[layer.name][cause] += 1
+                    first.setdefault(part.start + image, (layer.name, cause))
+        logits = engine.run(program, engine.input_codes(program, images))
+        best = np.sort(codes[program.logits.name].reshape(len(images), -1), axis=1)
+        classes = engine.probabilities(program, logits).argmax(axis=1), probabilities.argmax(axis=1)
+        return np.stack([*classes, best[:, -1] == best[:, -2]])
+
+    ours, theirs, tied = np.concatenate(list(batched(run, len(split), progress, _BATCH, threads=1)), axis=1)
     return GraphAgreement(
         graph=name,
         integer_layers=sum(layer.kernel == "integer" for layer in trace.program.layers),
@@ -161,14 +144,23 @@ def _graph(name: str, trace: Trace, split: Split, progress: Progress) -> GraphAg
                 layer=layer.name,
                 operator=layer.operator,
                 kernel=layer.kernel,
-                codes=counts[layer.name].codes,
-                differing=sum(counts[layer.name].causes.values()),
-                causes=counts[layer.name].causes,
-                largest_difference=counts[layer.name].largest,
+                codes=len(split) * math.prod(layer.output.shape),
+                differing=sum(causes[layer.name].values()),
+                causes=causes[layer.name],
+                largest_difference=largest[layer.name],
             )
             for layer in trace.program.layers
         ),
-        prediction_differences=tuple(differences),
+        prediction_differences=tuple(
+            PredictionDifference(
+                image,
+                int(ours[image]),
+                int(theirs[image]),
+                *first.get(image, ("logits", "tie" if tied[image] else "other")),
+                bool(tied[image]),
+            )
+            for image in np.flatnonzero(ours != theirs).tolist()
+        ),
     )
 
 

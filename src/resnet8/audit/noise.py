@@ -8,32 +8,27 @@ is moved by one ulp up, one down, or not at all, and the recipe carried out agai
 from __future__ import annotations
 
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import onnx
-from onnx import TensorProto, numpy_helper
-
-from resnet8 import environment, quantization, results
-from resnet8.conversion.folding import shifted
+from resnet8 import environment, results
+from resnet8.conversion.folding import perturbed
 from resnet8.data import calibration
 from resnet8.data.cifar10 import read_split
 from resnet8.errors import QuantizationError
 from resnet8.evaluation import choose, evaluate_split
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.files import read_bytes, write_bytes
+from resnet8.quantization import quantize
 from resnet8.quantization.recipes import recipe
 from resnet8.results import NoiseRun, NoiseStudy
-from resnet8.runtimes import open_model
+from resnet8.runtimes import onnx_file, open_model
 from resnet8.runtimes.base import require_format
-from resnet8.workers import no_progress
+from resnet8.workers import no_progress, within
 
 if TYPE_CHECKING:
     from resnet8.data.cifar10 import Split
-    from resnet8.quantization.recipes import Recipe
-    from resnet8.results import Calibration
+    from resnet8.results import Evaluation
     from resnet8.workers import Progress, Workers
 
 DEFAULT_SEEDS = 20
@@ -88,89 +83,7 @@ def audit_noise(
             remedy="«resnet8 quantize --list» explains each",
         )
     chosen.require_calibration(samples_per_class, calibration_seed)
-    return workers[chosen.framework].call(
-        measure,
-        model,
-        chosen,
-        data_dir,
-        seeds=seeds,
-        samples_per_class=samples_per_class,
-        calibration_seed=calibration_seed,
-        max_samples=max_samples,
-        progress=progress,
-    )
-
-
-def measure(
-    model: Path,
-    chosen: Recipe,
-    data_dir: Path,
-    *,
-    seeds: int,
-    samples_per_class: int,
-    calibration_seed: int,
-    max_samples: int | None,
-    progress: Progress = no_progress,
-) -> NoiseStudy:
-    """:func:`audit_noise` in this process."""
     content = read_bytes(model)
-    parsed = _parse(model, content)
-    test = choose(read_split(data_dir, "test"), None, max_samples)
-    images, drawn = calibration.calibrate(data_dir, samples_per_class, calibration_seed, chosen.draw)
-    runs: list[NoiseRun] = []
-    with tempfile.TemporaryDirectory(prefix="resnet8-") as folder:
-        moved, made = Path(folder) / "moved.onnx", Path(folder) / chosen.output
-        for seed in (None, *range(1, seeds + 1)):
-            if seed is not None:
-                write_bytes(moved, perturbed(parsed, seed).SerializeToString())
-            quantized = _quantize(chosen, model if seed is None else moved, images, drawn)
-            write_bytes(made, quantized)
-            done = partial(_tell, progress, len(runs), seeds + 1)
-            evaluation, _ = evaluate_split(open_model(made), test, progress=done)
-            runs.append(NoiseRun(seed, results.sha256(quantized), evaluation.overall, evaluation.predictions))
-    return NoiseStudy(
-        recipe=chosen.name,
-        settings=chosen.settings(),
-        source_sha256=results.sha256(content),
-        runtime=evaluation.runtime,
-        data=test.source,
-        labels=evaluation.labels,
-        calibration=drawn,
-        runs=tuple(runs),
-        perturbed=sum(numpy_helper.to_array(tensor).size for tensor in _constants(parsed)),
-        environment=environment.current(),
-        created=results.now(),
-    )
-
-
-def _tell(progress: Progress, runs: int, of: int, done: int, total: int) -> None:
-    """Report the images of one run as part of all ``of`` runs, of which ``runs`` are over."""
-    progress(runs * total + done, of * total)
-
-
-def perturbed(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
-    """A copy of ``model`` whose every float32 constant is moved by -1, 0 or +1 ulp, each as likely as the others.
-
-    The steps are ``numpy.random.default_rng(seed).integers(-1, 2)`` of each initializer's shape, in their order. A
-    number that would become infinite stays.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    generator = np.random.default_rng(seed)
-    for tensor in _constants(copy):
-        values = numpy_helper.to_array(tensor)
-        moved = shifted(values, generator.integers(-1, 2, values.shape))
-        tensor.CopyFrom(numpy_helper.from_array(np.where(np.isfinite(moved), moved, values), tensor.name))
-    return copy
-
-
-def _constants(model: onnx.ModelProto) -> list[onnx.TensorProto]:
-    return [tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT]
-
-
-def _parse(model: Path, content: bytes) -> onnx.ModelProto:
-    from resnet8.runtimes import onnx_file  # in the process that works only
-
     require_format(
         model,
         content,
@@ -179,15 +92,43 @@ def _parse(model: Path, content: bytes) -> onnx.ModelProto:
         expected="the float ONNX file",
         remedy="name the file that «resnet8 convert» wrote",
     )
-    return onnx_file.read(model, content)
+    onnx_file.read(model, content)
+    test = choose(read_split(data_dir, "test"), None, max_samples)
+    images, drawn = calibration.calibrate(data_dir, samples_per_class, calibration_seed, chosen.draw)
+    runs: list[NoiseRun] = []
+    with tempfile.TemporaryDirectory(prefix="resnet8-") as folder:
+        source, made = model, Path(folder) / chosen.output
+        for seed in (None, *range(1, seeds + 1)):
+            if seed is not None:
+                source = Path(folder) / "moved.onnx"
+                moved, constants = perturbed(content, seed)
+                write_bytes(source, moved)
+            record = quantize(source, chosen, made, (images, drawn), workers)
+            if record.model_sha256 is None:
+                raise QuantizationError(
+                    f"the recipe {chosen.name} made no model",
+                    found=record.refusal,
+                    expected="a backend that takes its data types",
+                )
+            done = within(progress, len(runs) * len(test), (seeds + 1) * len(test))
+            found = workers[chosen.framework].call(_evaluate, made, test, progress=done)
+            runs.append(NoiseRun(seed, record.model_sha256, found.overall, found.predictions))
+    return NoiseStudy(
+        recipe=chosen.name,
+        settings=chosen.settings(),
+        source_sha256=results.sha256(content),
+        runtime=found.runtime,
+        data=test.source,
+        labels=found.labels,
+        calibration=drawn,
+        runs=tuple(runs),
+        perturbed=constants,
+        environment=environment.current(),
+        created=results.now(),
+    )
 
 
-def _quantize(chosen: Recipe, model: Path, images: Split, record: Calibration) -> bytes:
-    content, made = quantization.apply(chosen, model, images, record)
-    if content is None:
-        raise QuantizationError(
-            f"the recipe {chosen.name} made no model",
-            found=made.refusal,
-            expected="a backend that takes its data types",
-        )
-    return content
+def _evaluate(model: Path, test: Split, progress: Progress = no_progress) -> Evaluation:
+    """In the process of the model's framework."""
+    evaluation, _ = evaluate_split(open_model(model), test, progress=progress)
+    return evaluation

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8 import environment, results
-from resnet8.audit.runs import logits, predictions, top1
 from resnet8.batches import batched
 from resnet8.execute import engine
-from resnet8.network.layers import Weighted
 from resnet8.numeric.variants import MULTIPLIERS, ROUNDINGS, Requantization
-from resnet8.results import RequantizationRow, RequantizationStudy
-from resnet8.workers import no_progress
+from resnet8.results import RequantizationRow, RequantizationStudy, score
+from resnet8.workers import no_progress, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.data.cifar10 import Split
-    from resnet8.network.layers import AnyLayer
+    from resnet8.network.layers import Weighted
     from resnet8.network.program import Program
     from resnet8.results import ModelDescription
     from resnet8.workers import Progress
@@ -50,13 +48,12 @@ def audit_requantization(
     """
     few = split.first(min(ISOLATED_IMAGES, len(split)))
     total = len(few) + (1 + len(variants)) * len(split)
-    alone = _alone(program, few, variants, lambda done, _: progress(done, total))
-    runs: list[NDArray[Any]] = []
-    for variant in (Requantization(), *variants):
-        before = len(few) + len(runs) * len(split)
-        runs.append(logits(program, split, variant, progress=lambda done, _, b=before: progress(b + done, total)))
-    reference, *others = runs
-    expected, *predicted = (predictions(program, one) for one in runs)
+    alone = _alone(program, few, variants, within(progress, 0, total))
+    reference, *others = (
+        _logits(program, split, variant, within(progress, len(few) + number * len(split), total))
+        for number, variant in enumerate((Requantization(), *variants))
+    )
+    expected, *predicted = (engine.probabilities(program, one).argmax(axis=1) for one in (reference, *others))
     return RequantizationStudy(
         model=model,
         data=split.source,
@@ -71,7 +68,7 @@ def audit_requantization(
                 largest_difference=largest,
                 changed_logits=int((scores != reference).sum()),
                 changed_predictions=int((classes != expected).sum()),
-                overall=top1(classes, split),
+                overall=score(int((classes == split.labels).sum()), len(split)),
             )
             for variant, (codes, changed, largest), scores, classes in zip(
                 variants, alone, others, predicted, strict=True
@@ -80,6 +77,15 @@ def audit_requantization(
         environment=environment.current(),
         created=results.now(),
     )
+
+
+def _logits(program: Program, split: Split, variant: Requantization, progress: Progress) -> NDArray[Any]:
+    """The codes of the class scores of every image, (N, classes)."""
+
+    def run(part: slice) -> NDArray[Any]:
+        return engine.run(program, engine.input_codes(program, split.images[part]), variant)
+
+    return np.concatenate(list(batched(run, len(split), progress)))
 
 
 def _alone(
@@ -91,7 +97,7 @@ def _alone(
         counts = np.zeros((len(variants), 3), np.int64)
         values = engine.activations(program, engine.input_codes(program, split.images[part]))
         for layer in program.layers:
-            sums = _once(layer, values)
+            sums = _once()
             expected = values[layer.output.name].astype(np.int16)
             for row, variant in zip(counts, variants, strict=True):
                 difference = np.abs(engine.step(layer, values, variant, sums) - expected)
@@ -105,9 +111,13 @@ def _alone(
     return [(int(codes), int(changed), int(most)) for (codes, changed), most in zip(totals, largest, strict=True)]
 
 
-def _once(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> engine.Accumulate:
-    """The layer's accumulators, computed now and given whenever they are asked for."""
-    if not isinstance(layer, Weighted):
-        return engine.accumulate
-    sums = engine.accumulate(layer, values[layer.x.name])
-    return lambda layer, codes: sums  # noqa: ARG005
+def _once() -> engine.Accumulate:
+    """A layer's accumulators, computed when they are first asked for, and given whenever they are again."""
+    kept: list[NDArray[Any]] = []
+
+    def accumulate(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
+        if not kept:
+            kept.append(engine.accumulate(layer, codes))
+        return kept[0]
+
+    return accumulate

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from onnx import numpy_helper
 
 from resnet8.errors import ConversionError
@@ -21,7 +22,6 @@ from resnet8.results import FoldedConstant
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import onnx
     from numpy.typing import NDArray
 
 LARGEST_DIFFERENCE = 1e-3
@@ -170,6 +170,27 @@ def shifted(values: NDArray[np.float32], steps: NDArray[np.int64]) -> NDArray[np
     ordinal = _ordinal(values) + steps
     bits = np.where(ordinal < 0, -(2**31) - ordinal, ordinal)
     return bits.astype(np.int32).view(np.float32)
+
+
+def perturbed(content: bytes, seed: int) -> tuple[bytes, int]:
+    """An ONNX model whose every float32 constant is moved by -1, 0 or +1 ulp, each as likely as the others.
+
+    The steps are ``numpy.random.default_rng(seed).integers(-1, 2)`` of each initializer's shape, in their order. A
+    number that would become infinite stays.
+
+    Returns:
+        The model, and how many numbers may have moved.
+    """
+    model = onnx.load_model_from_string(content)
+    generator = np.random.default_rng(seed)
+    moving = 0
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor)
+            moved = shifted(values, generator.integers(-1, 2, values.shape))
+            tensor.CopyFrom(numpy_helper.from_array(np.where(np.isfinite(moved), moved, values), tensor.name))
+            moving += values.size
+    return model.SerializeToString(), moving
 
 
 def _ordinal(values: NDArray[np.float32]) -> NDArray[np.int64]:

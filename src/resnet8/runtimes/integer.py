@@ -43,13 +43,23 @@ class IntegerPredictor(Predictor):
     logits: Callable[[NDArray[Any]], NDArray[Any]]
 
 
-def _opened(
-    runtime: str,
+def open_program(
     model: ModelDescription,
     program: Program,
-    requantization: Requantization,
-    accumulators: engine.Accumulate,
+    requantization: Requantization = EXACT,
+    accumulators: engine.Accumulate = engine.accumulate,
+    runtime: str = "integer",
 ) -> IntegerPredictor:
+    """The network of a file that is open already, computed as told.
+
+    Args:
+        model: What the file is.
+        program: The network.
+        requantization: How accumulators become codes.
+        accumulators: How they add up.
+        runtime: Its name in results.
+    """
+
     def logits(images: NDArray[Any]) -> NDArray[Any]:
         return engine.run(program, engine.input_codes(program, images), requantization, accumulators)
 
@@ -93,7 +103,7 @@ def open_content(
         description, program = onnx_file.describe(path, content, model), extract(model, str(path))
     if accumulators is None:
         accumulators = biased if requantization.multiplier == "float32" else engine.accumulate
-    return _opened("integer", description, program.as_integer(), requantization, accumulators)
+    return open_program(description, program.as_integer(), requantization, accumulators)
 
 
 def open_emulated(path: Path, content: bytes) -> IntegerPredictor:
@@ -106,7 +116,7 @@ def open_emulated(path: Path, content: bytes) -> IntegerPredictor:
     """
     description = onnx_file.describe(path, content, read(path, content))
     program = extract(ort.optimized(content), str(path))
-    return _opened("emulated-avx2", description, program, EXACT, saturating)
+    return open_program(description, program, EXACT, saturating, "emulated-avx2")
 
 
 def read(path: Path, content: bytes) -> onnx.ModelProto:

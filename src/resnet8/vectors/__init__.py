@@ -41,7 +41,16 @@ if TYPE_CHECKING:
     from resnet8.vectors.manifest import CodesRecord
     from resnet8.workers import Progress
 
-__all__ = ["MANIFEST", "MAX_IMAGES", "Reference", "VectorSet", "choose_images", "export_vectors", "require_integers", "traced"]
+__all__ = [
+    "MANIFEST",
+    "MAX_IMAGES",
+    "Reference",
+    "VectorSet",
+    "choose_images",
+    "export_vectors",
+    "require_integers",
+    "traced",
+]
 
 _NUMBER = re.compile("-?[0-9]{1,9}")
 
