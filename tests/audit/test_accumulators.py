@@ -11,7 +11,7 @@ import quantized
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnet8.audit.accumulators import Narrow, audit_accumulators, needed_bits
+from resnet8.audit.accumulators import Narrow, audit_accumulators
 from resnet8.data.cifar10 import Split, read_split
 from resnet8.execute import engine
 from resnet8.network.layers import Weighted
@@ -26,22 +26,6 @@ MODEL = builders.model("q.onnx", "uint8", "int8")
 @pytest.fixture(scope="module")
 def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
     return read_split(builders.cifar_folder(tmp_path_factory.mktemp("data") / "cifar"), "test")
-
-
-@given(st.integers(-(2**40), 2**40), st.integers(-(2**40), 2**40))
-def test_the_needed_width_is_the_least_that_holds_both(a: int, b: int) -> None:
-    low, high = min(a, b), max(a, b)
-    bits = needed_bits(low, high)
-    assert -(2 ** (bits - 1)) <= low
-    assert high < 2 ** (bits - 1)
-    assert bits == 1 or not (-(2 ** (bits - 2)) <= low and high < 2 ** (bits - 2))
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "bits"), [(0, 0, 1), (-1, 0, 1), (0, 1, 2), (-128, 127, 8), (0, 128, 9), (-32769, 0, 17)]
-)
-def test_needed_width_golden(low: int, high: int, bits: int) -> None:
-    assert needed_bits(low, high) == bits
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])

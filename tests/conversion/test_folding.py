@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from quantized import float_network
 
-from resnet8.conversion.folding import BatchNormalization, Convolution, settle, shifted, ulps
+from resnet8.conversion.folding import BatchNormalization, Convolution, perturbed, settle, shifted, ulps
 from resnet8.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -143,3 +144,63 @@ def test_shifting_is_the_inverse(value: float, steps: int) -> None:
     for _ in range(abs(steps)):
         start = np.nextafter(start, direction)
     assert moved[0] == start[0]
+
+
+# --- constants that are moved ---
+
+
+def constants(*values: float) -> bytes:
+    tensors = [
+        numpy_helper.from_array(np.array(values, np.float32), "floats"),
+        numpy_helper.from_array(np.array([3, -1], np.int64), "shape"),
+        numpy_helper.from_array(np.array(0.5, np.float32), "scalar"),
+    ]
+    return helper.make_model(helper.make_graph([], "constants", [], [], tensors)).SerializeToString()
+
+
+def parsed(content: bytes) -> onnx.ModelProto:
+    return onnx.load_model_from_string(content)
+
+
+def test_every_constant_moves_by_at_most_one_ulp() -> None:
+    content = float_network().SerializeToString()
+    moved, count = perturbed(content, 1)
+    old, new = parsed(content), parsed(moved)
+    steps = []
+    for one, other in zip(old.graph.initializer, new.graph.initializer, strict=True):
+        assert (one.name, one.data_type, one.dims) == (other.name, other.data_type, other.dims)
+        a, b = numpy_helper.to_array(one), numpy_helper.to_array(other)
+        up, down = (np.nextafter(a, np.float32(end)) for end in (np.inf, -np.inf))
+        assert np.all((b == a) | (b == up) | (b == down))
+        steps += np.select([b == a, b == up], [0, 1], -1).ravel().tolist()
+    assert count == len(steps) > 500
+    for part in (old, new):
+        del part.graph.initializer[:]
+    assert old == new
+
+
+def test_each_step_is_as_likely_as_the_others() -> None:
+    numbers = np.linspace(-1, 1, 60_000, dtype=np.float32)
+    moved, count = perturbed(constants(*numbers), 1)
+    assert count == len(numbers) + 1
+    steps = ulps(numpy_helper.to_array(parsed(moved).graph.initializer[0]), numbers)
+    assert np.bincount(steps + 1) / len(numbers) == pytest.approx([1 / 3] * 3, abs=0.01)
+
+
+def test_the_steps_of_a_seed() -> None:
+    """By hand: the bits of each number, and the steps 0 0 1 1 -1 -1 1 1 that seed 1 begins with."""
+    greatest = float(np.finfo(np.float32).max)
+    moved, _ = perturbed(constants(1.0, -0.0, 1.0, -1.0, 1.0, 0.0, greatest, np.inf), 1)
+    bits = numpy_helper.to_array(parsed(moved).graph.initializer[0]).view(np.uint32)
+    assert [f"{one:08x}" for one in bits] == [
+        *("3f800000", "00000000", "3f800001", "bf7fffff", "3f7fffff", "80000001"),
+        *("7f7fffff", "7f800000"),  # the last finite number would become infinite, and infinity none: they stay
+    ]
+    assert numpy_helper.to_array(parsed(moved).graph.initializer[1]).tolist() == [3, -1]
+
+
+def test_a_seed_names_a_perturbation() -> None:
+    content = constants(*np.linspace(-1, 1, 50))
+    made = [perturbed(content, seed)[0] for seed in (1, 1, 2, 3)]
+    assert made[0] == made[1]
+    assert len(set(made)) == 3

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from resnet8.errors import QuantizationError, Resnet8Error
-from resnet8.numeric.grid import QParams, choose, dequantize, limits, qparams, quantize, saturate
+from resnet8.numeric.grid import QParams, choose, dequantize, limits, qparams, quantize, saturate, signed_bits
 from resnet8.numeric.rounding import fixed_point, fixed_point_pair, round_real, round_shift
 from resnet8.numeric.variants import FIXED_BITS, MULTIPLIERS, ROUNDINGS, Requantization
 
@@ -543,3 +543,19 @@ def test_the_oracle_agrees_with_integer_division() -> None:
             assert exact(Fraction(value, 2**shift), "half-up") == operator.floordiv(
                 2 * value + 2**shift, 2 ** (shift + 1)
             )
+
+
+@given(st.integers(-(2**40), 2**40), st.integers(-(2**40), 2**40))
+def test_the_needed_width_is_the_least_that_holds_both(a: int, b: int) -> None:
+    low, high = min(a, b), max(a, b)
+    bits = signed_bits(low, high)
+    assert -(2 ** (bits - 1)) <= low
+    assert high < 2 ** (bits - 1)
+    assert bits == 1 or not (-(2 ** (bits - 2)) <= low and high < 2 ** (bits - 2))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bits"), [(0, 0, 1), (-1, 0, 1), (0, 1, 2), (-128, 127, 8), (0, 128, 9), (-32769, 0, 17)]
+)
+def test_needed_width_golden(low: int, high: int, bits: int) -> None:
+    assert signed_bits(low, high) == bits
