@@ -2,7 +2,7 @@
 
 A stage is up to date when the stamp it left says so: same inputs (by SHA-256), options, library versions, CPU and code
 of this package; and every output still there as it was written. Nothing else is kept between runs, so an interrupted
-run resumes at the stage it was in.
+run resumes at the stage it was in. One stage runs at a time: each uses every CPU, and evaluations measure speed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import hashlib
 import importlib.util
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from resnet8 import environment, results
 from resnet8.conversion import convert
@@ -30,12 +32,11 @@ from resnet8.results import Comparison, Parity
 from resnet8.workers import Progress, Workers, no_progress
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from resnet8.data.assets import Assets
     from resnet8.data.cifar10 import Split
-    from resnet8.results import Calibration
+    from resnet8.quantization import Recipe
 
 STAMPS = Path(".resnet8")
 REFERENCE = "reference-int8"
@@ -47,32 +48,11 @@ FLOAT_RESULTS = {
 }
 """Where the evaluations of the float models go, by runtime."""
 
+Step: TypeAlias = Callable[[str], Progress]
+"""Told that a part of the work begins; returns what is called with its progress."""
 
-class Reporter(Protocol):
-    """Hears what the pipeline does."""
-
-    def begin(self, stage: str) -> None:
-        """A stage begins."""
-
-    def step(self, text: str) -> Progress:
-        """A part of the stage begins; returns what is called with its progress."""
-
-    def end(self, stage: str, seconds: float, *, up_to_date: bool) -> None:
-        """A stage ended, or needed nothing."""
-
-
-class Silent:
-    """A :class:`Reporter` that says nothing."""
-
-    def begin(self, stage: str) -> None:
-        """Say nothing."""
-
-    def step(self, text: str) -> Progress:  # noqa: ARG002
-        """Say nothing."""
-        return no_progress
-
-    def end(self, stage: str, seconds: float, *, up_to_date: bool) -> None:
-        """Say nothing."""
+Ended: TypeAlias = Callable[[str, float | None], None]
+"""Told that a stage ended, after so many seconds, or that it was up to date (none)."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +63,15 @@ class Stage:
         name: Unique; also its stamp's file name.
         inputs: Files it reads.
         outputs: Files it writes, below the output folder.
+        run: Does it.
         options: What else decides its outputs.
-        run: Does it; told how to report a step.
     """
 
     name: str
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
-    options: Mapping[str, str | int | bool]
-    run: Callable[[Callable[[str], Progress]], None]
+    run: Callable[[Step], None]
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,7 +90,8 @@ def reproduce(
     assets: Assets | None = None,
     samples_per_class: int = DEFAULT_PER_CLASS,
     seed: int = DEFAULT_SEED,
-    reporter: Reporter | None = None,
+    step: Step = lambda _: no_progress,
+    ended: Ended = lambda _, __: None,
 ) -> Reproduction:
     """Run every stage that is out of date: convert and prove, quantize by every recipe, evaluate, compare, recommend.
 
@@ -119,16 +100,15 @@ def reproduce(
         assets: The Keras file and the data; without them, :func:`resnet8.data.assets.fetch` finds or downloads them.
         samples_per_class: Calibration images of each class.
         seed: Of the calibration draws.
-        reporter: Hears of the progress.
+        step: Told what begins; returns what is called with its progress.
+        ended: Told each stage that ended and its wall time in seconds, or none for one that is up to date.
 
     Raises:
         Resnet8Error: of the stage that failed; the outputs of those before it are kept.
     """
-    reporter = reporter or Silent()
-    assets = assets or fetch()
     with Workers(output_dir / "logs") as workers:
-        run = _Run(output_dir, assets, workers, samples_per_class, seed)
-        seconds = execute(run.stages(), output_dir, reporter)
+        run = _Run(output_dir, assets or fetch(), workers, samples_per_class, seed)
+        seconds = execute(_stages(run), output_dir, step, ended)
     return Reproduction(
         comparison=results.load(Comparison, output_dir / COMPARISON),
         parity=results.load(Parity, output_dir / PARITY),
@@ -137,7 +117,7 @@ def reproduce(
     )
 
 
-def execute(stages: Sequence[Stage], output_dir: Path, reporter: Reporter) -> dict[str, float]:
+def execute(stages: Iterable[Stage], output_dir: Path, step: Step, ended: Ended) -> dict[str, float]:
     """Run the stages that are out of date, in order.
 
     Returns:
@@ -147,19 +127,21 @@ def execute(stages: Sequence[Stage], output_dir: Path, reporter: Reporter) -> di
         Resnet8Error: of the stage that failed.
     """
     context = _context()
+    digests = partial(_digests, output_dir)
     seconds = {}
     for stage in stages:
-        key = _key(stage, context)
+        facts = {"options": stage.options, "inputs": digests(stage.inputs), "context": context}
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         stamp = output_dir / STAMPS / f"{stage.name}.json"
         started = time.perf_counter()
-        if _read_stamp(stamp) == {"key": key, "outputs": _digests(stage.outputs)}:
-            reporter.end(stage.name, 0.0, up_to_date=True)
+        if _read_stamp(stamp) == {"key": key, "outputs": digests(stage.outputs)}:
+            ended(stage.name, None)
             continue
-        reporter.begin(stage.name)
-        stage.run(reporter.step)
-        write_text(stamp, json.dumps({"key": key, "outputs": _digests(stage.outputs)}, indent=1) + "\n")
+        step(stage.name)
+        stage.run(step)
+        write_text(stamp, json.dumps({"key": key, "outputs": digests(stage.outputs)}, indent=1) + "\n")
         seconds[stage.name] = time.perf_counter() - started
-        reporter.end(stage.name, seconds[stage.name], up_to_date=False)
+        ended(stage.name, seconds[stage.name])
     return seconds
 
 
@@ -171,27 +153,22 @@ def _context() -> dict[str, object]:
     return {**asdict(environment.current()), "code": code.hexdigest()}
 
 
-def _key(stage: Stage, context: Mapping[str, object]) -> str:
-    facts = {"options": dict(stage.options), "inputs": _digests(stage.inputs), "context": context}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def _digests(root: Path, paths: tuple[Path, ...]) -> dict[str, str | None]:
+    """SHA-256 of each file, none for one that is missing, by path: below ``root``, which may be moved, from there."""
+    names = [str(path.relative_to(root) if path.is_relative_to(root) else path) for path in paths]
+    with ThreadPoolExecutor(2) as pool:  # hashing leaves the interpreter free
+        return dict(zip(names, pool.map(_digest, paths), strict=True))
 
 
-def _digests(paths: Sequence[Path]) -> dict[str, str | None]:
-    """SHA-256 of each file, none for one that is missing; two at a time, for hashing leaves the interpreter free."""
-    with ThreadPoolExecutor(2) as pool:
-        digests = pool.map(lambda path: _digest(path, path.stat()) if path.is_file() else None, paths)
-        return {str(path): digest for path, digest in zip(paths, digests, strict=True)}
+def _digest(path: Path) -> str | None:
+    status = path.stat() if path.is_file() else None
+    return status and _digest_since(path, status.st_size, status.st_mtime_ns)
 
 
-_known_digests: dict[tuple[Path, int, int], str] = {}
-
-
-def _digest(path: Path, status: os.stat_result) -> str:
+@cache
+def _digest_since(path: Path, size: int, changed: int) -> str:  # noqa: ARG001 - they are what it is known by
     """SHA-256 of a file, computed once while its size and time of change stay: 16 stages read the same data."""
-    key = (path, status.st_size, status.st_mtime_ns)
-    if key not in _known_digests:
-        _known_digests[key] = sha256_file(path)
-    return _known_digests[key]
+    return sha256_file(path)
 
 
 def _read_stamp(path: Path) -> object:
@@ -201,125 +178,94 @@ def _read_stamp(path: Path) -> object:
         return None
 
 
+@dataclass(frozen=True)
 class _Run:
-    """The stages of one run, and what they share."""
+    """What the stages of one run share."""
 
-    def __init__(self, output_dir: Path, assets: Assets, workers: Workers, samples_per_class: int, seed: int) -> None:
-        self.root = output_dir
-        self.assets = assets
-        self.workers = workers
-        self.samples_per_class = samples_per_class
-        self.seed = seed
-        self.onnx = output_dir / "models/resnet8.onnx"
-        self.pytorch = output_dir / "models/resnet8.pt"
-        self.test_files = tuple(assets.data_dir / name for name in (*SPLIT_FILES["test"], META))
-        self.train_files = tuple(assets.data_dir / name for name in (*SPLIT_FILES["train"], META))
-        self._train: Split | None = None  # read when first asked for: a run may need no calibration
+    root: Path
+    assets: Assets
+    workers: Workers
+    samples_per_class: int
+    seed: int
 
-    def stages(self) -> list[Stage]:
-        stages = [self._convert()]
-        for recipe in RECIPES:
-            stages.append(self._quantize(recipe))
-            if not RECIPES[recipe].refused:
-                stages.append(self._evaluate(recipe, self._model(recipe)))
-        tflite = self.assets.reference_tflite
-        if tflite is not None and importlib.util.find_spec("ai_edge_litert"):
-            stages.append(self._evaluate(REFERENCE, tflite))
-        return [
-            *stages,
-            self._compare([stage.name.partition(" ")[2] for stage in stages if stage.name.startswith("evaluate")]),
-        ]
+    @cached_property
+    def train(self) -> Split:
+        """The training images, read when first asked for: a run may need no calibration."""
+        return read_split(self.assets.data_dir, "train")
 
-    def _result(self, name: str) -> Path:
+    @property
+    def onnx(self) -> Path:
+        """The float model that every recipe starts from."""
+        return self.root / "models/resnet8.onnx"
+
+    def result(self, name: str) -> Path:
+        """Where the result of that name goes."""
         return self.root / f"results/{name}.json"
 
-    def _model(self, recipe: str) -> Path:
-        return self.root / "models" / RECIPES[recipe].output
 
-    def _convert(self) -> Stage:
-        float_results = {runtime: self.root / path for runtime, path in FLOAT_RESULTS.items()}
+def _stages(run: _Run) -> Iterator[Stage]:
+    """Every stage, after those whose outputs it reads."""
+    test, train = (
+        tuple(run.assets.data_dir / name for name in (*SPLIT_FILES[split], META)) for split in ("test", "train")
+    )
+    pytorch, parity = run.root / "models/resnet8.pt", run.root / PARITY
+    measured = [run.root / path for path in FLOAT_RESULTS.values()]
+    refused: list[Path] = []
+    outputs = (run.onnx, pytorch, parity, *measured)
+    yield Stage("convert", (run.assets.keras_model, *test), outputs, partial(_convert, run, pytorch))
 
-        def run(step: Callable[[str], Progress]) -> None:
-            conversion = convert(
-                self.assets.keras_model,
-                self.onnx,
-                self.pytorch,
-                self.root / PARITY,
-                self.workers,
-                data_dir=self.assets.data_dir,
-                step=step,
-            )
-            for runtime, evaluation in conversion.evaluations.items():
-                results.save(evaluation, float_results[runtime])
+    for name, recipe in RECIPES.items():
+        model, result = run.root / "models" / recipe.output, run.result(name)
+        record = record_path(model)
+        drawn = (DEFAULT_PER_CLASS, DEFAULT_SEED) if recipe.published else (run.samples_per_class, run.seed)
+        options = {"recipe": name, "samples_per_class": drawn[0], "seed": drawn[1]}
+        outputs = (record, result if recipe.refused else model)
+        work = partial(_quantize, run, recipe, model, drawn)
+        yield Stage(f"quantize {name}", (run.onnx, *train), outputs, work, options)
+        if recipe.refused:
+            refused.append(result)
+            continue
+        measured.append(result)
+        work = partial(_evaluate, run, recipe.framework, model, result)
+        yield Stage(f"evaluate {name}", (model, record, *test), (result,), work)
 
-        return Stage(
-            name="convert",
-            inputs=(self.assets.keras_model, *self.test_files),
-            outputs=(self.onnx, self.pytorch, self.root / PARITY, *float_results.values()),
-            options={},
-            run=run,
-        )
+    tflite = run.assets.reference_tflite
+    if tflite is not None and importlib.util.find_spec("ai_edge_litert"):
+        measured.append(result := run.result(REFERENCE))
+        work = partial(_evaluate, run, "litert", tflite, result)
+        yield Stage(f"evaluate {REFERENCE}", (tflite, *test), (result,), work)
 
-    def _quantize(self, name: str) -> Stage:
-        model, refused = self._model(name), RECIPES[name].refused
-        samples_per_class, seed = self.samples_per_class, self.seed
-        if RECIPES[name].published:
-            samples_per_class, seed = DEFAULT_PER_CLASS, DEFAULT_SEED
+    inputs = (*measured, *refused, *noise_files(run.root), parity)
+    outputs = (run.root / COMPARISON, run.root / ANALYSIS)
+    yield Stage("compare", inputs, outputs, partial(_compare, run, measured, refused))
 
-        def run(step: Callable[[str], Progress]) -> None:
-            # Its turn comes: it can import while ONNX Runtime works.
-            later = RECIPES["torch-int8"]
-            self.workers[later.framework].warm(later.backend.module)
-            step("calibrate")
-            images = self._calibration(RECIPES[name].draw, samples_per_class, seed)
-            step(f"quantize: {name}")
-            record = quantize(self.onnx, name, model, images, self.workers)
-            if refused:
-                results.save(record, self._result(name))
 
-        return Stage(
-            name=f"quantize {name}",
-            inputs=(self.onnx, *self.train_files),
-            outputs=(record_path(model), self._result(name) if refused else model),
-            options={"recipe": name, "samples_per_class": samples_per_class, "seed": seed},
-            run=run,
-        )
+def _convert(run: _Run, pytorch: Path, step: Step) -> None:
+    assets = run.assets
+    conversion = convert(
+        assets.keras_model, run.onnx, pytorch, run.root / PARITY, run.workers, data_dir=assets.data_dir, step=step
+    )
+    for runtime, evaluation in conversion.evaluations.items():
+        results.save(evaluation, run.root / FLOAT_RESULTS[runtime])
 
-    def _calibration(self, draw: str, samples_per_class: int, seed: int) -> tuple[Split, Calibration]:
-        if self._train is None:
-            self._train = read_split(self.assets.data_dir, "train")
-        return calibration.sample(self._train, samples_per_class, seed, draw)
 
-    def _evaluate(self, name: str, model: Path) -> Stage:
-        framework = RECIPES[name].framework if name in RECIPES else "litert"
+def _quantize(run: _Run, recipe: Recipe, model: Path, drawn: tuple[int, int], step: Step) -> None:
+    later = RECIPES["torch-int8"]  # its turn comes: it can import while ONNX Runtime works
+    run.workers[later.framework].warm(later.backend.module)
+    step("calibrate")
+    images = calibration.sample(run.train, *drawn, recipe.draw)
+    step(f"quantize: {recipe.name}")
+    record = quantize(run.onnx, recipe, model, images, run.workers)
+    if recipe.refused:
+        results.save(record, run.result(recipe.name))
 
-        def run(step: Callable[[str], Progress]) -> None:
-            evaluation, _ = self.workers[framework].call(
-                probe, model, self.assets.data_dir, progress=step(f"evaluate {model.name}")
-            )
-            results.save(evaluation, self._result(name))
 
-        records = (record_path(model),) if name in RECIPES else ()
-        return Stage(
-            name=f"evaluate {name}",
-            inputs=(model, *records, *self.test_files),
-            outputs=(self._result(name),),
-            options={},
-            run=run,
-        )
+def _evaluate(run: _Run, framework: str, model: Path, result: Path, step: Step) -> None:
+    progress = step(f"evaluate {model.name}")
+    evaluation, _ = run.workers[framework].call(probe, model, run.assets.data_dir, progress=progress)
+    results.save(evaluation, result)
 
-    def _compare(self, names: Sequence[str]) -> Stage:
-        files = [self.root / path for path in FLOAT_RESULTS.values()] + [self._result(name) for name in names]
-        refusals = [self._result(name) for name, recipe in RECIPES.items() if recipe.refused]
 
-        def run(step: Callable[[str], Progress]) -> None:
-            step("compare")
-            write_comparison(self.root, files, refusals)
-
-        return Stage(
-            name="compare",
-            inputs=(*files, *refusals, *noise_files(self.root), self.root / PARITY),
-            outputs=(self.root / COMPARISON, self.root / ANALYSIS),
-            options={},
-            run=run,
-        )
+def _compare(run: _Run, measured: list[Path], refused: list[Path], step: Step) -> None:
+    step("compare")
+    write_comparison(run.root, measured, refused)

@@ -10,12 +10,7 @@ import typer
 from resnet8.cli.common import AssetsDir, Demo, assets, console, progress, require, show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.console import Console
-
     from resnet8.pipeline import Reproduction
-    from resnet8.workers import Progress
 
 
 def reproduce(
@@ -38,29 +33,21 @@ def reproduce(
     # The demo does not overwrite the results of a real run.
     root = output_dir or Path("demo" if demo else ".")
     found = assets(assets_dir, demo=demo, download=True)
+    lines = console(err=True)
+
+    def ended(stage: str, seconds: float | None) -> None:
+        lines.print(f"  {stage:<26} {'up to date' if seconds is None else f'{seconds:6.1f} s'}")
+
     with progress() as step:
         outcome = pipeline.reproduce(
             root,
             assets=found,
             samples_per_class=samples_per_class,
             seed=seed,
-            reporter=_Lines(console(err=True), step),
+            step=step,
+            ended=ended,
         )
     _show(outcome, demo=found.demo)
-
-
-class _Lines:
-    """A line for each stage, progress bars below."""
-
-    def __init__(self, target: Console, step: Callable[[str], Progress]) -> None:
-        self._target = target
-        self.step = step
-
-    def begin(self, stage: str) -> None:
-        self.step(stage)
-
-    def end(self, stage: str, seconds: float, *, up_to_date: bool) -> None:
-        self._target.print(f"  {stage:<26} {'up to date' if up_to_date else f'{seconds:6.1f} s'}")
 
 
 def _show(outcome: Reproduction, *, demo: bool) -> None:
