@@ -17,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from resnet8.errors import ConversionError
+from resnet8.network.onnx_graph import Graph
 from resnet8.results import FoldedConstant
 
 if TYPE_CHECKING:
@@ -97,19 +98,15 @@ def _settle_one(graph: _Graph, convolution: onnx.NodeProto, one: BatchNormalizat
     yield graph.replace(shifted, addend, np.abs(one.beta) + np.abs(one.mean * factor))
 
 
-class _Graph:
-    """A graph's constants and readers by name."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._nodes: list[onnx.NodeProto] = list(model.graph.node)
-        self._constants: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in model.graph.initializer}
+class _Graph(Graph):
+    """What stands for which layer of the Keras network."""
 
     def convolution(self, wanted: Convolution) -> onnx.NodeProto:
         kernel = np.ascontiguousarray(wanted.kernel.transpose(3, 2, 0, 1))
-        for node in self._nodes:
+        for node in self.nodes:
             if node.op_type != "Conv":
                 continue
-            weights, *bias = (self._constants.get(name) for name in node.input[1:])
+            weights, *bias = (self.constants.get(name) for name in node.input[1:])
             if weights is None or numpy_helper.to_array(weights).tobytes() != kernel.tobytes():
                 continue
             if len(bias) == 1 and bias[0] is not None and _same(numpy_helper.to_array(bias[0]), wanted.bias):
@@ -125,8 +122,8 @@ class _Graph:
         """The one node of that operator which reads ``node`` and a constant."""
         readers = [
             other
-            for other in self._nodes
-            if node.output[0] in other.input and other.op_type == operator and self._constant(other) is not None
+            for other in self.readers[node.output[0]]
+            if other.op_type == operator and self._constant(other) is not None
         ]
         if len(readers) != 1:
             raise ConversionError(
@@ -157,7 +154,7 @@ class _Graph:
         return FoldedConstant(name, tuple(ulps(found.ravel(), rounded).tolist()))
 
     def _constant(self, node: onnx.NodeProto) -> onnx.TensorProto | None:
-        return next((self._constants[name] for name in node.input if name in self._constants), None)
+        return next((self.constants[name] for name in node.input if name in self.constants), None)
 
 
 def ulps(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.int64]:

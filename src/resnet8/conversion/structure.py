@@ -15,6 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from resnet8 import facts
 from resnet8.errors import ConversionError
+from resnet8.network.onnx_graph import Graph
 from resnet8.results import Structure
 from resnet8.runtimes.onnx_file import shapes
 
@@ -55,7 +56,7 @@ def settle(model: onnx.ModelProto) -> None:
     of use, what tf2onnx made and numbered (by all that it made before in the process) is named after what it does, and
     the first axis is called :data:`BATCH`: the same network makes the same file.
     """
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = dict(Graph(model).constants)
     _fix_reshape(model.graph, constants)
     _unnumber(model.graph)
     nodes = _needed(model.graph)
@@ -127,7 +128,7 @@ def describe(model: onnx.ModelProto, parameters: int) -> Structure:
         parameters: Of the Keras model it was converted from.
     """
     graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants = Graph(model).constants
     operators = Counter(node.op_type for node in graph.node)
     inputs, outputs = shapes(model)
     return Structure(

@@ -70,7 +70,7 @@ def inspect_graph(source: Source) -> Drawing:
     Raises:
         ModelError: when it has an operator or pattern that is not known.
     """
-    softmax = next((onnx_read.named(node) for node in source.nodes if node.op_type == "Softmax"), "")
+    softmax = next((onnx_read.named(node) for node in source.graph.nodes if node.op_type == "Softmax"), "")
     return drawn(onnx_read.read(source.model, str(source.path)), source.description, softmax=softmax)
 
 

@@ -61,7 +61,7 @@ def inspect_operations(source: Source) -> Operations:
     program = source.program
     return Operations(
         model=source.description,
-        nodes=tuple(_node(source, index) for index, node in enumerate(source.nodes) if node.op_type in ROLES),
+        nodes=tuple(_node(source, index) for index, node in enumerate(source.graph.nodes) if node.op_type in ROLES),
         layers=tuple(_layer(source, layer) for layer in program.layers),
         input=_codes(program.input),
         logits=program.logits.name,
@@ -76,7 +76,7 @@ def inspect_operations(source: Source) -> Operations:
 
 
 def _node(source: Source, index: int) -> Node:
-    node = source.nodes[index]
+    node = source.graph.nodes[index]
     roles = dict(zip(ROLES[node.op_type], node.input, strict=False))  # trailing inputs may be left out
     return Node(
         index=index,
@@ -91,7 +91,7 @@ def _node(source: Source, index: int) -> Node:
             for role in roles
             if role.endswith("_scale")
         },
-        parameters={role: source.parameter(name) for role, name in roles.items() if name in source.initializers},
+        parameters={role: source.parameter(name) for role, name in roles.items() if name in source.graph.constants},
     )
 
 
@@ -106,11 +106,11 @@ def _attribute(attribute: onnx.AttributeProto) -> int | float | str | tuple[int 
 
 
 def _node_grid(source: Source, node: onnx.NodeProto, roles: dict[str, str], tensor: str) -> Grid:
-    scale = source.values(roles[f"{tensor}_scale"])
+    scale = source.graph.values(roles[f"{tensor}_scale"])
     zero_name = roles.get(f"{tensor}_zero_point", "")
     return Grid(
         scale=_numbers(scale),
-        zero_point=_numbers(source.values(zero_name) if zero_name else np.zeros(scale.shape, np.int32)),
+        zero_point=_numbers(source.graph.values(zero_name) if zero_name else np.zeros(scale.shape, np.int32)),
         dtype=source.tensor(zero_name or roles.get(tensor, node.output[0])).dtype
         or "uint8",  # QuantizeLinear's default
         axis=_channel_axis(node) if scale.size > 1 else None,
@@ -195,16 +195,16 @@ def _accumulator(layer: AnyLayer) -> Accumulator | None:
 
 def _members(source: Source, layer: AnyLayer) -> Iterator[Member]:
     """The writer of the layer's codes; behind a QuantizeLinear also all float nodes, back to each DequantizeLinear."""
-    writer = source.producers[layer.output.name]
+    writer = source.graph.writers[layer.output.name]
     found, pending = {writer}, [writer] if layer.kernel == "float" else []
     while pending:
-        for name in source.nodes[pending.pop()].input:
-            index = source.producers.get(name)
+        for name in source.graph.nodes[pending.pop()].input:
+            index = source.graph.writers.get(name)
             if index is None or index in found:
                 continue
             found.add(index)
-            if source.nodes[index].op_type != "DequantizeLinear":
+            if source.graph.nodes[index].op_type != "DequantizeLinear":
                 pending.append(index)
     for index in sorted(found):
-        node = source.nodes[index]
+        node = source.graph.nodes[index]
         yield Member(index, node.name, node.op_type)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
-from onnx import numpy_helper
 
 from resnet8.errors import ModelError
 from resnet8.files import read_bytes
 from resnet8.inspection.records import GraphTensor, Parameter
+from resnet8.network.onnx_graph import Graph, axes
 from resnet8.network.onnx_read import extract
 from resnet8.runtimes import onnx_file
 from resnet8.runtimes.base import identify
@@ -19,8 +19,6 @@ from resnet8.runtimes.base import identify
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from resnet8.network.program import Program
     from resnet8.results import ModelDescription
@@ -40,20 +38,10 @@ class Source:
     model: onnx.ModelProto
     description: ModelDescription
 
-    @property
-    def nodes(self) -> tuple[onnx.NodeProto, ...]:
-        """The graph's nodes, in the order of computation."""
-        return tuple(self.model.graph.node)
-
     @cached_property
-    def initializers(self) -> Mapping[str, onnx.TensorProto]:
-        """The constants by name."""
-        return {tensor.name: tensor for tensor in self.model.graph.initializer}
-
-    @cached_property
-    def producers(self) -> Mapping[str, int]:
-        """Index of the node that writes each tensor."""
-        return {output: index for index, node in enumerate(self.nodes) for output in node.output if output}
+    def graph(self) -> Graph:
+        """Its constants and the writers of its tensors."""
+        return Graph(self.model)
 
     @cached_property
     def program(self) -> Program:
@@ -64,13 +52,9 @@ class Source:
         """
         return extract(self.model, str(self.path))
 
-    def values(self, name: str) -> NDArray[Any]:
-        """The elements of initializer ``name``, in its own type and shape."""
-        return numpy_helper.to_array(self.initializers[name])
-
     def parameter(self, name: str) -> Parameter:
         """What initializer ``name`` is."""
-        values = self.values(name)
+        values = self.graph.values(name)
         return Parameter(initializer=name, dtype=values.dtype.name, shape=values.shape, size_bytes=values.nbytes)
 
     def tensor(self, name: str) -> GraphTensor:
@@ -87,7 +71,8 @@ class Source:
                 shape = (one.shape[2], *one.shape[:2]) if one.nchw else one.shape
                 known[name] = GraphTensor(name, one.params.dtype, ("batch", *shape))
         return known | {
-            name: GraphTensor(name, _dtype(one.data_type), tuple(one.dims)) for name, one in self.initializers.items()
+            name: GraphTensor(name, _dtype(one.data_type), tuple(one.dims))
+            for name, one in self.graph.constants.items()
         }
 
 
@@ -121,8 +106,7 @@ def _require_onnx(path: Path, content: bytes) -> None:
 
 def _inferred(value: onnx.ValueInfoProto) -> GraphTensor:
     tensor = value.type.tensor_type
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim)
-    return GraphTensor(value.name, _dtype(tensor.elem_type), shape if tensor.HasField("shape") else None)
+    return GraphTensor(value.name, _dtype(tensor.elem_type), axes(value) if tensor.HasField("shape") else None)
 
 
 def _dtype(kind: int) -> str | None:

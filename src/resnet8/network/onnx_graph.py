@@ -38,9 +38,9 @@ class Graph:
         return tuple(value for value in self._graph.input if value.name not in self.constants)
 
     @cached_property
-    def writers(self) -> Mapping[str, onnx.NodeProto]:
-        """The node that writes each tensor."""
-        return {name: node for node in self.nodes for name in node.output if name}
+    def writers(self) -> Mapping[str, int]:
+        """Index of the node that writes each tensor."""
+        return {name: index for index, node in enumerate(self.nodes) for name in node.output if name}
 
     @cached_property
     def readers(self) -> Mapping[str, list[onnx.NodeProto]]:
@@ -56,6 +56,12 @@ class Graph:
         if name not in self._values:
             self._values[name] = numpy_helper.to_array(self.constants[name])
         return self._values[name]
+
+
+def axes(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    """The shape of ``value``: sizes, named axes as their names."""
+    dims = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

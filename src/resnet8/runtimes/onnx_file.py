@@ -11,13 +11,15 @@ from onnx import TensorProto
 from resnet8.errors import ModelError
 from resnet8.facts import MAX_READABLE_IR_VERSION, MAX_READABLE_OPSET
 from resnet8.files import read_bytes
+from resnet8.network.onnx_graph import Graph, axes
 from resnet8.results import ModelDescription
 from resnet8.runtimes.base import require_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-_TYPES = {TensorProto.FLOAT: "float32", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
+_TYPES: Mapping[int, str] = {TensorProto.FLOAT: "float32", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
 _WEIGHT_INPUT = {"Conv": 1, "MatMul": 1, "Gemm": 1, "QLinearConv": 3, "QLinearMatMul": 3}
 
 
@@ -61,37 +63,28 @@ def shapes(model: onnx.ModelProto) -> tuple[tuple[int | str, ...], tuple[int | s
     Raises:
         ModelError: when there is no input.
     """
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in initializers]
+    inputs = Graph(model).inputs
     if not inputs:
         raise ModelError("the graph has no input", found="constants only", expected="an input (batch, 32, 32, 3)")
-
-    def shape(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:
-        dims = value.type.tensor_type.shape.dim
-        return tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims)
-
-    return shape(inputs[0]), shape(model.graph.output[0])
+    return axes(inputs[0]), axes(model.graph.output[0])
 
 
 def dtypes(model: onnx.ModelProto) -> tuple[str, str]:
     """Data types of the activations and of the weights, by the types that the graph's (de)quantizing nodes hold."""
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    producers = {output: node for node in model.graph.node for output in node.output}
-    activations = {
-        _TYPES.get(tensors[node.input[2]].data_type, "other")
-        for node in model.graph.node
-        if node.op_type == "QuantizeLinear" and len(node.input) > 2 and node.input[2] in tensors
-    }
-    weights = set()
-    for node in model.graph.node:
+    graph = Graph(model)
+    activations, weights = set(), set()
+    for node in graph.nodes:
+        if node.op_type == "QuantizeLinear" and len(node.input) > 2:
+            activations.add(node.input[2])
         if node.op_type in _WEIGHT_INPUT:
             name = node.input[_WEIGHT_INPUT[node.op_type]]
-            producer = producers.get(name)
-            if producer is not None and producer.op_type == "DequantizeLinear":
-                name = producer.input[0]
-            if name in tensors:
-                weights.add(_TYPES.get(tensors[name].data_type, "other"))
-    return _one(activations), _one(weights)
+            writer = graph.nodes[graph.writers[name]] if name in graph.writers else None
+            weights.add(writer.input[0] if writer is not None and writer.op_type == "DequantizeLinear" else name)
+    of_x, of_w = (
+        {_TYPES.get(graph.constants[name].data_type, "other") for name in names if name in graph.constants}
+        for names in (activations, weights)
+    )
+    return _one(of_x), _one(of_w)
 
 
 def _one(types: set[str]) -> str:
