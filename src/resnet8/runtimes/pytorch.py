@@ -17,7 +17,6 @@ import torch
 from resnet8.environment import cpu
 from resnet8.errors import ModelError
 from resnet8.facts import IMAGE_SHAPE
-from resnet8.network import torch_read
 from resnet8.runtimes import torchscript_file
 from resnet8.runtimes.base import Predictor, require_shapes
 from resnet8.runtimes.pytorch_constants import as_function, freeze, spread
@@ -91,6 +90,8 @@ def read(path: Path, content: bytes, *, quantized: bool = False) -> tuple[ModelD
     Raises:
         ModelError: when it is no ResNet8, not of supported operators, or not quantized where it has to be.
     """
+    from resnet8.network import torch_read  # here and below: it imports onnx, which an evaluation does without
+
     predictor, module = _opened(path, content)
     program = torch_read.extract(module, str(path)).program if quantized else torch_read.read(module, str(path))
     return predictor.model, program
@@ -118,6 +119,8 @@ class Trace:
     """
 
     def __init__(self, path: Path, content: bytes) -> None:
+        from resnet8.network import torch_read
+
         _, module = _opened(path, content)
         extraction = torch_read.extract(module, str(path))
         self.program: Program = extraction.program
