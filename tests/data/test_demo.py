@@ -12,7 +12,7 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -42,6 +42,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return demo.materialize(tmp_path_factory.mktemp("demo") / "assets")
 
 
+@pytest.fixture
+def rendered(batches: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images as they were made before: for tests of what becomes of the files."""
+    monkeypatch.setattr(demo, "batches", lambda: batches)
+
+
+@pytest.fixture(scope="module")
+def batches() -> dict[str, Any]:
+    return demo.batches()
+
+
 def files_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
@@ -63,13 +74,13 @@ def test_fingerprints_are_golden(made: Path, split: str, fingerprint: str) -> No
     assert KNOWN_FINGERPRINTS[fingerprint] == ("demo digits", split)
 
 
-def test_splits_are_stratified(made: Path) -> None:
+def test_splits_are_stratified(made: Path, batches: dict[str, Any]) -> None:
     train, test = read_split(made, "train"), read_split(made, "test")
     assert len(train) == 1200
     assert len(test) == 597
     assert np.bincount(train.labels).tolist() == [demo.TRAIN_PER_CLASS] * CLASSES
     assert np.bincount(test.labels).tolist() == [58, 62, 57, 63, 61, 62, 61, 59, 54, 60]
-    for _, labels in list(demo.batches().values())[:5]:
+    for _, labels in list(batches.values())[:5]:
         assert np.bincount(labels).tolist() == [24] * CLASSES
     assert train.class_names == demo.CLASS_NAMES
 
@@ -114,13 +125,13 @@ def test_enlargement_is_bilinear() -> None:
 
 
 @pytest.mark.parametrize("name", [*SPLIT_FILES["train"], *SPLIT_FILES["test"]])
-def test_batches_are_pickles_of_cifar10s_form(made: Path, name: str) -> None:
+def test_batches_are_pickles_of_cifar10s_form(made: Path, batches: dict[str, Any], name: str) -> None:
     content = pickle.loads((made / FOLDER / name).read_bytes(), encoding="bytes")
     assert list(content) == [b"batch_label", b"labels", b"data", b"filenames"]
     assert content[b"data"].dtype == np.uint8
     assert content[b"data"].shape == (len(content[b"labels"]), 3072)
     assert len(set(content[b"filenames"])) == len(content[b"labels"])
-    images, labels = demo.batches()[name]
+    images, labels = batches[name]
     np.testing.assert_array_equal(content[b"data"].reshape(-1, 3, 32, 32)[:, 2], images[..., 2])  # planar, blue last
     assert content[b"labels"] == labels.tolist()
 
@@ -159,6 +170,7 @@ def test_other_digits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", [f"{FOLDER}/data_batch_3", f"{FOLDER}/batches.meta", demo.MODEL, demo.README])
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])
+@pytest.mark.usefixtures("rendered")
 def test_damaged_copy_is_repaired(made: Path, tmp_path: Path, name: str, damage: str) -> None:
     folder = Path(shutil.copytree(made, tmp_path / "assets"))
     content = (folder / name).read_bytes()
@@ -171,6 +183,7 @@ def test_damaged_copy_is_repaired(made: Path, tmp_path: Path, name: str, damage:
     assert digests(folder) == digests(made)
 
 
+@pytest.mark.usefixtures("rendered")
 def test_existing_folder_keeps_its_other_files(made: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     demo.materialize(tmp_path)
@@ -187,6 +200,7 @@ def test_other_model_or_data_is_never_overwritten(tmp_path: Path, name: str) -> 
     assert (tmp_path / name).read_bytes() == b"the real one"
 
 
+@pytest.mark.usefixtures("rendered")
 def test_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
@@ -201,6 +215,7 @@ def test_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("rendered")
 def test_loser_of_a_race_takes_the_winners(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "assets"
     create = demo._create
@@ -217,29 +232,30 @@ def test_loser_of_a_race_takes_the_winners(made: Path, tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def _materialize_when_all_are_ready(folder: Path, barrier: object) -> None:
-    barrier.wait()  # type: ignore[attr-defined]
-    demo.materialize(folder)
+def _materialize_when_all_are_ready(folders: list[Path], barrier: object) -> None:
+    for folder in folders:
+        barrier.wait()  # type: ignore[attr-defined]
+        demo.materialize(folder)
 
 
-@pytest.mark.parametrize("state", ["absent", "empty", "damaged"])
-def test_two_processes_at_once(made: Path, tmp_path: Path, state: str) -> None:
-    folder = tmp_path / "assets"
-    if state == "empty":
-        folder.mkdir()
-    if state == "damaged":
-        shutil.copytree(made, folder)
-        (folder / FOLDER / "test_batch").write_bytes(b"")
+def test_two_processes_at_once(made: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / state / "assets" for state in ("absent", "empty", "damaged")]
+    absent, empty, damaged = folders
+    absent.parent.mkdir()
+    empty.mkdir(parents=True)
+    shutil.copytree(made, damaged)
+    (damaged / FOLDER / "test_batch").write_bytes(b"")
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
-    processes = [context.Process(target=_materialize_when_all_are_ready, args=(folder, barrier)) for _ in range(2)]
+    processes = [context.Process(target=_materialize_when_all_are_ready, args=(folders, barrier)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0]
-    assert digests(folder) == digests(made)
-    assert list(tmp_path.iterdir()) == [folder]
+    for folder in folders:
+        assert digests(folder) == digests(made)
+        assert list(folder.parent.iterdir()) == [folder]
 
 
 @pytest.mark.parametrize("below", ["", "deeper/assets"])
@@ -251,6 +267,7 @@ def test_place_that_cannot_be_written(tmp_path: Path, below: str) -> None:
     assert files_in(tmp_path) == ["file"]
 
 
+@pytest.mark.usefixtures("rendered")
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")

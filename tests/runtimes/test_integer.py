@@ -239,7 +239,7 @@ def same_predictions(path: Path, split: Split) -> None:
 @pytest.mark.parametrize("name", ORT_RECIPES)
 def test_the_demo_s_files_answer_as_in_onnx_runtime(reproduced: Reproduction, demo_assets: Assets, name: str) -> None:
     path = reproduced.output_dir / "models" / RECIPES[name].output
-    split = read_split(demo_assets.data_dir, "test").first(150)
+    split = read_split(demo_assets.data_dir, "test").first(60)
     assert split.images.shape[1:] == IMAGE_SHAPE
     same_predictions(path, split)
 
