@@ -11,7 +11,7 @@ import pytest
 from resnet8.data import assets as known
 from resnet8.data import demo
 from resnet8.data.assets import Assets
-from resnet8.facts import DEFAULT_PER_CLASS
+from resnet8.facts import DEFAULT_PER_CLASS, KERAS_MODEL
 from resnet8.pipeline import Reproduction, reproduce
 from resnet8.quantization.recipes import RECIPES
 from resnet8.workers import Workers
@@ -34,7 +34,7 @@ def real_assets() -> Path:
     """The folder with the real model and data, or a skip that says where it was looked for."""
     named = os.environ.get(f"TEST_{known.ENVIRONMENT_VARIABLE}")
     folder = Path(named) if named else ROOT.parent / "shared" / "assets"
-    if not (folder / known.KERAS_MODEL).is_file():
+    if not (folder / KERAS_MODEL).is_file():
         pytest.skip(f"no real model and data: set {known.ENVIRONMENT_VARIABLE} to a folder that has them")
     return folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,10 +146,7 @@ def evaluate_split(
     predictions = probabilities.argmax(axis=1)
     confusion = np.zeros((CLASSES, CLASSES), np.int64)
     np.add.at(confusion, (split.labels, predictions), 1)
-    per_class = []
-    for name, counts, label in zip(split.class_names, confusion, range(CLASSES), strict=True):
-        one = score(int(counts[label]), int(counts.sum()))
-        per_class.append(ClassScore(name, one.correct, one.total, one.accuracy))
+    of_classes = map(score, confusion.diagonal().tolist(), confusion.sum(axis=1).tolist())
     evaluation = Evaluation(
         runtime=predictor.runtime,
         model_path=predictor.model.path,
@@ -158,7 +156,9 @@ def evaluate_split(
         model=predictor.model,
         data=split.source,
         overall=score(int(np.trace(confusion)), len(split)),
-        per_class=tuple(per_class),
+        per_class=tuple(
+            ClassScore(name, **asdict(one)) for name, one in zip(split.class_names, of_classes, strict=True)
+        ),
         confusion_matrix=tuple(tuple(row) for row in confusion.tolist()),
         labels=results.digits(split.labels),
         predictions=results.digits(predictions),

@@ -6,8 +6,17 @@ stacks of one basic block (16, 32, 64 filters) on 32x32 RGB images, softmax over
 
 from __future__ import annotations
 
+KERAS_MODEL = "pretrainedResnet.h5"
+"""Name of the Keras file, MLPerf Tiny's and the demo's."""
+
+KERAS_SHA256 = "5f938a8eea605438cc7360aa13c987bc6d7bd0c8d931b2917361ae7ae4eeda2f"
+"""Of MLPerf Tiny's."""
+
 IMAGE_SHAPE = (32, 32, 3)
 """Height, width, channels (RGB): one image, NHWC without its batch axis, raw pixels 0 to 255."""
+
+VALUES_PER_IMAGE = 3072
+"""Pixels of an image times its channels."""
 
 CLASSES = 10
 
@@ -38,9 +47,7 @@ MAX_READABLE_IR_VERSION = 13
 """The newest file format version that it reads."""
 
 ONNX_FILES: dict[str, str] = {
-    "5f938a8eea605438cc7360aa13c987bc6d7bd0c8d931b2917361ae7ae4eeda2f": (  # MLPerf Tiny's pretrainedResnet.h5
-        "50ed72a3404a58d026c7245aff0d3ff5aa56ba563d0e580f5f639f188f837024"
-    ),
+    KERAS_SHA256: "50ed72a3404a58d026c7245aff0d3ff5aa56ba563d0e580f5f639f188f837024",
     "163f67c807ee9b02e8223a570797a8020f9cdd193faa5c10840fa3309a7fe540": (  # the demo's
         "b1085a71db4d14187dbab509ba32058b434a3f09aa467699c4a358991c6e711b"
     ),

@@ -23,7 +23,7 @@ from resnet8.data import demo
 from resnet8.data.calibration import calibrate
 from resnet8.data.cifar10 import FOLDER, KNOWN_FINGERPRINTS, SPLIT_FILES, read_split
 from resnet8.errors import DataError, MissingExtraError, StorageError
-from resnet8.facts import CLASSES, DEFAULT_PER_CLASS, PARAMETERS
+from resnet8.facts import CLASSES, DEFAULT_PER_CLASS, KERAS_MODEL, PARAMETERS
 from resnet8.results import Evaluation, Quantization, load
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ TRAIN_FINGERPRINT = "eca79967f771d6c3daf2f4ad6d83dc70c08d77b3ce2b90aaa24653b0def
 TEST_FINGERPRINT = "a3483518c64097084b59cd13e0269de5d3c2d363135b7b3bd3b68f95ec37194c"
 
 DATA_FILES = (*SPLIT_FILES["train"], *SPLIT_FILES["test"], "batches.meta")
-ALL_FILES = sorted([demo.MODEL, demo.README, *(f"{FOLDER}/{name}" for name in DATA_FILES)])
+ALL_FILES = sorted([KERAS_MODEL, demo.README, *(f"{FOLDER}/{name}" for name in DATA_FILES)])
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_other_digits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert files_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", [f"{FOLDER}/data_batch_3", f"{FOLDER}/batches.meta", demo.MODEL, demo.README])
+@pytest.mark.parametrize("name", [f"{FOLDER}/data_batch_3", f"{FOLDER}/batches.meta", KERAS_MODEL, demo.README])
 @pytest.mark.parametrize("damage", ["truncated", "altered", "missing"])
 @pytest.mark.usefixtures("rendered")
 def test_damaged_copy_is_repaired(made: Path, tmp_path: Path, name: str, damage: str) -> None:
@@ -190,7 +190,7 @@ def test_existing_folder_keeps_its_other_files(made: Path, tmp_path: Path) -> No
     assert digests(tmp_path) == digests(made) | {"notes.txt": sha256(b"mine").hexdigest()}
 
 
-@pytest.mark.parametrize("name", [demo.MODEL, f"{FOLDER}/test_batch"])
+@pytest.mark.parametrize("name", [KERAS_MODEL, f"{FOLDER}/test_batch"])
 def test_other_model_or_data_is_never_overwritten(tmp_path: Path, name: str) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / name).write_bytes(b"the real one")
@@ -279,7 +279,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_model_is_small(made: Path) -> None:
-    assert (made / demo.MODEL).stat().st_size < 1_500_000
+    assert (made / KERAS_MODEL).stat().st_size < 1_500_000
 
 
 _SCORE = """

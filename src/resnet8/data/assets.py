@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from resnet8.data.cifar10 import FOLDER, MD5, find
 from resnet8.errors import DataError, DownloadError, ModelError, Resnet8Error
+from resnet8.facts import KERAS_MODEL, KERAS_SHA256
 from resnet8.files import reading, settle, writing
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ ENVIRONMENT_VARIABLE = "RESNET8_ASSETS"
 CACHE_VARIABLE = "RESNET8_CACHE"
 """Names the folder of the cache."""
 
-KERAS_MODEL = "pretrainedResnet.h5"
 REFERENCE_TFLITE = Path("mlperf-tiny", "pretrainedResnet_quant.tflite")
 
 _BY_HAND = f"fetch the file by hand and set {ENVIRONMENT_VARIABLE} to its folder"
@@ -89,7 +89,7 @@ HOMES = Homes(
         KERAS_MODEL,
         "https://raw.githubusercontent.com/mlcommons/tiny/1afd2c9820f795965a6134facd0b4dfae41ef23f/"
         "benchmark/training/image_classification/trained_models/pretrainedResnet.h5",
-        "sha256:5f938a8eea605438cc7360aa13c987bc6d7bd0c8d931b2917361ae7ae4eeda2f",
+        f"sha256:{KERAS_SHA256}",
     ),
     cifar10=RemoteFile(
         "cifar-10-python.tar.gz",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from resnet8.errors import DataError
-from resnet8.facts import CLASSES, IMAGE_SHAPE
+from resnet8.facts import CLASSES, IMAGE_SHAPE, VALUES_PER_IMAGE
 from resnet8.files import read_bytes, reading
 from resnet8.results import DataSource
 
@@ -53,8 +53,6 @@ UNOFFICIAL = "unofficial"
 
 PERF_SEED = 8108
 PERF_PER_CLASS = 20
-
-_BYTES_PER_IMAGE = IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,9 +180,11 @@ def read_split(directory: Path, split: str) -> Split:
     # One buffer of the final layout, filled batch by batch: the planes of a batch are never held twice.
     images = np.empty((sum(len(labels) for _, labels in batches), *IMAGE_SHAPE), np.uint8)
     start = 0
+    height, width, channels = IMAGE_SHAPE
     for planes, labels in batches:
-        for channel in range(3):  # one transposing copy would have an inner loop of three bytes
-            images[start : start + len(labels), ..., channel] = planes.reshape(-1, 3, 32, 32)[:, channel]
+        for channel in range(channels):  # one transposing copy would have an inner loop of three bytes
+            part = planes.reshape(-1, channels, height, width)[:, channel]
+            images[start : start + len(labels), ..., channel] = part
         start += len(labels)
     labels = np.concatenate([labels for _, labels in batches])
     fingerprint = _fingerprint(images, labels)
@@ -272,9 +272,9 @@ def _damaged(path: Path, found: str) -> DataError:
 def _read_batch(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     content = _load(path)
     planes, listed = content.get(b"data"), content.get(b"labels")
-    if not isinstance(planes, np.ndarray) or planes.dtype != np.uint8 or planes.shape[1:] != (_BYTES_PER_IMAGE,):
+    if not isinstance(planes, np.ndarray) or planes.dtype != np.uint8 or planes.shape[1:] != (VALUES_PER_IMAGE,):
         found = f"data of {planes.dtype} {planes.shape}" if isinstance(planes, np.ndarray) else "no array «data»"
-        raise _damaged(path, f"{found} (expected uint8, N x {_BYTES_PER_IMAGE})")
+        raise _damaged(path, f"{found} (expected uint8, N x {VALUES_PER_IMAGE})")
     if not isinstance(listed, list) or len(listed) != len(planes) or not listed:
         found = f"{len(listed)} labels" if isinstance(listed, list) else "no list «labels»"
         raise _damaged(path, f"{found} for {len(planes)} images")

@@ -26,17 +26,13 @@ _INTEGER = re.compile(r"(u?)int(\d+)")
 _MAX_BITS = 32
 
 
+@cache
 def limits(dtype: str) -> tuple[int, int]:
     """``(qmin, qmax)``, the least and greatest code of ``dtype``.
 
     Raises:
         ValueError: when it is no integer type.
     """
-    return _limits(dtype)
-
-
-@cache
-def _limits(dtype: str) -> tuple[int, int]:
     bits = width(dtype)
     return (0, 2**bits - 1) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from resnet8.data.cifar10 import FOLDER, META, SPLIT_FILES
 from resnet8.errors import DataError, StorageError, missing_extra
-from resnet8.facts import CLASSES, IMAGE_SHAPE
+from resnet8.facts import CLASSES, IMAGE_SHAPE, KERAS_MODEL, VALUES_PER_IMAGE
 from resnet8.files import read_bytes, sha256_file, whole_folder, write_bytes
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-MODEL = "pretrainedResnet.h5"
-"""Name of the network in the folder: that of the real one."""
 
 README = "DEMO.txt"
 """Says what the folder is; a folder that holds it is ours to repair."""
@@ -110,7 +107,7 @@ def materialize(folder: Path) -> Path:
         MissingExtraError: when something is missing and scikit-learn is not installed.
         DataError: when scikit-learn brings other digits than those that the demo was made from.
     """
-    own = {MODEL: _packaged(_PACKAGED_MODEL), README: _README_TEXT.encode()}
+    own = {KERAS_MODEL: _packaged(_PACKAGED_MODEL), README: _README_TEXT.encode()}
     digests = {f"{FOLDER}/{name}": digest for name, digest in SHA256.items()}
     digests |= {name: sha256(content).hexdigest() for name, content in own.items()}
     return _complete(folder, digests, lambda: {**_data_files(), **own})
@@ -263,7 +260,7 @@ def _data_files() -> dict[str, bytes]:
         {
             b"num_cases_per_batch": TRAIN_PER_CLASS * CLASSES // len(SPLIT_FILES["train"]),
             b"label_names": [name.encode() for name in CLASS_NAMES],
-            b"num_vis": IMAGE_SHAPE[0] * IMAGE_SHAPE[1] * IMAGE_SHAPE[2],
+            b"num_vis": VALUES_PER_IMAGE,
         }
     )
     for name, content in contents.items():
@@ -286,6 +283,13 @@ def _python2_pickle(value: object) -> bytes:
     return pickle.PROTO + b"\x02" + _opcodes(value) + pickle.STOP
 
 
+_ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nM\0\0\x85U\1b\x87R(M\1\0"
+"""``_reconstruct(ndarray, (0,), b"b")``, and the beginning of its state: version 1; then comes its shape."""
+
+_UINT8 = b"cnumpy\ndtype\nU\2u1M\0\0M\1\0\x87R(M\3\0U\1|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffM\0\0tb"
+"""``dtype(b"u1", 0, 1)`` with its state: version 3, byte order, no fields."""
+
+
 def _opcodes(value: object) -> bytes:
     if isinstance(value, bytes):
         if len(value) < 256:
@@ -298,24 +302,13 @@ def _opcodes(value: object) -> bytes:
     if isinstance(value, dict):
         return pickle.EMPTY_DICT + _many((part for item in value.items() for part in item), pickle.SETITEMS)
     if isinstance(value, np.ndarray) and value.dtype == np.uint8:
-        blank = _global("numpy.core.multiarray", "_reconstruct") + _global("numpy", "ndarray")
-        blank += _opcodes(0) + pickle.TUPLE1 + _opcodes(b"b") + pickle.TUPLE3 + pickle.REDUCE
-        dtype = _global("numpy", "dtype") + _opcodes(b"u1") + _opcodes(0) + _opcodes(1) + pickle.TUPLE3 + pickle.REDUCE
-        minus_one = pickle.BININT + struct.pack("<i", -1)
-        dtype += pickle.MARK + _opcodes(3) + _opcodes(b"|") + 3 * pickle.NONE + 2 * minus_one + _opcodes(0)
-        dtype += pickle.TUPLE + pickle.BUILD
-        shape = _many(value.shape, pickle.TUPLE)
-        state = pickle.MARK + _opcodes(1) + shape + dtype + pickle.NEWFALSE + _opcodes(value.tobytes()) + pickle.TUPLE
-        return blank + state + pickle.BUILD
+        content = pickle.NEWFALSE + _opcodes(value.tobytes()) + pickle.TUPLE + pickle.BUILD  # in C order
+        return _ARRAY + _many(value.shape, pickle.TUPLE) + _UINT8 + content
     raise TypeError(f"no opcodes for {type(value).__name__}")
 
 
 def _many(values: Iterable[object], last: bytes) -> bytes:
     return pickle.MARK + b"".join(map(_opcodes, values)) + last
-
-
-def _global(module: str, name: str) -> bytes:
-    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
 
 
 def _packaged(name: str) -> bytes:
