@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from resnet8.errors import QuantizationError, Resnet8Error
-from resnet8.numeric.grid import QParams, choose, dequantize, limits, qparams, quantize, saturate, signed_bits
+from resnet8.numeric.grid import QParams, dequantize, limits, qparams, quantize, saturate, signed_bits
 from resnet8.numeric.rounding import fixed_point, fixed_point_pair, round_real, round_shift
 from resnet8.numeric.variants import FIXED_BITS, MULTIPLIERS, ROUNDINGS, Requantization
 
@@ -152,58 +152,7 @@ def test_saturating_from_a_lowest_code() -> None:
     np.testing.assert_array_equal(saturate(values, "uint8", -4), [0, 0, 3, 4, 5, 127, 128])
 
 
-# --- grids: chosen, compared, refused ---
-
-
-@st.composite
-def ranges(draw: st.DrawFn) -> tuple[float, float]:
-    # float32 scales that are normal numbers: a thousandth of a step is lost below
-    one, other = (draw(st.floats(-1e30, 1e30).filter(lambda x: x == 0 or abs(x) > 1e-30)) for _ in range(2))
-    return min(one, other), max(one, other)
-
-
-@given(ranges(), BYTES, st.booleans())
-@example((0.0, 0.0), "int8", False)
-@example((3.0, 9.0), "uint8", False)
-@example((-9.0, -3.0), "int8", False)
-@example((-9.0, -3.0), "uint8", True)
-@often
-def test_a_chosen_grid_covers_the_range_and_zero(extent: tuple[float, float], dtype: Any, symmetric: bool) -> None:
-    low, high = extent
-    params = choose(low, high, dtype, symmetric=symmetric)
-    assert params.dtype == dtype
-    assert dequantize(quantize(np.zeros(1, np.float32), params), params)[0] == 0
-    scale, zero = Fraction(float(params.scale)), int(params.zero_point)
-    slack = scale * Fraction("0.5001")  # the zero point is whole
-    least, most = ((limit - zero) * scale for limit in limits(dtype))
-    assert least - slack <= Fraction(low)
-    assert Fraction(high) <= most + slack
-    if symmetric:
-        assert zero == (0 if dtype == "int8" else 128)
-    elif low < high:
-        width = Fraction(max(high, 0.0)) - Fraction(min(low, 0.0))
-        assert abs(scale * 255 / width - 1) < Fraction(1, 2**23)  # no wider than needed
-
-
-def test_choosing_in_literals() -> None:
-    def facts(params: QParams) -> tuple[float, int, str]:
-        return float(params.scale), int(params.zero_point), params.dtype
-
-    assert facts(choose(0, 255, "uint8")) == (1.0, 0, "uint8")
-    assert facts(choose(0, 255, "int8")) == (1.0, -128, "int8")
-    assert facts(choose(-1, 1.55, "uint8")) == (np.float32(0.01), 100, "uint8")
-    assert facts(choose(10, 510, "uint8")) == (2.0, 0, "uint8")
-    assert facts(choose(-510, -1, "int8")) == (2.0, 127, "int8")
-    assert facts(choose(-1, 2.54, "int8", symmetric=True)) == (np.float32(0.02), 0, "int8")
-    assert facts(choose(-2.54, 0, "uint8", symmetric=True)) == (np.float32(0.02), 128, "uint8")
-    assert facts(choose(0, 0, "uint8")) == (1.0, 0, "uint8")
-    assert facts(choose(0, 0, "int8", symmetric=True)) == (1.0, 0, "int8")
-
-
-@pytest.mark.parametrize(("low", "high"), [(1, 0), (math.nan, 1), (0, math.nan), (-math.inf, 1), (0, math.inf)])
-def test_a_range_that_makes_no_sense_is_refused(low: float, high: float) -> None:
-    with pytest.raises(QuantizationError, match=r"a range makes no sense: found .* to .*, expected low <= high"):
-        choose(low, high, "int8")
+# --- grids: compared, refused ---
 
 
 def test_grids_are_compared_by_meaning() -> None:
@@ -264,7 +213,6 @@ def test_every_refusal_says_what_to_do() -> None:
         lambda: qparams(0, 0, "int8"),
         lambda: qparams(1, 300, "int8"),
         lambda: QParams(np.ones(3, np.float32), np.zeros(2, np.int32), "int8"),
-        lambda: choose(1, 0, "int8"),
         lambda: fixed_point(np.array(0.0), "fixed8"),
         lambda: fixed_point(np.array(2.0**40), "fixed8"),
     ]

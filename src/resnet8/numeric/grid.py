@@ -113,33 +113,6 @@ def qparams(scale: float, zero_point: int, dtype: Dtype) -> QParams:
     return QParams(np.asarray(scale, np.float32), np.asarray(zero_point, np.int32), dtype)
 
 
-def choose(low: float, high: float, dtype: Dtype, *, symmetric: bool = False) -> QParams:
-    """Scale and zero point that cover the reals from ``low`` to ``high``, and always 0 (so that padding is exact).
-
-    Asymmetric: ``scale = (high - low) / (qmax - qmin)``. Symmetric: zero point 0 for int8 and 128 for uint8, the larger
-    magnitude at 127 steps. A range without width gets scale 1.
-
-    Raises:
-        QuantizationError: when the range is not finite or upside down.
-    """
-    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
-        raise QuantizationError(
-            "a range makes no sense",
-            found=f"{low} to {high}",
-            expected="low <= high, finite",
-            remedy="calibrate with data that has no NaN or infinity",
-        )
-    qmin, qmax = limits(dtype)
-    low, high = min(low, 0.0), max(high, 0.0)
-    if symmetric:
-        scale = np.float32(max(-low, high) / 127)
-        return qparams(float(scale) if scale > 0 else 1.0, (qmin + qmax + 1) // 2, dtype)
-    scale = np.float32((high - low) / (qmax - qmin))
-    if scale == 0:
-        return qparams(1.0, qmin, dtype)
-    return qparams(float(scale), int(np.clip(round(qmin - low / float(scale)), qmin, qmax)), dtype)
-
-
 def storage(dtype: str) -> np.dtype[Any]:
     """The NumPy type that holds codes of ``dtype``: int8 or uint8 for up to eight bits."""
     return np.dtype(of_width(dtype, next(bits for bits in (8, 16, 32) if bits >= width(dtype))))

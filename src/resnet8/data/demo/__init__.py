@@ -164,8 +164,8 @@ def _load_digits() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def _deal(labels: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
     """Which digits each batch file holds: int64 indices by file name, every digit in one file, classes mixed.
 
-    Each class is shuffled; a fifth of its first :data:`TRAIN_PER_CLASS` goes to each training batch, the
-    rest to the test batch.
+    Each class is shuffled; a fifth of its first :data:`TRAIN_PER_CLASS` goes to each training batch, the rest to the
+    test batch.
     """
     # The legacy generator on purpose: its stream is frozen by NumPy's policy.
     state = np.random.RandomState(SEED)
@@ -183,13 +183,8 @@ def _deal(labels: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
 def _render(digits: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Digits as photographs of a kind: lit unevenly, ink lighter or darker than the ground, noisy.
 
-    Clean digits are too easy: with every probability near 0 or 1, no quantization could change an answer.
-
-    Args:
-        digits: Ink, int64 (N, 8, 8), 0 to 16.
-
-    Returns:
-        uint8 (N, 32, 32, 3), NHWC, RGB, 0 to 255.
+    Clean digits are too easy: with every probability near 0 or 1, no quantization could change an answer. Of ink, int64
+    (N, 8, 8), 0 to 16, to uint8 (N, 32, 32, 3), NHWC, RGB, 0 to 255.
     """
     count = len(digits)
     height, width, channels = IMAGE_SHAPE
@@ -210,14 +205,8 @@ def _render(digits: NDArray[np.int64]) -> NDArray[np.uint8]:
 def _enlarge(grids: NDArray[np.int64], height: int, width: int) -> tuple[NDArray[np.int64], int]:
     """Bilinear enlargement in integers, pixel centres aligned, edges held.
 
-    Args:
-        grids: int64 (N, h, w, C); ``height`` and ``width`` are multiples of ``h`` and ``w``.
-        height: Of the result.
-        width: Of the result.
-
-    Returns:
-        int64 (N, height, width, C), the values times a unit, exactly; and that unit,
-        ``(2 height / h) (2 width / w)``.
+    Of int64 (N, h, w, C), whose ``h`` and ``w`` divide ``height`` and ``width``, to int64 (N, height, width, C): the
+    values times a unit, exactly; and that unit, ``(2 height / h) (2 width / w)``.
     """
     rows, columns = _bilinear_weights(grids.shape[1], height), _bilinear_weights(grids.shape[2], width)
     unit = int(rows[0].sum() * columns[0].sum())
@@ -237,12 +226,7 @@ def _bilinear_weights(source: int, target: int) -> NDArray[np.int64]:
 
 
 def _data_files() -> dict[str, bytes]:
-    """The files of the data set, by their path in the demo folder; verified.
-
-    Raises:
-        MissingExtraError: when scikit-learn is not installed.
-        DataError: when a file is not what it was when the network was trained.
-    """
+    """The files of the data set, by their path in the demo folder; each is what it was when the network was trained."""
     contents = {}
     for number, (name, (images, labels)) in enumerate(batches().items(), start=1):
         title = f"training batch {number} of 5" if name != "test_batch" else "testing batch 1 of 1"
@@ -318,11 +302,7 @@ def _packaged(name: str) -> bytes:
 
 
 def _complete(folder: Path, digests: Mapping[str, str], contents: Callable[[], Mapping[str, bytes]]) -> Path:
-    """Make ``folder`` hold files with these SHA-256 digests, by path in it; ``contents`` is asked when one is missing.
-
-    Raises:
-        StorageError: when it cannot be written, or is not ours.
-    """
+    """Make ``folder`` hold files of these SHA-256 digests, by path in it; ``contents`` is asked when one is missing."""
     if _spoilt(folder, digests):
         _refuse_foreign(folder, digests)
         made = contents()
@@ -344,11 +324,7 @@ def _spoilt(folder: Path, digests: Mapping[str, str]) -> list[str]:
 
 
 def _refuse_foreign(folder: Path, digests: Mapping[str, str]) -> None:
-    """Refuse a folder with another model or other data, such as the real ones: a repair would overwrite them.
-
-    Raises:
-        StorageError: when it is one.
-    """
+    """Refuse a folder with another model or other data, such as the real ones: a repair would overwrite them."""
     if (folder / README).exists():
         return
     for name in _spoilt(folder, digests):
