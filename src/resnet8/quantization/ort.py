@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 _TYPES = {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}
 
+_OBSERVERS = {"minmax": ranges}
+"""What finds the range of every tensor, by the recipe's name for it."""
+
 
 def source(model: Path) -> Path:
     """The ONNX file to quantize from: ``model`` itself."""
@@ -53,7 +56,7 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         QuantizationError: for a recipe that asks for what is not done here.
         ModelError: when the file is damaged, quantized already, or no ResNet8.
     """
-    recipe.require(observer="minmax")
+    recipe.require(observer=_OBSERVERS)
     network = read_float(model)
     with tempfile.TemporaryDirectory(prefix="resnet8-") as folder:
         result = Path(folder) / "quantized.onnx"
@@ -89,7 +92,7 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
 
 
 def _ranges(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> TensorsData:
-    """What a MinMax calibration finds (:mod:`resnet8.quantization.ranges`), in ONNX Runtime's form."""
+    """What the recipe's observer finds, in ONNX Runtime's form of a calibration."""
     inferred = onnx.shape_inference.infer_shapes(onnx.load(model))
-    found = ranges(inferred, images, recipe.observed_in).items()
+    found = _OBSERVERS[recipe.observer](inferred, images, recipe.observed_in).items()
     return TensorsData(CalibrationMethod.MinMax, {name: (np.array(low), np.array(high)) for name, (low, high) in found})

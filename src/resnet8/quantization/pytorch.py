@@ -95,7 +95,9 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         BackendRefusal: when the backend does not compute with the recipe's data types.
     """
     # The engine's kernels know one type of activations.
-    recipe.require(activations="uint8", observer="histogram", observed_in="float64", fold=False, reduce_range=False)
+    recipe.require(
+        activations=("uint8",), observer=_OBSERVERS, observed_in=("float64",), fold=(False,), reduce_range=(False,)
+    )
     module = to_module(model)
     torch.backends.quantized.engine = ENGINE
     if recipe.weights != "int8":
@@ -187,6 +189,9 @@ class _Histogram(HistogramObserver):  # type: ignore[misc]
         return scale.float(), zero_point
 
 
+_OBSERVERS: dict[str, type[_Histogram]] = {"histogram": _Histogram}
+"""The activations' observers, by the recipe's name for them."""
+
 _WEIGHTS = {
     ("int8", False): MinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_tensor_symmetric),
     ("int8", True): PerChannelMinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_channel_symmetric),
@@ -198,7 +203,7 @@ _WEIGHTS = {
 
 def _mapping(recipe: Recipe) -> QConfigMapping:
     """The default configuration for fbgemm, with the recipe's weights, and activations observed in float64."""
-    own = QConfig(activation=_Histogram, weight=_WEIGHTS[recipe.weights, recipe.per_channel])
+    own = QConfig(activation=_OBSERVERS[recipe.observer], weight=_WEIGHTS[recipe.weights, recipe.per_channel])
     return get_default_qconfig_mapping(ENGINE).set_global(own)
 
 

@@ -14,7 +14,7 @@ from resnet8.files import read_bytes
 from resnet8.runtimes.base import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 
 @dataclass(frozen=True)
@@ -90,18 +90,18 @@ class Recipe:
         """What carries it out."""
         return BACKENDS[self.framework]
 
-    def require(self, **offered: str | bool) -> None:
-        """Check that the recipe asks for what its backend does: fields by name, each with the one value there is.
+    def require(self, **offered: Collection[str | bool]) -> None:
+        """Check that the recipe asks for what its backend does: fields by name, each with the values there are.
 
         Raises:
             QuantizationError: for the first field with another value.
         """
-        for what, expected in offered.items():
-            if (found := getattr(self, what)) != expected:
+        for what, values in offered.items():
+            if (found := getattr(self, what)) not in values:
                 raise QuantizationError(
                     f"the recipe {self.name} cannot be carried out by {RUNTIMES[self.framework].label}",
                     found=f"{what} = {found}",
-                    expected=f"{what} = {expected}",
+                    expected=f"{what} = {' or '.join(map(str, values))}",
                 )
 
     def accepts(self, samples_per_class: int, seed: int) -> bool:
