@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import pickle
 from importlib import metadata
-from multiprocessing import get_context
 
 import pytest
 from hypothesis import given, settings
@@ -78,12 +77,3 @@ def test_missing_extra_names_the_commands_that_install_it() -> None:
     assert "torch" in error.what
     assert "«uv sync»" in str(error)
     assert f"pip install 'resnet8-{metadata.version('resnet8')}-py3-none-any.whl[torch]'" in str(error)
-
-
-def test_crosses_a_process_pool() -> None:
-    with get_context("spawn").Pool(1) as pool, pytest.raises(errors.ModelError, match=r"^m: found 1, expected 2; go$"):
-        pool.apply(_raise)
-
-
-def _raise() -> None:
-    raise errors.ModelError("m", found="1", expected="2", remedy="go")

@@ -37,16 +37,11 @@ def batched(
     """
     threads = threads or cpu().logical_cpus
     slices = [slice(start, min(start + size, count)) for start in range(0, count, size)]
-    if threads == 1 or len(slices) < 2:
-        for one in slices:
-            result = work(one)
-            progress(one.stop, count)
-            yield result
-        return
     pool = ThreadPoolExecutor(threads)
     try:
-        for one, result in zip(slices, pool.map(work, slices), strict=True):
+        results = map(work, slices) if threads == 1 or len(slices) < 2 else pool.map(work, slices)
+        for one, result in zip(slices, results, strict=True):
             progress(one.stop, count)
             yield result
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -27,24 +28,6 @@ LIBRARIES = (
 )
 """The distributions whose versions can change a result."""
 
-CPU_FLAGS = (
-    "sse4_1",
-    "sse4_2",
-    "avx",
-    "avx2",
-    "fma",
-    "avx512f",
-    "avx512bw",
-    "avx512_vnni",
-    "avx_vnni",
-    "amx_int8",
-    "asimd",
-    "asimddp",
-    "i8mm",
-)
-"""The instruction sets (names as in Linux' /proc/cpuinfo) that decide which integer kernels run."""
-
-
 _NUMPY_NAMES = {
     "sse4_1": "SSE41",
     "sse4_2": "SSE42",
@@ -56,6 +39,9 @@ _NUMPY_NAMES = {
     "avx512_vnni": "AVX512VNNI",
 }
 """What NumPy calls those of :data:`CPU_FLAGS` that it asks the CPU for."""
+
+CPU_FLAGS = (*_NUMPY_NAMES, "avx_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
+"""The instruction sets (names as in Linux' /proc/cpuinfo) that decide which integer kernels run."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +69,8 @@ def library_versions(names: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
     """Version of each installed distribution of ``names``, without importing any of them."""
     versions = {}
     for name in names:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return versions
 
 

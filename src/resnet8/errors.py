@@ -6,6 +6,7 @@ What was wrong, what was found, what was expected, and what to do. The command l
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
 
@@ -42,13 +43,7 @@ class Resnet8Error(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword arguments survive the way back from a worker process.
-        return (_rebuild, (type(self), self.what, self.found, self.expected, self.remedy))
-
-
-def _rebuild(
-    kind: type[Resnet8Error], what: str, found: str | None, expected: str | None, remedy: str | None
-) -> Resnet8Error:
-    return kind(what, found=found, expected=expected, remedy=remedy)
+        return partial(type(self), self.what, found=self.found, expected=self.expected, remedy=self.remedy), ()
 
 
 class DataError(Resnet8Error):
