@@ -2,7 +2,7 @@
 
 A stage is up to date when the stamp it left says so: same inputs (by SHA-256), options, library versions, CPU and code
 of this package; and every output still there as it was written. Nothing else is kept between runs, so an interrupted
-run resumes at the stage it was in. One stage runs at a time: each uses every CPU, and evaluations measure speed.
+run resumes at the stage it was in. One stage runs at a time: evaluations use every CPU, and measure speed.
 """
 
 from __future__ import annotations

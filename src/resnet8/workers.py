@@ -225,7 +225,7 @@ def _serve(connection: Connection, log: Path | None) -> None:
                     importlib.import_module(request)
             else:
                 connection.send(_answer(connection, *request))
-    except (EOFError, BrokenPipeError):
+    except (EOFError, ConnectionError):
         pass  # the parent is gone: there is nobody to tell
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
