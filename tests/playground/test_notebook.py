@@ -1,77 +1,123 @@
-"""The notebook without a browser: marimo's own check, and every cell run on the demo."""
+"""The notebook without a browser: marimo's own check, and every cell run, on the demo and where there is nothing."""
 
 from __future__ import annotations
 
+import html
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from resnet8.cli.playground import notebook
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from resnet8.data.assets import Assets
-    from resnet8.pipeline import Reproduction
-
 pytest.importorskip("marimo")
 pytest.importorskip("altair")
 
+import marimo
 
-def marimo(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    named = {"HOME": str(folder), "RESNET8_CACHE": str(folder / "cache")} | environment
-    return subprocess.run(
-        [sys.executable, "-m", "marimo", *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | named,
+from resnet8.network.change import Change, apply
+from resnet8.playground import page, sqnr
+
+if TYPE_CHECKING:
+    from resnet8.data.assets import Assets
+    from resnet8.data.cifar10 import Split
+
+STATES = ("changes", "flips", "flips_job", "folder", "job", "layer", "noise", "said", "sensitivity")
+
+
+def shown(folder: Path, model: str = "", **states: object) -> str:
+    """What every cell shows as one text, of a page with these states; a cell in error raises."""
+    values: dict[str, Any] = dict.fromkeys(STATES) | {
+        "changes": (None, (), None),
+        "flips_job": (None, ""),
+        "folder": str(folder),
+        "job": (None, ""),
+        "layer": ("", 0),
+        "said": (None, None),
+    }
+    values |= states
+    made = importlib.util.spec_from_file_location("page_of_the_test", notebook())
+    assert made is not None
+    assert made.loader is not None
+    module = importlib.util.module_from_spec(made)
+    made.loader.exec_module(module)
+    given: dict[str, Any] = {"memory": {"model": folder / "models" / model}}
+    for name, value in values.items():
+        given |= {f"get_{name}": lambda value=value: value, f"set_{name}": lambda _: None}
+    outputs, _ = module.app.run(defs=given)
+    return html.unescape("\n".join(marimo.as_html(one).text for one in outputs))
+
+
+@pytest.fixture(autouse=True)
+def images(demo_assets: Assets, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESNET8_ASSETS", str(demo_assets.keras_model.parent))
+
+
+def test_marimo_finds_nothing_to_say(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "marimo", "check", "--strict", str(notebook())],
+        cwd=tmp_path,
+        env=os.environ | {"HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
-
-
-def exported(folder: Path, **environment: str) -> str:
-    """The page as HTML; a cell in error makes the export fail."""
-    page = folder / "page.html"
-    done = marimo(folder, "export", "html", notebook(), "-o", page, "--no-include-code", **environment)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return page.read_text(encoding="utf-8")
-
-
-def test_marimo_finds_nothing_to_say(tmp_path: Path) -> None:
-    done = marimo(tmp_path, "check", "--strict", notebook())
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_cell_runs_on_the_demo(tmp_path: Path, reproduced: Reproduction, demo_assets: Assets) -> None:
-    page = exported(
-        tmp_path,
-        RESNET8_PLAYGROUND=str(reproduced.output_dir),
-        RESNET8_ASSETS=str(demo_assets.keras_model.parent),
+def test_every_cell_runs_on_the_demo(demo_run: Path, demo_split: Split) -> None:
+    opened, plain = (page.load(demo_run / "models" / name) for name in ("resnet8_int8.onnx", "resnet8.onnx"))
+    real, part = page.matched(opened, plain), demo_split.first(10)
+    changes = (Change(opened.network.layers[0].output.name, "bits", 3),)
+    changed = apply(opened.network, changes, real)
+    seen = shown(
+        demo_run,
+        "resnet8_int8.onnx",
+        layer=(opened.network.layers[0].name, 1),
+        changes=(opened.key, changes, changed),
+        noise=(opened.key, 10, sqnr.noise(opened.network, real, part.images)),
+        sensitivity=(opened.key, 10, sqnr.sensitivity(opened.network, real, part.images, part.labels)),
+        flips=(opened.key, changes, part, page.compared(opened.network, changed, real, part, lambda *_: None)),
+        job=(opened.key, "stopped"),
     )
-    for heading in ("The network", "Weights", "The image", "What flows", "Noise of all layers", "Change it"):
-        assert heading in page
-    assert "resnet8_int8.onnx" in page
-    assert "data:image/png;base64," in page
+    headings = ("The network", "Weights", "The image", "What flows", "Noise of all layers", "Change it", "Save")
+    headings += ("This image, original and changed", "Many images, original and changed")
+    for text in (*headings, "resnet8_int8.onnx", "data:image/png;base64,", "SQNR over 10 images", "stopped"):
+        assert text in seen
+    assert "Each layer alone over 10 images" in seen
+    assert "Top-1 over 10 images" in seen
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+def test_a_model_without_its_float_model_is_looked_into_and_changed(torch_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    opened = page.load(Path(shutil.copy(torch_file, tmp_path / "models")))
+    changes = (Change(opened.network.layers[0].output.name, "factor", 2.0),)
+    changed = apply(opened.network, changes)
+    seen = shown(tmp_path, "network.pt", changes=(opened.key, changes, changed))
+    assert "There is no float model here" in seen
+    assert "there is none here" in seen
+    assert "changed against original" in seen
 
 
 def test_a_folder_without_models_says_what_makes_them(tmp_path: Path) -> None:
-    page = exported(tmp_path, RESNET8_PLAYGROUND=str(tmp_path / "nowhere"))
-    assert "No models here" in page
-    assert "resnet8 reproduce" in page
-    assert "The network" not in page
+    seen = shown(tmp_path / "nowhere")
+    assert "No models here" in seen
+    assert "resnet8 reproduce" in seen
+    assert "The network" not in seen
 
 
-def test_a_damaged_model_is_a_message(tmp_path: Path, reproduced: Reproduction, demo_assets: Assets) -> None:
+def test_a_damaged_model_is_a_message(tmp_path: Path, demo_run: Path) -> None:
     models = tmp_path / "models"
     models.mkdir()
-    (models / "resnet8.onnx").write_bytes((reproduced.output_dir / "models/resnet8.onnx").read_bytes())
+    shutil.copy(demo_run / "models/resnet8.onnx", models)
     (models / "broken.onnx").write_text("no model")
-    page = exported(tmp_path, RESNET8_PLAYGROUND=str(tmp_path), RESNET8_ASSETS=str(demo_assets.keras_model.parent))
-    assert "is no model file" in page
-    assert "choose a quantized one" in page
+    seen = shown(tmp_path, "resnet8.onnx")
+    assert "is no model file" in seen
+    assert "choose a quantized one" in seen

@@ -111,14 +111,13 @@ def save(path: Path, opened: Opened, changes: Sequence[Change], real: Opened | N
     record_file = record_path(path)
     for one in (path, record_file):
         with reading(one):
-            taken = one.exists()
-        if taken:
-            raise StorageError(
-                f"{one} is there already",
-                found="a file of that name",
-                expected="a new name: nothing is overwritten",
-                remedy="choose another name",
-            )
+            if one.exists():
+                raise StorageError(
+                    f"{one} is there already",
+                    found="a file of that name",
+                    expected="a new name: nothing is overwritten",
+                    remedy="choose another name",
+                )
     changed = apply(opened.require_quantized(), changes, None if real is None else opened.reference(real))
     content = to_onnx(changed).SerializeToString()
     record = ChangeRecord(
@@ -151,13 +150,7 @@ def _lost(changed: Program) -> tuple[str, ...]:
 
 
 def equivalent(opened: Opened, changes: Sequence[Change], real: Opened | None = None) -> str:
-    """Python code that opens a model and makes ``changes``; it leaves the result in ``changed``.
-
-    Args:
-        opened: The model that is changed.
-        changes: What is changed.
-        real: The float model, where weights are quantized anew from its numbers.
-    """
+    """Python code that opens a model and makes ``changes``, as :func:`save`; it leaves the result in ``changed``."""
     files = {"opened": opened.description.path} | ({} if real is None else {"real": real.description.path})
     last = "" if real is None else ", opened.reference(real)"
     lines = [

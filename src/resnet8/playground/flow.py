@@ -50,13 +50,7 @@ def flow(network: Program, images: NDArray[Any]) -> Flow:
 
 
 def predictions(network: Program, images: NDArray[np.uint8], progress: Progress = no_progress) -> NDArray[np.int64]:
-    """The predicted class of each image, int64 (N,).
-
-    Args:
-        network: What to compute.
-        images: uint8 (N, 32, 32, 3).
-        progress: Called after each batch; may raise to stop.
-    """
+    """The predicted class of each of ``images``, uint8 (N, 32, 32, 3), int64 (N,); ``progress`` may raise to stop."""
 
     def predicted(part: slice) -> NDArray[np.int64]:
         classes: NDArray[np.int64] = native.probabilities(network, native.run(network, images[part])).argmax(axis=1)

@@ -77,14 +77,8 @@ def lost_images(
 ) -> tuple[NDArray[np.int64], str]:
     """The images that the float model gets right and the quantized one wrong, int64 (n,), and among which of them.
 
-    By the evaluations of both files on all images, where there are such; else both are run on the first images.
-
-    Args:
-        known: What was measured.
-        opened: The quantized model.
-        of: The float model.
-        real: The float network behind the quantized one.
-        split: The whole test split.
+    By what is known of ``opened`` and of the float file ``of`` on all images, where there are such evaluations; else
+    both networks are run on the first images.
     """
     mine, theirs = (stored_predictions(known, one.description.sha256, split) for one in (opened, of))
     where = f"among all {len(split):,} images, as evaluated"

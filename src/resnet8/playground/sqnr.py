@@ -116,14 +116,8 @@ def sensitivity(
 ) -> Answers:
     """What the float network predicts, and with each layer alone quantized, by the name of the layer.
 
-    The layer is fed the float values, quantized, and float goes on behind it.
-
-    Args:
-        quantized: The quantized network.
-        reference: The float network behind it.
-        images: uint8 (N, 32, 32, 3).
-        labels: int64 (N,).
-        progress: Called after each batch; may raise to stop.
+    The layer is fed the float values, quantized, and float goes on behind it. ``labels`` are int64 (N,), the other
+    arguments those of :func:`noise`.
     """
 
     def predicted(part: slice) -> NDArray[np.int64]:
