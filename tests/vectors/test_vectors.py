@@ -23,8 +23,9 @@ from builders import cifar_folder
 from onnx import TensorProto, helper, numpy_helper
 from quantized import network, to_onnx
 
+from resnet8.cli import app
 from resnet8.data.cifar10 import FOLDER, random_images
-from resnet8.errors import DataError, ModelError, QuantizationError, StorageError
+from resnet8.errors import DataError, ModelError, QuantizationError, Resnet8Error, StorageError
 from resnet8.execute import engine
 from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
 from resnet8.network.change import Change, apply
@@ -149,16 +150,16 @@ def with_rescale_and_relu(program: Program) -> Program:
 
 
 @needs_cc
-@pytest.mark.parametrize("multiplier", [kind for kind in MULTIPLIERS if kind != "float32"])
-def test_every_rounding_and_multiplier(tmp_path: Path, multiplier: Any) -> None:
+def test_every_rounding_and_multiplier(tmp_path: Path) -> None:
+    """Each once: to the program a multiplier is data, whichever the rounding."""
     outputs = set()
-    for rounding in ROUNDINGS:
+    for multiplier, rounding in zip((kind for kind in MULTIPLIERS if kind != "float32"), ROUNDINGS, strict=True):
         path = tmp_path / rounding
         vectors = write(path, network(2, per_channel=True), Requantization(multiplier, rounding))
         assert vectors.requantization == f"{multiplier}/{rounding}"
         assert checked(path, "-std=c99 -O1")[0] == 0
         outputs.add(edge(path, "rescale_ties")["output"].tobytes())
-    assert len(outputs) == len(ROUNDINGS)  # the ties tell them apart
+    assert len(outputs) == len(ROUNDINGS)  # the ties, whose multipliers are exact in all forms, tell them apart
 
 
 def test_narrow_codes_are_exported_with_their_limits(tmp_path: Path) -> None:
@@ -184,28 +185,41 @@ def spoil(path: Path, array: str) -> None:
 
 @needs_cc
 @pytest.mark.parametrize(
-    ("header", "array", "named", "also"),
+    ("spoilt", "also"),
     [
-        ("layers/layer_03_second_conv/expected.h", "_output", "layer_03_second_conv", "layer_04_joining"),
-        ("layers/layer_03_second_conv/expected.h", "_accumulator", "layer_03_second_conv", ""),
-        ("layers/layer_00_first_conv/parameters.h", "_weights", "layer_00_first_conv", ""),
-        ("layers/layer_04_joining/expected.h", "_output", "layer_04_joining", "layer_05_pool"),
-        ("network/logits.h", "_logits", "logits", ""),
-        ("edge/edge_00_rescale_ties/expected.h", "_output", "edge_00_rescale_ties", ""),
-        ("edge/products/table.h", "_rounded", "edge_products", ""),
-        ("edge/sums/table.h", "_rounded", "edge_sums", ""),
+        (
+            {
+                "layers/layer_01_scaling/expected.h": "_accumulator",
+                "layers/layer_03_second_conv/expected.h": "_output",
+                "network/logits.h": "_logits",
+                "edge/edge_00_rescale_ties/expected.h": "_output",
+                "edge/products/table.h": "_rounded",
+                "edge/sums/table.h": "_rounded",
+            },
+            "layer_04_joining",  # it reads the spoilt codes
+        ),
+        ({"layers/layer_00_first_conv/parameters.h": "_weights"}, None),  # that changes all that follows
     ],
+    ids=["what is expected", "a weight"],
 )
-def test_a_wrong_number_is_found_and_named(copy: Path, header: str, array: str, named: str, also: str) -> None:
-    """The layer behind reads the spoilt codes, so it may be named too."""
-    spoil(copy / header, array)
+def test_a_wrong_number_is_found_and_named(copy: Path, spoilt: dict[str, str], also: str | None) -> None:
+    for header, array in spoilt.items():
+        spoil(copy / header, array)
     code, output = checked(copy, "-std=c99 -O1")
     assert code == 1
     assert re.fullmatch(r"FAIL: \d+ of the lines above", output.splitlines()[-1])
     wrong = {line.split()[0] for line in output.splitlines() if "MISMATCH" in line}
-    assert named in wrong
-    if array != "_weights":  # those change all that follows
-        assert wrong <= {named, also}
+    folders = (Path(header).parent for header in spoilt)
+    named = {
+        "logits"
+        if folder.name == "network"
+        else f"edge_{folder.name}"
+        if folder.name in ("products", "sums")
+        else folder.name
+        for folder in folders
+    }
+    assert named <= wrong
+    assert also is None or wrong <= {*named, also}
 
 
 @needs_cc
@@ -732,12 +746,14 @@ def test_32_bits_come_close_to_onnx_runtime(work: Path, tmp_path: Path) -> None:
         (("tiny.onnx", "--requantize", "float32"), "made with integer multipliers: found float32"),
     ],
 )
-def test_the_command_refuses_in_one_line(work: Path, tmp_path: Path, arguments: tuple[str, ...], match: str) -> None:
-    done = run(work, *arguments, "-o", tmp_path / "golden")
-    assert done.returncode == 1, done.stderr
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert re.search(match, done.stderr), done.stderr
+def test_the_command_refuses_in_one_line(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], match: str
+) -> None:
+    model, *options = arguments
+    with pytest.raises(Resnet8Error, match=match) as caught:
+        app([*command(work, work / model, *options)[3:], "-o", str(tmp_path / "golden")], standalone_mode=False)
+    assert len(str(caught.value).splitlines()) == 1
+    assert capsys.readouterr() == ("", "")
     assert not list(tmp_path.iterdir())
 
 
@@ -745,7 +761,8 @@ def test_the_command_overwrites_nothing(work: Path, tmp_path: Path) -> None:
     (tmp_path / "golden").mkdir()
     (tmp_path / "golden/mine").write_text("mine")
     done = run(work, "tiny.onnx", "-o", tmp_path / "golden")
-    assert done.returncode == 1
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "exists already" in done.stderr
     assert everything(tmp_path) == {"golden/mine": b"mine"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resnet8.results import AnyResult
-    from resnet8.workers import Progress
 
 Answer = TypeVar("Answer", bound="AnyResult")
 Model = Annotated[Path, typer.Argument(help="A quantized file: ONNX or TorchScript.")]
@@ -36,10 +36,9 @@ def agreement(
     from resnet8.runtimes.base import FORMATS
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
-    traces = FORMATS[asked.predictor.model.format].load().traces(model, asked.content)
-    result = asked.answer(
-        lambda told: audit_agreement(asked.predictor.model, traces, asked.split, told), f"compare {model.name}", json
-    )
+    traces = FORMATS[asked.about[0].format].load().traces(model, asked.content)
+    question = partial(audit_agreement, asked.about[0], traces, asked.split)
+    result = _answer(question, f"compare {model.name}", json)
     for graph in result.graphs:
         show(text.table(tables.agreement(graph)))
         show(text.agreement(graph, result.images))
@@ -55,11 +54,7 @@ def requantization(
     from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
-    result = asked.answer(
-        lambda told: audit_requantization(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
-        f"requantize {model.name}",
-        json,
-    )
+    result = _answer(partial(audit_requantization, *asked.about), f"requantize {model.name}", json)
     show(text.table(tables.requantization(result)))
 
 
@@ -72,11 +67,7 @@ def accumulators(
     from resnet8.report import tables, text
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
-    result = asked.answer(
-        lambda told: audit_accumulators(asked.predictor.model, asked.predictor.program, asked.split, progress=told),
-        f"audit {model.name}",
-        json,
-    )
+    result = _answer(partial(audit_accumulators, *asked.about), f"audit {model.name}", json)
     show(text.table(tables.accumulators(result)))
     show(text.table(tables.widths(result)))
 
@@ -97,11 +88,7 @@ def worked(
     asked = _Asked(model, data_dir, None, demo=demo)
     if not 0 <= image < len(asked.split):
         raise DataError("there is no such image", found=str(image), expected=f"0 to {len(asked.split) - 1}")
-    result = asked.answer(
-        lambda _: audit_worked(asked.predictor.model, asked.predictor.program, asked.split, image),
-        f"work {model.name}",
-        json,
-    )
+    result = _answer(lambda **_: audit_worked(*asked.about, image), f"work {model.name}", json)
     show(text.table(tables.layers(result)))
     for one in result.examples:
         show(text.steps(one))
@@ -127,13 +114,13 @@ def noise(
 
     Each float constant is moved by -1, 0 or +1 ulp, and the recipe carried out again, once for each seed.
     """
-    from resnet8 import results
     from resnet8.audit.noise import audit_noise
     from resnet8.report import tables, text
     from resnet8.workers import Workers
 
-    with Workers(logs) as workers, progress() as step:
-        result = audit_noise(
+    with Workers(logs) as workers:
+        question = partial(
+            audit_noise,
             model,
             recipe,
             resolve(data_dir, demo=demo),
@@ -142,15 +129,19 @@ def noise(
             samples_per_class=samples_per_class,
             calibration_seed=seed,
             max_samples=max_samples,
-            progress=step(f"{recipe}, {seeds + 1} runs"),
         )
-    if json is not None:
-        results.save(result, json)
+        result = _answer(question, f"{recipe}, {seeds + 1} runs", json)
     show(text.table(tables.noise([result])))
 
 
 class _Asked:
-    """What a question is about: the file, open in the engine, and the images."""
+    """A quantized file and the images that it is asked about.
+
+    Attributes:
+        content: The file.
+        split: The images.
+        about: What the file is, its network in the engine, and the images.
+    """
 
     def __init__(self, model: Path, data_dir: Path | None, max_samples: int | None, *, demo: bool) -> None:
         from resnet8.data.cifar10 import read_split
@@ -159,15 +150,17 @@ class _Asked:
         from resnet8.runtimes.integer import open_content
 
         self.content = read_bytes(model)
-        self.predictor = open_content(model, self.content)
+        predictor = open_content(model, self.content)
         self.split = choose(read_split(resolve(data_dir, demo=demo), "test"), None, max_samples)
+        self.about = (predictor.model, predictor.program, self.split)
 
-    def answer(self, question: Callable[[Progress], Answer], label: str, json: Path | None) -> Answer:
-        """The result of ``question``, which is told whom to report its progress to; written where it was asked for."""
-        from resnet8 import results
 
-        with progress() as step:
-            result = question(step(label))
-        if json is not None:
-            results.save(result, json)
-        return result
+def _answer(question: Callable[..., Answer], label: str, json: Path | None) -> Answer:
+    """The result of ``question``, which takes a ``progress``, shown under ``label``; written where it was asked for."""
+    from resnet8 import results
+
+    with progress() as step:
+        result = question(progress=step(label))
+    if json is not None:
+        results.save(result, json)
+    return result
