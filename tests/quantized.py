@@ -255,7 +255,7 @@ class Writer:
     def elementwise(self, layer: Product | Sum) -> None:
         if isinstance(layer, Product):
             a = layer.x
-            b: Activation | Constant = Constant(layer.parameters["constant"], layer.constant, layer.constant_params)
+            b: Activation | Constant = Constant(layer.parameters["constant"], layer.constant, layer.parameter.params)
         else:
             a, b = layer.a, layer.b
         if isinstance(b, Constant):
@@ -495,7 +495,7 @@ def assert_same_layer(found: AnyLayer, expected: AnyLayer) -> None:
             assert_same_activation(one, other)
     if isinstance(found, Product):
         np.testing.assert_array_equal(found.constant, expected.constant, strict=True)
-        assert found.constant_params.same_as(expected.constant_params)
+        assert found.parameter.params.same_as(expected.parameter.params)
     if isinstance(found, Weighted):
         np.testing.assert_array_equal(found.weights, expected.weights, strict=True)
         assert found.weight_params.same_as(expected.weight_params)

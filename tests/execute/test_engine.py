@@ -141,7 +141,7 @@ def whole_accumulators(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> t
         if isinstance(layer, AveragePool):
             sums = x.sum(axis=(1, 2), keepdims=True)
         elif isinstance(layer, Product):
-            sums = x * (layer.constant.astype(object) - int(layer.constant_params.zero_point))
+            sums = x * (layer.constant.astype(object) - int(layer.parameter.params.zero_point))
         else:
             sums = x
     return list(sums.flat), sums.shape

@@ -244,8 +244,8 @@ def require_explained(
         exact = (one - z_a) * m_a + (other - z_b) * m_b
         magnitude = np.abs(one - z_a) * m_a + np.abs(other - z_b) * m_b + 2 * (z_a * m_a + z_b * m_b)
     else:
-        scale = float(layer.x.scale) * float(layer.constant_params.scale) / out
-        exact = (one - layer.x.zero_point) * (other - int(layer.constant_params.zero_point)) * scale
+        scale = float(layer.x.scale) * float(layer.parameter.params.scale) / out
+        exact = (one - layer.x.zero_point) * (other - int(layer.parameter.params.zero_point)) * scale
         magnitude = np.abs(exact)
     magnitude += 2 * layer.output.zero_point
     found, wanted = (codes[differ].astype(np.float64) for codes in (ours, theirs))

@@ -257,7 +257,7 @@ def test_weights_are_quantized_anew_from_the_float_network_where_it_is_known() -
     assert isinstance(product, Product)
     behind = real.layers[1].parameter
     assert behind is not None
-    np.testing.assert_array_equal(product.constant, quantize(behind.codes, product.constant_params))
+    np.testing.assert_array_equal(product.constant, quantize(behind.codes, product.parameter.params))
 
 
 @given(factor=st.floats(0.1, 10), bits=st.integers(2, 8), name=st.sampled_from((*ACTIVATIONS, *PARAMETERS)))

@@ -21,14 +21,14 @@ With any fixed-point multiplier the data path is int64 only.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache, partial, reduce
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from resnet8.execute.patches import patches
 from resnet8.execute.walk import softmax, walk
-from resnet8.network.layers import AveragePool, Product, Sum, Weighted
+from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 from resnet8.network.tensors import Activation, Constant
 from resnet8.numeric.grid import dequantize, quantize, saturate
 from resnet8.numeric.rounding import FixedPoint, fixed_point, fixed_point_pair, round_real, round_shift
@@ -151,38 +151,46 @@ def from_zero(activation: Activation | Constant, codes: NDArray[Any], dtype: Any
     return result
 
 
+def _codes(one: Activation | Constant, read: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """The codes of an operand, as maps where it is a map."""
+    if isinstance(one, Constant):
+        return one.codes
+    codes = read[one.name]
+    return codes.reshape(len(codes), *one.shape)
+
+
 # Fixed point: int64 only
 
 
 def multipliers(layer: AnyLayer, requantization: Requantization) -> tuple[FixedPoint, ...]:
     """The fixed-point multipliers of a layer: one, or two with one shift for a sum."""
-    if isinstance(layer, Sum):
-        return fixed_point_pair(layer.real_multipliers, requantization.multiplier)
-    return (fixed_point(layer.real_multiplier, requantization.multiplier),)
+    kind, (one, *others) = requantization.multiplier, layer.real_multipliers
+    return fixed_point_pair((one, others[0]), kind) if others else (fixed_point(one, kind),)
+
+
+def addends(
+    layer: AnyLayer, read: Mapping[str, NDArray[Any]], accumulators: Accumulate = accumulate
+) -> tuple[NDArray[np.int64], ...]:
+    """What is multiplied, then added up, int64 (N, *output shape): the accumulator; of a sum both operands, from 0."""
+    if isinstance(layer, Weighted):
+        return (accumulators(layer, read[layer.x.name]).astype(np.int64),)
+    codes = tuple(from_zero(one, _codes(one, read)) for _, one in layer.sources)
+    if isinstance(layer, Product):
+        return (codes[0] * layer.factor,)
+    return (codes[0].sum(axis=(1, 2), keepdims=True),) if isinstance(layer, AveragePool) else codes
 
 
 def integer_accumulator(
     layer: AnyLayer, read: Mapping[str, NDArray[Any]], accumulators: Accumulate = accumulate
 ) -> NDArray[np.int64]:
-    """What is requantized, int64 (N, *output shape); for a sum there is none.
+    """What is requantized, int64 (N, *output shape).
 
     Raises:
         TypeError: for a sum.
     """
     if isinstance(layer, Sum):
         raise TypeError("a sum has two addends")
-    if isinstance(layer, Weighted):
-        return accumulators(layer, read[layer.x.name]).astype(np.int64)
-    codes: NDArray[np.int64] = from_zero(layer.x, _maps(layer.x, read))
-    if isinstance(layer, Product):
-        return codes * layer.factor
-    return codes.sum(axis=(1, 2), keepdims=True) if isinstance(layer, AveragePool) else codes
-
-
-def addends(layer: Sum, read: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """``a - zero_a`` and ``b - zero_b``, int64."""
-    b = layer.b.codes if isinstance(layer.b, Constant) else _maps(layer.b, read)
-    return from_zero(layer.a, _maps(layer.a, read)), from_zero(layer.b, b)
+    return addends(layer, read, accumulators)[0]
 
 
 def numerator(
@@ -192,11 +200,11 @@ def numerator(
     accumulators: Accumulate = accumulate,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """What is shifted to the right and rounded, int64 (N, *output shape), and by how many bits; fixed point only."""
-    if isinstance(layer, Sum):
-        (a, b), (one, other) = addends(layer, read), multipliers(layer, requantization)
-        return a * one.multiplier + b * other.multiplier, one.shift
-    (factor,) = multipliers(layer, requantization)
-    return integer_accumulator(layer, read, accumulators) * factor.multiplier, factor.shift
+    factors = multipliers(layer, requantization)
+    products = (
+        one * factor.multiplier for one, factor in zip(addends(layer, read, accumulators), factors, strict=True)
+    )
+    return reduce(np.add, products), factors[0].shift
 
 
 def _fixed(
@@ -209,35 +217,29 @@ def _fixed(
 # Float multipliers, as ONNX Runtime's quantized kernels
 
 
-def float_multiplier(layer: Weighted | Product) -> NDArray[np.float32]:
-    """``scale_x * scale_w / scale_out`` in float32, in this order."""
-    scale = layer.weight_params.scale if isinstance(layer, Weighted) else layer.constant_params.scale
-    product: NDArray[np.float32] = np.asarray(layer.x.scale * scale / layer.output.scale, _f32)
-    return product
+def float_multiplier(layer: Weighted | Product | AveragePool | Rescale) -> NDArray[np.float32]:
+    """``scale_x * scale_w / (scale_out * count)`` in float32, in this order, without what the layer lacks."""
+    scale = _f32(1) if layer.multiplied is None else layer.multiplied.params.scale
+    return np.asarray(layer.x.scale * scale / (layer.output.scale * _f32(layer.count)), _f32)
 
 
 def _float32(
     layer: AnyLayer, read: Mapping[str, NDArray[Any]], rounding: Rounding, accumulators: Accumulate
 ) -> NDArray[Any]:
-    zero = _f32(layer.output.zero_point)
-    if isinstance(layer, Weighted):
-        scaled = accumulators(layer, read[layer.x.name]).astype(_f32, copy=False) * float_multiplier(layer)
-        return round_real(scaled, rounding) + zero
-    if isinstance(layer, Product):
-        codes = integer_accumulator(layer, read).astype(_f32)
-        return round_real(codes * float_multiplier(layer) + zero, rounding)
     if isinstance(layer, Sum):
         return round_real(_qlinear_add(layer, read), rounding)
-    if isinstance(layer, AveragePool):
-        multiplier = layer.x.scale / (layer.output.scale * _f32(layer.count))
-        return round_real(integer_accumulator(layer, read).astype(_f32) * multiplier, rounding) + zero
-    scaled = from_zero(layer.x, _maps(layer.x, read), _f32) * (layer.x.scale / layer.output.scale)
-    return round_real(scaled, rounding) + zero
+    if isinstance(layer, Weighted):
+        total = accumulators(layer, read[layer.x.name])
+    elif isinstance(layer, Rescale):
+        total = from_zero(layer.x, _codes(layer.x, read), _f32)
+    else:
+        total = integer_accumulator(layer, read)
+    scaled, zero = total.astype(_f32, copy=False) * float_multiplier(layer), _f32(layer.output.zero_point)
+    return round_real(scaled + zero, rounding) if isinstance(layer, Product) else round_real(scaled, rounding) + zero
 
 
 def _qlinear_add(layer: Sum, read: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    a = _maps(layer.a, read)
-    b = layer.b.codes if isinstance(layer.b, Constant) else _maps(layer.b, read)
+    a, b = (_codes(one, read) for one in (layer.a, layer.b))
     ratio_a, ratio_b = (np.float64(_f32(one.scale / layer.output.scale)) for one in (layer.a, layer.b))
     # A fused multiply-add rounds once: the product of a code and a float32 is exact in float64.
     zero_b = np.float64(_f32(ratio_b * layer.b.zero_point))
@@ -256,13 +258,12 @@ def _table(ratio: float, fixed: float) -> NDArray[np.float64]:
     return np.arange(-_TABLE_ZERO, 256, dtype=np.float64) * ratio + fixed
 
 
-def _pooled(layer: AveragePool, read: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    real = dequantize(_maps(layer.x, read), layer.x.params)
+def _mean(real: NDArray[np.float32]) -> NDArray[np.float32]:
     total = np.zeros((len(real), 1, 1, real.shape[3]), _f32)
     for row in range(real.shape[1]):
         for column in range(real.shape[2]):
             total[:, 0, 0] += real[:, row, column]
-    return total / _f32(layer.count)
+    return total / _f32(real.shape[1] * real.shape[2])
 
 
 # Float operators between DequantizeLinear and QuantizeLinear
@@ -275,20 +276,13 @@ def _dequantized(
         # ONNX Runtime adds up products of floats, in an order of its own; the exact sum is what they come close to.
         scale = np.float64(layer.x.scale) * layer.weight_params.scale.astype(np.float64)
         real = (accumulators(layer, read[layer.x.name]).astype(np.float64) * scale).astype(_f32)
-    elif isinstance(layer, Product):
-        constant = layer.factor.astype(_f32) * layer.constant_params.scale
-        real = dequantize(_maps(layer.x, read), layer.x.params) * constant
-    elif isinstance(layer, Sum):
-        b = layer.b.codes if isinstance(layer.b, Constant) else _maps(layer.b, read)
-        real = dequantize(_maps(layer.a, read), layer.a.params) + dequantize(b, layer.b.params)
-    elif isinstance(layer, AveragePool):
-        real = _pooled(layer, read)
     else:
-        real = dequantize(_maps(layer.x, read), layer.x.params)
+        real, *other = (dequantize(_codes(one, read), one.params) for _, one in layer.sources)
+        if isinstance(layer, Product):
+            real *= layer.parameter.real
+        elif isinstance(layer, AveragePool):
+            real = _mean(real)
+        elif other:
+            real = real + other[0]
     whole = round_real(real / layer.output.scale, rounding) + _f32(layer.output.zero_point)
     return saturate(whole, layer.output.params.dtype, layer.lowest)
-
-
-def _maps(activation: Activation, read: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    codes = read[activation.name]
-    return codes.reshape(len(codes), *activation.shape)

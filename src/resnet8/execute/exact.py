@@ -64,25 +64,13 @@ def float32_bound(layer: AnyLayer, exact: NDArray[np.float64], magnitude: NDArra
 
 def as_fraction(layer: AnyLayer, read: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> Fraction:
     """The value before rounding at one element, in code steps, as a rational number."""
-    out = Fraction(float(layer.output.scale))
     one = {name: values[at[0] : at[0] + 1] for name, values in read.items()}
-    index = (0, *at[1:])
-    if isinstance(layer, Sum):
-        a, b = engine.addends(layer, one)
-        shape = one[layer.a.name].shape
-        return (
-            int(a[index]) * Fraction(float(layer.a.scale))
-            + int(np.broadcast_to(b, shape)[index]) * Fraction(float(layer.b.scale))
-        ) / out
-    accumulator = int(engine.integer_accumulator(layer, one)[index])
-    scale = Fraction(float(layer.x.scale))
-    if isinstance(layer, Weighted):
-        scale *= Fraction(float(np.broadcast_to(layer.weight_params.scale, layer.output.shape[-1:])[at[-1]]))
-    elif isinstance(layer, Product):
-        scale *= Fraction(float(layer.constant_params.scale))
-    elif isinstance(layer, AveragePool):
-        scale /= layer.count
-    return accumulator * scale / out
+    scales = [Fraction(float(source.scale)) for _, source in layer.sources]
+    if layer.multiplied is not None:
+        scales[0] *= Fraction(float(np.broadcast_to(layer.multiplied.params.scale, layer.output.shape[-1:])[at[-1]]))
+    values = (np.broadcast_to(value, (1, *layer.output.shape)) for value in engine.addends(layer, one))
+    total = sum(int(value[0, *at[1:]]) * scale for value, scale in zip(values, scales, strict=True))
+    return total / (layer.count * Fraction(float(layer.output.scale)))
 
 
 def terms(layer: AnyLayer, values: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> Iterator[tuple[int, int | None]]:

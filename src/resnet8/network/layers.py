@@ -118,18 +118,30 @@ class Layer:
         return 0
 
     @property
+    def count(self) -> int:
+        """Positions that are averaged."""
+        return 1
+
+    @property
     def real_multiplier(self) -> NDArray[np.float64]:
-        """What the accumulator is multiplied by: float64 from the float32 scales.
+        """What the accumulator is multiplied by, as of :attr:`real_multipliers`.
 
         Raises:
             TypeError: for a sum.
         """
-        raise TypeError(f"{self.name} has no accumulator but two addends")
+        if len(self.operands) > 1:
+            raise TypeError(f"{self.name} has no accumulator but two addends")
+        return self.real_multipliers[0]
 
     @property
     def real_multipliers(self) -> tuple[NDArray[np.float64], ...]:
-        """What the accumulator, or each addend, is multiplied by."""
-        return (self.real_multiplier,)
+        """What the accumulator, or each addend, is multiplied by: ``scale_x * scale_w / (count * scale_out)``.
+
+        Without the factors that the layer lacks; float64 from the float32 scales, 0-d or (channels out).
+        """
+        factor = 1.0 if self.multiplied is None else self.multiplied.params.scale.astype(np.float64)
+        out = self.count * np.float64(self.output.scale)
+        return tuple(np.asarray(np.float64(one.scale) * factor / out) for _, one in self.sources)
 
     def accumulators(self) -> tuple[int, int] | None:
         """Least and greatest accumulator that any input codes can give; none of a sum, which has two addends."""
@@ -257,13 +269,6 @@ class Weighted(Layer):
         codes = self.weights.reshape(-1, self.weights.shape[-1]).astype(np.int64)
         return codes - self.weight_params.zero_point
 
-    @property
-    def real_multiplier(self) -> NDArray[np.float64]:
-        """``scale_x * scale_w / scale_out``, 0-d or (channels out), float64 from the float32 scales."""
-        scales = self.weight_params.scale.astype(np.float64)
-        product: NDArray[np.float64] = np.asarray(np.float64(self.x.scale) * scales / np.float64(self.output.scale))
-        return product
-
     def worst_case(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Least and greatest accumulator that any input codes can give, for each output channel, bias included.
 
@@ -301,15 +306,6 @@ class Product(Layer):
         return int(products.min()), int(products.max())
 
     @property
-    def constant_params(self) -> QParams:
-        """The grid of the constant.
-
-        Raises:
-            TypeError: when there is none.
-        """
-        return self.parameter.params
-
-    @property
     def parameter(self) -> Constant:
         """The constant."""
         return Constant(self.parameters.get("constant", ""), self.constant, self.constant_grid)
@@ -321,14 +317,7 @@ class Product(Layer):
     @property
     def factor(self) -> NDArray[np.int64]:
         """``c - zero_c``, broadcast to the last axes."""
-        return self.constant.astype(np.int64) - self.constant_params.zero_point
-
-    @property
-    def real_multiplier(self) -> NDArray[np.float64]:
-        """``scale_x * scale_c / scale_out``."""
-        return np.asarray(
-            np.float64(self.x.scale) * np.float64(self.constant_params.scale) / np.float64(self.output.scale)
-        )
+        return self.constant.astype(np.int64) - self.parameter.params.zero_point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,12 +348,6 @@ class Sum(Layer):
         """``bias-add`` of a constant, ``residual-add`` of two activations."""
         return "bias-add" if self.parameter is not None else "residual-add"
 
-    @property
-    def real_multipliers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """``scale_a / scale_out`` and ``scale_b / scale_out``."""
-        out = np.float64(self.output.scale)
-        return np.asarray(np.float64(self.a.scale) / out), np.asarray(np.float64(self.b.scale) / out)
-
 
 @dataclass(frozen=True, kw_only=True)
 class AveragePool(Layer):
@@ -383,11 +366,6 @@ class AveragePool(Layer):
         low, high = self.x.codes_from_zero
         return low * self.count, high * self.count
 
-    @property
-    def real_multiplier(self) -> NDArray[np.float64]:
-        """``scale_x / (count * scale_out)``."""
-        return np.asarray(np.float64(self.x.scale) / (self.count * np.float64(self.output.scale)))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rescale(Layer):
@@ -399,11 +377,6 @@ class Rescale(Layer):
     def accumulators(self) -> tuple[int, int]:
         """Least and greatest difference from the zero point."""
         return self.x.codes_from_zero
-
-    @property
-    def real_multiplier(self) -> NDArray[np.float64]:
-        """``scale_x / scale_out``."""
-        return np.asarray(np.float64(self.x.scale) / np.float64(self.output.scale))
 
 
 AnyLayer = Weighted | Product | Sum | AveragePool | Rescale

@@ -103,7 +103,7 @@ class _Writer:
         if isinstance(layer, Weighted):
             real = self.weighted(layer)
         elif isinstance(layer, Product):
-            constant = self.operand(layer.x, layer.parameters["constant"], layer.constant, layer.constant_params)
+            constant = self.operand(layer.x, layer.parameters["constant"], layer.constant, layer.parameter.params)
             real = self.node("Mul", [self.read(layer.x), constant], f"{output}_float", **named)
         elif isinstance(layer, Sum):
             b = layer.b
