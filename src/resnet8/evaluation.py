@@ -77,7 +77,7 @@ def evaluate(
 
 
 def probe(
-    model: Path, data_dir: Path | None, progress: Progress = no_progress
+    model: Path, data_dir: Path | None, progress: Progress = no_progress, content: bytes | None = None
 ) -> tuple[Evaluation, NDArray[np.float32]]:
     """Evaluate a model where many are evaluated one after another, in a process that lives on.
 
@@ -86,6 +86,7 @@ def probe(
         data_dir: The folder with the batch files, or the one above it, whose test images are read once while they stay
             as they are; none for seeded random images.
         progress: Called after each batch.
+        content: What the file will hold, where it is not written yet.
 
     Returns:
         The result, and the probabilities it rests on, float32 (N, 10).
@@ -94,7 +95,7 @@ def probe(
         DataError: for unusable data.
         ModelError: for an unusable model.
     """
-    return evaluate_split(open_model(model), _test_images(data_dir), DEFAULT_BATCH, progress)
+    return evaluate_split(open_model(model, content=content), _test_images(data_dir), DEFAULT_BATCH, progress)
 
 
 def _test_images(data_dir: Path | None) -> Split:

@@ -241,10 +241,16 @@ def _stages(run: _Run) -> Iterator[Stage]:
 
 
 def _convert(run: _Run, pytorch: Path, step: Step) -> None:
-    assets = run.assets
     conversion = convert(
-        assets.keras_model, run.onnx, pytorch, run.root / PARITY, run.workers, data_dir=assets.data_dir, step=step
+        run.assets.keras_model,
+        run.workers,
+        onnx_model=run.onnx,
+        pytorch_model=pytorch,
+        data_dir=run.assets.data_dir,
+        step=step,
     )
+    conversion.save(run.root / PARITY)
+    conversion.require()
     for runtime, evaluation in conversion.evaluations.items():
         results.save(evaluation, run.root / FLOAT_RESULTS[runtime])
 
@@ -255,9 +261,10 @@ def _quantize(run: _Run, recipe: Recipe, model: Path, drawn: tuple[int, int], st
     step("calibrate")
     images = calibration.sample(run.train, *drawn, recipe.draw)
     step(f"quantize: {recipe.name}")
-    record = quantize(run.onnx, recipe, model, images, run.workers)
+    quantized = quantize(run.onnx, recipe, images, run.workers)
+    quantized.save(model)
     if recipe.refused:
-        results.save(record, run.result(recipe.name))
+        results.save(quantized.record, run.result(recipe.name))
 
 
 def _evaluate(run: _Run, framework: str, model: Path, result: Path, step: Step) -> None:

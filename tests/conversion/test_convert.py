@@ -218,32 +218,19 @@ def altered(graph: onnx.ModelProto, factor: float) -> bytes:
 
 
 @pytest.mark.parametrize("factor", [1.01, -1.0])
-def test_an_altered_model_fails_the_certificate(  # noqa: PLR0917 - fixtures
-    workers: Workers,
-    graph: onnx.ModelProto,
-    reproduced: Reproduction,
-    demo_assets: Assets,
-    tmp_path: Path,
-    factor: float,
+def test_an_altered_model_fails_the_certificate(
+    workers: Workers, graph: onnx.ModelProto, reproduced: Reproduction, demo_assets: Assets, factor: float
 ) -> None:
     found: Structure = reproduced.parity.structure
     doctored = Answered(workers, convert_keras, Converted(altered(graph, factor), found, ()))
-    certificate = tmp_path / "parity.json"
+    conversion = convert(demo_assets.keras_model, doctored, data_dir=demo_assets.data_dir)  # type: ignore[arg-type]
     with pytest.raises(ConversionError, match=r"changed the model: keras and onnxruntime differ.*image \d+") as caught:
-        convert(
-            demo_assets.keras_model,
-            tmp_path / "resnet8.onnx",
-            tmp_path / "resnet8.pt",
-            certificate,
-            doctored,  # type: ignore[arg-type]
-            data_dir=demo_assets.data_dir,
-        )
+        conversion.require()
     assert "\n" not in str(caught.value)
-    written = load(Parity, certificate)
-    assert not written.passed
-    differences = {(pair.a, pair.b): pair.max_abs_difference for pair in written.pairs}
-    assert differences["keras", "onnxruntime"] > written.tolerance
-    assert differences["onnxruntime", "pytorch"] <= written.tolerance  # PyTorch came from the altered file
+    assert not conversion.parity.passed
+    differences = {(pair.a, pair.b): pair.max_abs_difference for pair in conversion.parity.pairs}
+    assert differences["keras", "onnxruntime"] > conversion.parity.tolerance
+    assert differences["onnxruntime", "pytorch"] <= conversion.parity.tolerance  # PyTorch came from the altered file
 
 
 def renamed(graph: onnx.ModelProto) -> bytes:
@@ -259,24 +246,22 @@ def test_another_file_of_a_known_network_is_an_error_only_with_the_tested_versio
     graph: onnx.ModelProto,
     reproduced: Reproduction,
     demo_assets: Assets,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     versions: str,
 ) -> None:
     if versions == "others":
         monkeypatch.setitem(CONVERTED_WITH, "tf2onnx", "0.1")
     doctored = Answered(workers, convert_keras, Converted(renamed(graph), reproduced.parity.structure, ()))
-    files = (tmp_path / "resnet8.onnx", tmp_path / "resnet8.pt", tmp_path / "parity.json")
+    conversion = convert(demo_assets.keras_model, doctored)  # type: ignore[arg-type]
     if versions == "tested":
         with pytest.raises(
             ConversionError, match=r"does not make the ONNX file that it makes on other machines: found"
         ):
-            convert(demo_assets.keras_model, *files, doctored)  # type: ignore[arg-type]
+            conversion.require()
     else:
-        convert(demo_assets.keras_model, *files, doctored)  # type: ignore[arg-type]
-    written = load(Parity, files[2])
-    assert written.passed
-    assert written.known_file is False
+        conversion.require()
+    assert conversion.parity.passed
+    assert conversion.parity.known_file is False
 
 
 def test_a_model_that_belongs_to_other_images_is_refused(
@@ -293,15 +278,9 @@ def test_a_model_that_belongs_to_other_images_is_refused(
     rolled = {b"labels": ((labels + 1) % 10).tolist(), b"data": planes}
     (data / "test_batch").write_bytes(demo._python2_pickle(rolled))
     doctored = Answered(workers, convert_keras, Converted(graph.SerializeToString(), reproduced.parity.structure, ()))
+    conversion = convert(demo_assets.keras_model, doctored, data_dir=data)  # type: ignore[arg-type]
     with pytest.raises(ConversionError, match=r"not as accurate as it must be: found \d.*at least 85%"):
-        convert(
-            demo_assets.keras_model,
-            tmp_path / "resnet8.onnx",
-            tmp_path / "resnet8.pt",
-            tmp_path / "parity.json",
-            doctored,  # type: ignore[arg-type]
-            data_dir=data,
-        )
+        conversion.require()
 
 
 def test_without_data_seeded_random_images_take_their_place(
@@ -316,13 +295,18 @@ def test_without_data_seeded_random_images_take_their_place(
 
     conversion = convert(
         demo_assets.keras_model,
-        tmp_path / "models/resnet8.onnx",
-        tmp_path / "models/resnet8.pt",
-        tmp_path / "parity.json",
         real,  # type: ignore[arg-type]
+        onnx_model=tmp_path / "models/net.onnx",
+        pytorch_model=tmp_path / "models/net.pt",
         step=step,
     )
-    assert conversion.parity.passed
+    conversion.require()
+    assert list(tmp_path.iterdir()) == []
+    conversion.save(tmp_path / "parity.json")
+    for backend, content in (("onnxruntime", conversion.onnx), ("pytorch", conversion.pytorch)):
+        model = conversion.parity.models[backend]
+        assert (Path(model.path).read_bytes(), sha256(content)) == (content, model.sha256)
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {"net.onnx", "net.pt"}
     assert conversion.parity.images == RANDOM_IMAGES
     assert (conversion.parity.data.dataset, conversion.parity.data.directory) == ("random images", "none")
     assert conversion.parity.data.fingerprint == random_images(RANDOM_IMAGES).source.fingerprint
@@ -337,7 +321,7 @@ def test_what_makes_it_imports_no_other_framework(reproduced: Reproduction) -> N
     """Nor torchvision, which onnx2torch asks for, nor torch's compiler, which torchvision brings."""
     code = (
         "import sys; from pathlib import Path; from resnet8.conversion.onnx_to_pytorch import onnx_to_pytorch;"
-        "onnx_to_pytorch(Path(sys.argv[1]));"
+        "path = Path(sys.argv[1]); onnx_to_pytorch(path, path.read_bytes());"
         "unwanted = {'onnxruntime', 'tensorflow', 'torchvision', 'torch._inductor'};"
         "print('found:', *sorted(unwanted & sys.modules.keys()))"
     )
@@ -386,20 +370,18 @@ def test_the_pt_names_its_source_and_no_place(reproduced: Reproduction) -> None:
     assert not [name for name, content in records.items() if here in content or b"site-packages" in content]
 
 
-def test_onnx_to_pytorch_alone_is_proved_too(workers: Workers, reproduced: Reproduction, tmp_path: Path) -> None:
-    pair = convert_to_pytorch(reproduced.output_dir / "models/resnet8.onnx", tmp_path / "resnet8.pt", workers)
+def test_onnx_to_pytorch_alone_is_proved_too(workers: Workers, reproduced: Reproduction) -> None:
+    models = reproduced.output_dir / "models"
+    content, pair = convert_to_pytorch(models / "resnet8.onnx", Path("resnet8.pt"), workers)
     assert (pair.a, pair.b) == ("onnxruntime", "pytorch")
     assert pair.max_abs_difference <= 1e-4
-    assert (tmp_path / "resnet8.pt").is_file()
+    assert content == (models / "resnet8.pt").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["resnet8_int8.onnx", "resnet8.pt", "resnet8_int8.onnx.json"])
-def test_what_is_no_float_onnx_is_not_converted(
-    workers: Workers, reproduced: Reproduction, tmp_path: Path, name: str
-) -> None:
+def test_what_is_no_float_onnx_is_not_converted(workers: Workers, reproduced: Reproduction, name: str) -> None:
     with pytest.raises(ModelError):
-        convert_to_pytorch(reproduced.output_dir / "models" / name, tmp_path / "x.pt", workers)
-    assert not (tmp_path / "x.pt").exists()
+        convert_to_pytorch(reproduced.output_dir / "models" / name, Path("x.pt"), workers)
 
 
 def test_probe_without_data_uses_random_images(workers: Workers, reproduced: Reproduction) -> None:

@@ -134,21 +134,20 @@ def test_the_order_of_recipes_leaves_no_trace(
     few, whole = (calibration.calibrate(demo_assets.data_dir, count) for count in (20, 100))
     for name, images in (("torch-int8", few), ("ort-portable", whole), ("torch-int8", whole), ("ort-int8", whole)):
         output = tmp_path / RECIPES[name].output
-        quantize(source, name, output, images, workers)
+        quantize(source, name, images, workers).save(output)
         assert (sha256_file(output) == DIGESTS[name]) == (images is whole)
 
 
 def test_the_calibration_set_must_be_the_recipes(
-    reproduced: Reproduction, demo_assets: Assets, tmp_path: Path, workers: Workers
+    reproduced: Reproduction, demo_assets: Assets, workers: Workers
 ) -> None:
     source = reproduced.output_dir / "models/resnet8.onnx"
     first = calibration.calibrate(demo_assets.data_dir)
     with pytest.raises(QuantizationError, match=r"published-uint8 fixes its calibration set: found .* first draw, exp"):
-        quantize(source, "published-uint8", tmp_path / "q.onnx", first, workers)
+        quantize(source, "published-uint8", first, workers)
     few = calibration.calibrate(demo_assets.data_dir, samples_per_class=20)
     with pytest.raises(QuantizationError, match="published-int8 fixes its calibration set: found 20 per class"):
-        quantize(source, "published-int8", tmp_path / "q.onnx", few, workers)
-    assert not list(tmp_path.iterdir())
+        quantize(source, "published-int8", few, workers)
 
 
 # --- records ---
@@ -233,18 +232,17 @@ def images(demo_assets: Assets) -> tuple[object, object]:
     ("recipe", "source"),
     [("ort-int8", "ort-int8"), ("ort-per-channel", "published-uint8"), ("torch-int8", "ort-int8")],
 )
-def test_a_quantized_model_is_not_quantized_again(  # noqa: PLR0917 - fixtures
-    workers: Workers, reproduced: Reproduction, images: object, tmp_path: Path, recipe: str, source: str
+def test_a_quantized_model_is_not_quantized_again(
+    workers: Workers, reproduced: Reproduction, images: object, recipe: str, source: str
 ) -> None:
     with pytest.raises(ModelError, match=r"is quantized already: found .*int8, expected a float32 model"):
-        quantize(model_of(reproduced, source), recipe, tmp_path / "twice", images, workers)  # type: ignore[arg-type]
-    assert list(tmp_path.iterdir()) == []
+        quantize(model_of(reproduced, source), recipe, images, workers)  # type: ignore[arg-type]
 
 
-def test_an_unknown_recipe_is_refused(workers: Workers, reproduced: Reproduction, tmp_path: Path) -> None:
+def test_an_unknown_recipe_is_refused(workers: Workers, reproduced: Reproduction) -> None:
     source = reproduced.output_dir / "models/resnet8.onnx"
     with pytest.raises(QuantizationError, match="recipe is not known: found int4, expected published-int8"):
-        quantize(source, "int4", tmp_path / "x.onnx", None, workers)  # type: ignore[arg-type]
+        quantize(source, "int4", None, workers)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("recipe", ["ort-int8", "ort-portable", "torch-int8"])
@@ -254,8 +252,7 @@ def test_a_damaged_model_is_refused(
     source = tmp_path / "part.onnx"
     source.write_bytes((reproduced.output_dir / "models/resnet8.onnx").read_bytes()[:-1000])
     with pytest.raises(ModelError, match=r"part\.onnx"):
-        quantize(source, recipe, tmp_path / "x", images, workers)  # type: ignore[arg-type]
-    assert list(tmp_path.iterdir()) == [source]
+        quantize(source, recipe, images, workers)  # type: ignore[arg-type]
 
 
 # --- from the .pt ---
@@ -268,7 +265,10 @@ def test_from_the_pt_its_onnx_is_found_by_content(
         shutil.copy(reproduced.output_dir / "models" / name, tmp_path / copy)
     output = tmp_path / "int8.pt"
     few = calibration.calibrate(demo_assets.data_dir, 20)
-    record = quantize(tmp_path / "model.pt", "torch-int8", output, few, workers)
+    made = quantize(tmp_path / "model.pt", "torch-int8", few, workers)
+    assert not output.exists()
+    made.save(output)
+    record = made.record
     assert record.source_sha256 == reproduced.parity.models["onnxruntime"].sha256
     assert record.model_sha256 == sha256_file(output)
     evaluation = evaluate(output, demo_assets.data_dir)
@@ -282,28 +282,21 @@ def test_a_pt_without_its_onnx_says_so(
     alone = shutil.copy(reproduced.output_dir / "models/resnet8.pt", tmp_path / "resnet8.pt")
     shutil.copy(reproduced.output_dir / "models/resnet8_int8.onnx", tmp_path / "resnet8.onnx")  # the name is not it
     with pytest.raises(ModelError, match=r"not beside it: found no \.onnx file in .*; put it there, or name it"):
-        quantize(alone, "torch-int8", tmp_path / "int8.pt", images, workers)  # type: ignore[arg-type]
-    assert not (tmp_path / "int8.pt").exists()
+        quantize(alone, "torch-int8", images, workers)  # type: ignore[arg-type]
 
 
-def test_the_keras_file_is_no_source(workers: Workers, demo_assets: Assets, images: object, tmp_path: Path) -> None:
+def test_the_keras_file_is_no_source(workers: Workers, demo_assets: Assets, images: object) -> None:
     for recipe in ("torch-int8", "ort-int8"):
         with pytest.raises(ModelError):
-            quantize(demo_assets.keras_model, recipe, tmp_path / "x", images, workers)  # type: ignore[arg-type]
+            quantize(demo_assets.keras_model, recipe, images, workers)  # type: ignore[arg-type]
 
 
 # --- failures ---
 
 
-def test_a_worker_that_fails_leaves_no_file(
-    workers: Workers, reproduced: Reproduction, tmp_path: Path, images: tuple[object, object]
+def test_a_failure_in_a_worker_is_an_error(
+    workers: Workers, reproduced: Reproduction, images: tuple[object, object]
 ) -> None:
+    source = reproduced.output_dir / "models/resnet8.onnx"
     with pytest.raises(WorkerError):
-        quantize(
-            reproduced.output_dir / "models/resnet8.onnx",
-            "ort-int8",
-            tmp_path / "x.onnx",
-            (None, images[1]),  # type: ignore[arg-type]
-            workers,
-        )
-    assert list(tmp_path.iterdir()) == []
+        quantize(source, "ort-int8", (None, images[1]), workers)  # type: ignore[arg-type]

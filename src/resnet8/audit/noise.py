@@ -103,13 +103,15 @@ def audit_noise(
                 source = Path(folder) / "moved.onnx"
                 moved, constants = perturbed(content, seed)
                 write_bytes(source, moved)
-            record = quantize(source, chosen, made, (images, drawn), workers)
+            quantized = quantize(source, chosen, (images, drawn), workers)
+            record = quantized.record
             if record.model_sha256 is None:
                 raise QuantizationError(
                     f"the recipe {chosen.name} made no model",
                     found=record.refusal,
                     expected="a backend that takes its data types",
                 )
+            quantized.save(made)
             done = within(progress, len(runs) * len(test), (seeds + 1) * len(test))
             found = workers[chosen.framework].call(_evaluate, made, test, progress=done)
             runs.append(NoiseRun(seed, record.model_sha256, found.overall, found.predictions))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import resnet8
 from resnet8.cli.common import DataDir, Demo, show
 from resnet8.cli.common import data_dir as resolve
 
@@ -21,20 +22,14 @@ def calibrate(
     demo: Demo = False,
 ) -> None:
     """Draw the calibration set from the training images, and show its distribution."""
-    run(resolve(data_dir, demo=demo), samples_per_class, seed, indices)
-
-
-def run(data_dir: Path, samples_per_class: int, seed: int, indices: Path | None) -> None:
-    """Draw, write what was asked for, and show the distribution."""
     import numpy as np
 
-    from resnet8 import results
-    from resnet8.data.calibration import calibrate as sample
     from resnet8.report import tables, text
+    from resnet8.results import save_array
 
-    images, record = sample(data_dir, samples_per_class, seed)
+    images, record = resnet8.calibrate(resolve(data_dir, demo=demo), samples_per_class, seed)
     if indices is not None:
-        results.save_array(np.array(record.indices, np.int64), indices)
+        save_array(np.array(record.indices, np.int64), indices)
     show(text.table(tables.calibration(record)))
     pixels = images.images
     show(

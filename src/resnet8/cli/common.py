@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import resnet8
 from resnet8.errors import missing_extra
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from resnet8.data.assets import Assets
+    from resnet8.results import AnyResult
     from resnet8.workers import Progress
 
 WIDE = 180
@@ -40,6 +41,9 @@ AssetsDir = Annotated[
 Demo = Annotated[bool, typer.Option("--demo", help="Use the embedded demo: handwritten digits, no download.")]
 MaxSamples = Annotated[int | None, typer.Option(help="Only the first N images.  [default: all]", metavar="N")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result here, as JSON.  [default: nowhere]")]
+SamplesPerClass = Annotated[int, typer.Option(help="Calibration images of each class, at least 20.")]
+Seed = Annotated[int, typer.Option(help="Of the calibration draw.")]
+Logs = Annotated[Path, typer.Option(help="Folder for the logs.")]
 
 
 EXTRAS = {
@@ -80,20 +84,19 @@ def show(content: RenderableType) -> None:
     console().print(content)
 
 
-def assets(directory: Path | None, *, demo: bool, download: bool = False, check: bool = False) -> Assets:
-    """The inputs that the options name (:func:`resnet8.data.assets.fetch`)."""
-    from resnet8.data.assets import fetch
-
-    return fetch(directory, demo=demo, download=download, check=check)
-
-
 def data_dir(given: Path | None, *, demo: bool) -> Path:
     """The folder of images that the options name.
 
     Raises:
         Resnet8Error: when none is given and none was fetched.
     """
-    return given if given is not None and not demo else assets(None, demo=demo).data_dir
+    return given if given is not None and not demo else resnet8.fetch(demo=demo, download=False).data_dir
+
+
+def write_json(result: AnyResult, path: Path | None) -> None:
+    """Write a result where it was asked for."""
+    if path is not None:
+        resnet8.save(result, path)
 
 
 @contextmanager

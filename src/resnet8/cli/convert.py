@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from resnet8.cli.common import AssetsDir, Demo, assets, progress, require, show
+import resnet8
+from resnet8.cli.common import AssetsDir, Demo, Logs, progress, require, show
 
 
 def convert(
@@ -27,40 +28,39 @@ def convert(
         typer.Option(help="Folder with CIFAR-10's batch files, or the one above it.  [default: that of --assets-dir]"),
     ] = None,
     assets_dir: AssetsDir = None,
-    logs: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("logs"),
+    logs: Logs = Path("logs"),
     demo: Demo = False,
 ) -> None:
     """Convert Keras to ONNX to PyTorch, and prove the three equivalent on every test image.
 
     Without data, 1,000 seeded random images take their place, and the certificate says so.
     """
-    from resnet8.conversion import convert as run
     from resnet8.errors import DataError, DownloadError
     from resnet8.files import read_bytes
     from resnet8.report import text
-    from resnet8.workers import Workers
 
     require("keras", "torch")
     if keras_model is None or demo:
-        found = assets(assets_dir, demo=demo)
+        found = resnet8.fetch(assets_dir, demo=demo, download=False)
         keras_model, data_dir = found.keras_model, data_dir if data_dir and not demo else found.data_dir
     elif data_dir is None:
         try:
-            data_dir = assets(assets_dir, demo=False).data_dir
+            data_dir = resnet8.fetch(assets_dir, download=False).data_dir
         except (DataError, DownloadError):
             if assets_dir is not None:
                 raise
     read_bytes(keras_model)  # a missing file is no reason to start TensorFlow
-    with Workers(logs) as workers, progress() as step:
-        conversion = run(
+    with resnet8.Workers(logs) as workers, progress() as step:
+        conversion = resnet8.convert(
             keras_model,
-            output,
-            pytorch_output or output.with_suffix(".pt"),
-            certificate or output.with_suffix(".parity.json"),
             workers,
+            onnx_model=output,
+            pytorch_model=pytorch_output or output.with_suffix(".pt"),
             data_dir=data_dir,
             step=step,
         )
+    conversion.save(certificate or output.with_suffix(".parity.json"))
+    conversion.require()
     show(text.parity(conversion.parity))
     for model in conversion.parity.models.values():
         show(f"{model.path}: {model.size_bytes:,} bytes")

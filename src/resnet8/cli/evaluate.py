@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, logged, progress, show
+import resnet8
+from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, logged, progress, show, write_json
 from resnet8.cli.common import data_dir as resolve
 from resnet8.numeric.variants import Multiplier, Requantization, Rounding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from resnet8.results import Evaluation
     from resnet8.runtimes import Predictor
+
+    Opener = Callable[[Path, bytes], Predictor]
 
 Runtime = Literal["integer"]
 EmulatedCpu = Literal["avx2"]
@@ -63,7 +66,7 @@ def evaluate(
     demo: Demo = False,
 ) -> None:
     """Measure a model's top-1 accuracy on the test images, overall and by class."""
-    opener = _opener(runtime, requantize, rounding, emulate_cpu, session_option or [])
+    opener = _opener(runtime, requantize, rounding, emulate_cpu, dict(map(_entry, session_option or [])))
     run(
         model,
         resolve(data_dir, demo=demo),
@@ -77,47 +80,45 @@ def evaluate(
     )
 
 
-def _opener(
-    runtime: Runtime | None,
-    requantize: Multiplier | None,
-    rounding: Rounding | None,
-    emulate_cpu: EmulatedCpu | None,
-    session_options: list[str],
-) -> Callable[[Path, bytes], Predictor] | None:
-    if session_options:
-        if runtime or requantize or rounding or emulate_cpu:
-            raise typer.BadParameter("it is for ONNX Runtime itself", param_hint="--session-option")
-        return _with_options(dict(map(_option, session_options)))
-    if emulate_cpu is not None and (runtime or requantize or rounding):
-        raise typer.BadParameter("it excludes --runtime, --requantize and --rounding", param_hint="--emulate-cpu")
-    if emulate_cpu is None and runtime is None:
-        if requantize or rounding:
-            raise typer.BadParameter("they need --runtime integer", param_hint="--requantize, --rounding")
-        return None
-    from resnet8.runtimes import integer  # other runtimes do without
-
-    if emulate_cpu is not None:
-        return integer.open_emulated
-    variant = Requantization(requantize or "float32", rounding or "half-even")
-    return partial(integer.open_content, requantization=variant)
-
-
-def _option(text: str) -> tuple[str, str]:
+def _entry(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not (name and separator and value):
         raise typer.BadParameter(f"found {text!r}, expected NAME=VALUE", param_hint="--session-option")
     return name, value
 
 
-def _with_options(options: dict[str, str]) -> Callable[[Path, bytes], Predictor]:
-    def opener(path: Path, content: bytes) -> Predictor:
-        from resnet8.runtimes import ort
-        from resnet8.runtimes.base import require_format
+def _opener(
+    runtime: Runtime | None,
+    requantize: Multiplier | None,
+    rounding: Rounding | None,
+    emulate_cpu: EmulatedCpu | None,
+    session_options: Mapping[str, str],
+) -> Opener | None:
+    """What opens the file where not its own runtime does as it always does."""
+    if session_options:
+        if runtime or requantize or rounding or emulate_cpu:
+            raise typer.BadParameter("it is for ONNX Runtime itself", param_hint="--session-option")
+        return partial(_in_session, options=session_options)
+    if emulate_cpu and (runtime or requantize or rounding):
+        raise typer.BadParameter("it excludes --runtime, --requantize and --rounding", param_hint="--emulate-cpu")
+    if not (emulate_cpu or runtime):
+        if requantize or rounding:
+            raise typer.BadParameter("they need --runtime integer", param_hint="--requantize, --rounding")
+        return None
+    from resnet8.runtimes import integer  # other runtimes do without
 
-        require_format(path, content, "onnx", "has no session that takes options", expected="an ONNX file")
-        return ort.open_content(path, content, options)
+    if emulate_cpu:
+        return integer.open_emulated
+    variant = Requantization(requantize or "float32", rounding or "half-even")
+    return partial(integer.open_content, requantization=variant)
 
-    return opener
+
+def _in_session(path: Path, content: bytes, options: Mapping[str, str]) -> Predictor:
+    from resnet8.runtimes import ort
+    from resnet8.runtimes.base import require_format
+
+    require_format(path, content, "onnx", "has no session that takes options", expected="an ONNX file")
+    return ort.open_content(path, content, options)
 
 
 def run(
@@ -129,16 +130,15 @@ def run(
     batch_size: int = 50,
     json: Path | None = None,
     predictions: Path | None = None,
-    opener: Callable[[Path, bytes], Predictor] | None = None,
+    opener: Opener | None = None,
     logs: Path = Path("logs"),
 ) -> Evaluation:
     """Evaluate, write what was asked for, and show the table."""
-    from resnet8 import results
-    from resnet8.evaluation import evaluate as measure
     from resnet8.report import tables, text
+    from resnet8.results import from_digits, save_array
 
     with logged("evaluate", logs), progress() as step:
-        result = measure(
+        result = resnet8.evaluate(
             model,
             data_dir,
             subset=subset,
@@ -147,10 +147,9 @@ def run(
             progress=step(f"evaluate {model.name}"),
             opener=opener,
         )
-    if json is not None:
-        results.save(result, json)
+    write_json(result, json)
     if predictions is not None:
-        results.save_array(results.from_digits(result.predictions), predictions)
+        save_array(from_digits(result.predictions), predictions)
     show(text.table(tables.evaluation(result)))
     how = "" if result.requantization is None else f" ({result.requantization})"
     show(f"{result.images_per_second:,.0f} images/s in {result.runtime}{how}; {result.model.size_bytes:,} bytes")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnet8.cli.common import DataDir, Demo, show
+import resnet8
+from resnet8.cli.common import DataDir, Demo, Logs, SamplesPerClass, Seed, show
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ def quantize(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="The quantized file to write.  [required without --list]")] = None,
     data_dir: DataDir = None,
-    samples_per_class: Annotated[int, typer.Option(help="Calibration images of each class, at least 20.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the calibration draw.")] = 42,
-    logs: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("logs"),
+    samples_per_class: SamplesPerClass = 100,
+    seed: Seed = 42,
+    logs: Logs = Path("logs"),
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and exit.")] = False,
     demo: Demo = False,
 ) -> None:
@@ -40,10 +41,8 @@ def quantize(
         show(text.table(tables.recipes(tuple(RECIPES.values()))))
         return
     if model is None or recipe is None or output is None:
-        missing = [
-            name for name, value in (("MODEL", model), ("--recipe", recipe), ("--output", output)) if value is None
-        ]
-        raise typer.BadParameter(f"missing {', '.join(missing)} (or --list)")
+        given = {"MODEL": model, "--recipe": recipe, "--output": output}
+        raise typer.BadParameter(f"missing {', '.join(name for name in given if given[name] is None)} (or --list)")
     run(model, {recipe: output}, resolve(data_dir, demo=demo), samples_per_class, seed, logs)
 
 
@@ -70,31 +69,27 @@ def run(
         said: Told of the first recipe's set, once it is drawn.
     """
     from resnet8.quantization.recipes import recipe as find
-    from resnet8.workers import Workers
 
     recipes = [find(name) for name in outputs]
     for one in recipes:
         one.require_calibration(samples_per_class, seed)
-    made = []
-    with Workers(logs) as workers:
+    written = []
+    with resnet8.Workers(logs) as workers:
         for one in recipes:
             workers[one.framework].warm(one.backend.module)
         from resnet8.data.calibration import sample
-        from resnet8.data.cifar10 import read_split
         from resnet8.evaluation import record_path
-        from resnet8.quantization import quantize as make
 
-        train = read_split(data_dir, "train")
+        train = resnet8.read_split(data_dir, "train")
         drawn = {one.draw: sample(train, samples_per_class, seed, one.draw) for one in recipes}
         said(drawn[recipes[0].draw][1])
         for one, output in zip(recipes, outputs.values(), strict=True):
-            record = make(model, one, output, drawn[one.draw], workers)
-            if record.refusal is not None:
-                show(
-                    f"{one.name}: refused. {record.refusal}\nNo model was written; the record is {record_path(output)}"
-                )
+            made = resnet8.quantize(model, one, drawn[one.draw], workers)
+            made.save(output)
+            record, kept = made.record, record_path(output)
+            if made.content is None:
+                show(f"{one.name}: refused. {record.refusal}\nNo model was written; the record is {kept}")
                 continue
-            size = output.stat().st_size
-            show(f"{output}: {size:,} bytes, by {one.name} in {record.seconds:.1f} s; record: {record_path(output)}")
-            made.append(output)
-    return made
+            show(f"{output}: {len(made.content):,} bytes, by {one.name} in {record.seconds:.1f} s; record: {kept}")
+            written.append(output)
+    return written

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from resnet8.cli.common import AssetsDir, Demo, assets, console, progress, require, show
-
-if TYPE_CHECKING:
-    from resnet8.pipeline import Reproduction
+import resnet8
+from resnet8.cli.common import AssetsDir, Demo, SamplesPerClass, Seed, console, progress, require, show
 
 
 def reproduce(
@@ -20,41 +18,33 @@ def reproduce(
         Path | None,
         typer.Option(help="Where models/, results/, docs/ and logs/ go.  [default: .; with --demo: demo]"),
     ] = None,
-    samples_per_class: Annotated[int, typer.Option(help="Calibration images of each class, at least 20.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the calibration draw.")] = 42,
+    samples_per_class: SamplesPerClass = 100,
+    seed: Seed = 42,
 ) -> None:
     """Do everything: fetch, convert and prove, quantize by every recipe, evaluate, compare, recommend.
 
     Run again, it redoes only what is out of date.
     """
-    from resnet8 import pipeline
+    from resnet8.report import text
+    from resnet8.report.documents import ANALYSIS
 
     require("keras", "torch")
-    # The demo does not overwrite the results of a real run.
-    root = output_dir or Path("demo" if demo else ".")
-    found = assets(assets_dir, demo=demo, download=True)
+    found = resnet8.fetch(assets_dir, demo=demo)
     lines = console(err=True)
 
     def ended(stage: str, seconds: float | None) -> None:
         lines.print(f"  {stage:<26} {'up to date' if seconds is None else f'{seconds:6.1f} s'}")
 
     with progress() as step:
-        outcome = pipeline.reproduce(
-            root,
+        outcome = resnet8.reproduce(
+            output_dir or Path("demo" if demo else "."),  # the demo does not overwrite the results of a real run
             assets=found,
             samples_per_class=samples_per_class,
             seed=seed,
             step=step,
             ended=ended,
         )
-    _show(outcome, demo=found.demo)
-
-
-def _show(outcome: Reproduction, *, demo: bool) -> None:
-    from resnet8.report import text
-    from resnet8.report.documents import ANALYSIS
-
-    if demo:
+    if found.demo:
         show("[bold]DEMO[/bold]: handwritten digits and their own weights; no number here is CIFAR-10's.\n")
     show(text.parity(outcome.parity))
     show(text.comparison(outcome.comparison))

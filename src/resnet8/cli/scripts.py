@@ -71,15 +71,18 @@ def convert_pytorch(
     ] = None,
 ) -> None:
     """Convert ONNX to PyTorch, and prove them equivalent on seeded random images."""
-    from resnet8.conversion import convert_to_pytorch
+    from resnet8.conversion import convert_to_pytorch, parity
+    from resnet8.files import write_bytes
     from resnet8.workers import Workers
 
     require("torch")
     onnx_model, pytorch_model = _one(source, input_) or ONNX_MODEL, _one(target, output) or PYTORCH_MODEL
     with Workers(LOGS) as workers:
-        pair = convert_to_pytorch(onnx_model, pytorch_model, workers)
+        content, pair = convert_to_pytorch(onnx_model, pytorch_model, workers)
+    write_bytes(pytorch_model, content)
+    parity.require_pair(pair)
     show(
-        f"{pytorch_model}: {pytorch_model.stat().st_size:,} bytes, (batch, 32, 32, 3) to (batch, 10); "
+        f"{pytorch_model}: {len(content):,} bytes, (batch, 32, 32, 3) to (batch, 10); "
         f"probabilities differ from {onnx_model} by at most {pair.max_abs_difference:.2e}"
     )
 

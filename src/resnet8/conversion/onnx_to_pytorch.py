@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from resnet8.facts import IMAGE_SHAPE
-from resnet8.files import sha256_file
+from resnet8.results import sha256
 from resnet8.runtimes.onnx_file import read_float
 from resnet8.runtimes.torchscript_file import SOURCE_FILE
 
@@ -49,13 +49,17 @@ def _import_onnx2torch() -> ModuleType:
 onnx2torch = _import_onnx2torch()
 
 
-def to_module(onnx_model: Path) -> torch.fx.GraphModule:
+def to_module(onnx_model: Path, content: bytes) -> torch.fx.GraphModule:
     """The onnx2torch module of a float ResNet8: float32 (batch, 32, 32, 3) NHWC to (batch, 10), in evaluation mode.
+
+    Args:
+        onnx_model: Names the ONNX file in errors.
+        content: The file.
 
     Raises:
         ModelError: when the ONNX file is damaged, quantized or no ResNet8.
     """
-    module = onnx2torch.convert(read_float(onnx_model)).eval()
+    module = onnx2torch.convert(read_float(onnx_model, content)).eval()
     _flatten_instead_of_reshape(module)
     return module
 
@@ -72,8 +76,8 @@ def _flatten_instead_of_reshape(module: torch.fx.GraphModule) -> None:
     module.recompile()
 
 
-def onnx_to_pytorch(onnx_model: Path) -> bytes:
-    """Convert a float ONNX ResNet8 to TorchScript.
+def onnx_to_pytorch(onnx_model: Path, content: bytes) -> bytes:
+    """Convert a float ONNX ResNet8, given as :func:`to_module` takes it, to TorchScript.
 
     Returns:
         The content of a .pt file that ``torch.jit.load`` reads without onnx2torch and without running Python code.
@@ -81,9 +85,9 @@ def onnx_to_pytorch(onnx_model: Path) -> bytes:
     Raises:
         ModelError: as :func:`to_module`.
     """
-    module = to_module(onnx_model)
+    module = to_module(onnx_model, content)
     log.info("converted %s: %d modules", onnx_model, sum(1 for _ in module.modules()))
-    return save(lambda: torch.jit.trace(module, torch.zeros(2, *IMAGE_SHAPE)), {"onnx_sha256": sha256_file(onnx_model)})
+    return save(lambda: torch.jit.trace(module, torch.zeros(2, *IMAGE_SHAPE)), {"onnx_sha256": sha256(content)})
 
 
 def save(compile_module: Callable[[], torch.jit.ScriptModule], source: dict[str, str]) -> bytes:

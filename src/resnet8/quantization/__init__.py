@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from resnet8 import environment, results
@@ -21,14 +22,34 @@ if TYPE_CHECKING:
     from resnet8.data.cifar10 import Split
     from resnet8.workers import Workers
 
-__all__ = ["RECIPES", "Recipe", "quantize", "recipe"]
+__all__ = ["RECIPES", "Quantized", "Recipe", "quantize", "recipe"]
 
 
-def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> tuple[bytes | None, Quantization]:
-    """Quantize in this process; import the recipe's framework only here.
+@dataclass(frozen=True)
+class Quantized:
+    """What became of a float model by a recipe.
 
-    Returns:
-        The quantized file's content, or none where the backend refused; and the record.
+    Attributes:
+        content: The quantized file's; none where the backend refused the recipe's data types.
+        record: How it was made; or, in ``refusal``, the backend's words.
+    """
+
+    content: bytes | None
+    record: Quantization
+
+    def save(self, output: Path) -> None:
+        """Write the file, where there is one, and the record beside it (``output`` + ``.json``).
+
+        Raises:
+            StorageError: when one cannot be written.
+        """
+        if self.content is not None:
+            write_bytes(output, self.content)
+        results.save(self.record, record_path(output))
+
+
+def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> Quantized:
+    """:func:`quantize` in this process; the recipe's framework is imported only here.
 
     Raises:
         ModelError: when ``model`` is unusable.
@@ -45,7 +66,7 @@ def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> tu
         content = backend.quantize(source, chosen, images.images)
     except BackendRefusal as error:
         refusal = error.found
-    return content, Quantization(
+    made = Quantization(
         recipe=chosen.name,
         settings=chosen.settings(),
         source_sha256=sha256_file(source),
@@ -56,27 +77,22 @@ def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> tu
         environment=environment.current(),
         created=results.now(),
     )
+    return Quantized(content, made)
 
 
-def quantize(
-    model: Path,
-    recipe: str | Recipe,
-    output: Path,
-    calibration: tuple[Split, Calibration],
-    workers: Workers,
-) -> Quantization:
-    """Quantize a float model by a recipe, and write it and its record (``output`` + ``.json``).
-
-    Where the backend refuses the recipe's data types, only the record is written, with the backend's words in
-    ``refusal``.
+def quantize(model: Path, recipe: str | Recipe, calibration: tuple[Split, Calibration], workers: Workers) -> Quantized:
+    """Quantize a float model by a recipe.
 
     Args:
         model: The float ONNX file; for PyTorch recipes also the .pt beside the ONNX file it was converted from.
         recipe: A recipe, or the name of one: of :data:`RECIPES`, or a .toml file's
             (:func:`resnet8.quantization.recipes.read`).
-        output: The quantized file.
         calibration: The images that set the ranges (:func:`resnet8.data.calibration.calibrate`, by the recipe's draw).
         workers: The processes to work in: ``onnxruntime`` or ``pytorch``.
+
+    Returns:
+        The quantized file's content and its record, for the caller to save. Where the backend refuses the recipe's
+        data types, there is only a record, with the backend's words.
 
     Raises:
         QuantizationError: for an unknown recipe, or a calibration set that is not the recipe's.
@@ -85,8 +101,4 @@ def quantize(
     chosen = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     _, drawn = calibration
     chosen.require_calibration(drawn.samples_per_class, drawn.seed, drawn.method)
-    content, quantization = workers[chosen.framework].call(apply, chosen, model, *calibration)
-    if content is not None:
-        write_bytes(output, content)
-    results.save(quantization, record_path(output))
-    return quantization
+    return workers[chosen.framework].call(apply, chosen, model, *calibration)

@@ -19,6 +19,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
 from resnet8.facts import IR_VERSION
+from resnet8.files import read_bytes
 from resnet8.quantization.ranges import ranges
 from resnet8.runtimes.onnx_file import read_float
 
@@ -57,7 +58,7 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         ModelError: when the file is damaged, quantized already, or no ResNet8.
     """
     recipe.require(observer=_OBSERVERS)
-    network = read_float(model)
+    network = read_float(model, read_bytes(model))
     with tempfile.TemporaryDirectory(prefix="resnet8-") as folder:
         result = Path(folder) / "quantized.onnx"
         if recipe.fold:

@@ -25,6 +25,7 @@ from resnet8.conversion.onnx_to_pytorch import save, to_module
 from resnet8.data.cifar10 import preprocess
 from resnet8.errors import BackendRefusal, ModelError
 from resnet8.files import read_bytes, sha256_file
+from resnet8.results import sha256
 from resnet8.runtimes import identify
 from resnet8.runtimes.pytorch import ENGINE
 from resnet8.runtimes.torchscript_file import source_sha256
@@ -98,14 +99,15 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
     recipe.require(
         activations=("uint8",), observer=_OBSERVERS, observed_in=("float64",), fold=(False,), reduce_range=(False,)
     )
-    module = to_module(model)
+    content = read_bytes(model)
+    module = to_module(model, content)
     torch.backends.quantized.engine = ENGINE
     if recipe.weights != "int8":
         # Whether the backend takes the types shows after one batch; only then is the whole set worth observing.
         _require_integer_convolutions(_converted(module, recipe, images[:_BATCH]), module, recipe)
     quantized = _converted(module, recipe, images)
     _require_integer_convolutions(quantized, module, recipe)
-    return save(lambda: torch.jit.script(quantized), {"onnx_sha256": sha256_file(model), "recipe": recipe.name})
+    return save(lambda: torch.jit.script(quantized), {"onnx_sha256": sha256(content), "recipe": recipe.name})
 
 
 def _converted(module: torch.fx.GraphModule, recipe: Recipe, images: NDArray[np.uint8]) -> torch.fx.GraphModule:

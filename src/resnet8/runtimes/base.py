@@ -120,20 +120,23 @@ def identify(path: Path, content: bytes) -> Runtime:
     raise _unknown(path, f"{len(content):,} bytes beginning with {content[:8]!r}" if content else "an empty file")
 
 
-def open_model(path: Path, opener: Callable[[Path, bytes], Predictor] | None = None) -> Predictor:
+def open_model(
+    path: Path, opener: Callable[[Path, bytes], Predictor] | None = None, content: bytes | None = None
+) -> Predictor:
     """Open a model file.
 
     Args:
         path: The file.
         opener: What makes a predictor of the file's name and content; without one, the runtime that the content calls
             for.
+        content: What the file will hold, where it is not written yet.
 
     Raises:
         StorageError: when the file cannot be read.
         ModelError: when it is damaged, unsafe, or does not map (N, 32, 32, 3) to (N, 10).
         MissingExtraError: when the runtime is not installed.
     """
-    content = read_bytes(path)
+    content = read_bytes(path) if content is None else content
     runtime = identify(path, content)
     opener = opener or runtime.load().open_content
     try:

@@ -10,7 +10,6 @@ from onnx import TensorProto
 
 from resnet8.errors import ModelError
 from resnet8.facts import MAX_READABLE_IR_VERSION, MAX_READABLE_OPSET
-from resnet8.files import read_bytes
 from resnet8.network.onnx_graph import Graph, axes
 from resnet8.results import ModelDescription
 from resnet8.runtimes.base import require_shapes
@@ -103,14 +102,13 @@ def read(path: Path, content: bytes) -> onnx.ModelProto:
     return model
 
 
-def read_float(path: Path) -> onnx.ModelProto:
-    """The float ONNX ResNet8 at ``path``.
+def read_float(path: Path, content: bytes) -> onnx.ModelProto:
+    """The float ONNX ResNet8 in ``content``.
 
     Raises:
-        StorageError: when the file cannot be read.
         ModelError: when it is damaged, quantized already, or no ResNet8.
     """
-    model = read(path, read_bytes(path))
+    model = read(path, content)
     if dtypes(model) != ("float32", "float32"):
         raise ModelError(
             f"{path} is quantized already",
