@@ -77,10 +77,10 @@ def main() -> NoReturn:
     """Run the command line; every failure that a user can cause is one line on standard error."""
     # Images are divided among threads here; NumPy's own threads would fight them for the same CPUs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    run(app)
+    execute(app)
 
 
-def run(application: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
+def execute(application: typer.Typer, arguments: list[str] | None = None) -> NoReturn:
     """Run a typer application with this project's errors, signals and exit codes, and exit.
 
     Exit codes: 0 done, 1 an error of this project, 2 unusable arguments, 130 interrupted.

@@ -7,28 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnet8.cli import HELP, run
+import resnet8
+from resnet8.cli import HELP, execute
 from resnet8.cli import calibrate as calibrate_command
 from resnet8.cli import convert as convert_command
 from resnet8.cli import evaluate as evaluate_command
 from resnet8.cli import quantize as quantize_command
-from resnet8.cli.common import DataDir, MaxSamples, assets, progress, require, show
+from resnet8.cli.common import DataDir, MaxSamples, SamplesPerClass, Seed, progress, require, show
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resnet8.results import Calibration, Evaluation
+    from resnet8.results import Calibration
 
 ONNX_MODEL = Path("models/resnet8.onnx")
 PYTORCH_MODEL = Path("models/resnet8.pt")
 LOGS = Path("logs")
 
-DataArgument = Annotated[
-    Path | None, typer.Argument(metavar="DATA_DIR", help="CIFAR-10's folder.  [default: as --data-dir]")
-]
-SamplesPerClass = Annotated[int, typer.Option(help="Calibration images of each class, at least 20.")]
-Seed = Annotated[int, typer.Option(help="Of the calibration draw.")]
+Model = Annotated[Path | None, typer.Argument(metavar="MODEL", help="The model file.  [default: as --model]")]
+Data = Annotated[Path | None, typer.Argument(metavar="DATA_DIR", help="CIFAR-10's folder.  [default: as --data-dir]")]
 OutputJson = Annotated[Path | None, typer.Option(help="Write the result here, as JSON.  [default: nowhere]")]
 
 
@@ -36,7 +34,7 @@ def main(command: Callable[..., None]) -> None:
     """Run one script's function as a program of its own."""
     application = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     application.command(context_settings=HELP)(command)
-    run(application)
+    execute(application)
 
 
 def _one(positional: Path | None, option: Path | None) -> Path | None:
@@ -73,11 +71,10 @@ def convert_pytorch(
     """Convert ONNX to PyTorch, and prove them equivalent on seeded random images."""
     from resnet8.conversion import convert_to_pytorch, parity
     from resnet8.files import write_bytes
-    from resnet8.workers import Workers
 
     require("torch")
     onnx_model, pytorch_model = _one(source, input_) or ONNX_MODEL, _one(target, output) or PYTORCH_MODEL
-    with Workers(LOGS) as workers:
+    with resnet8.Workers(LOGS) as workers:
         content, pair = convert_to_pytorch(onnx_model, pytorch_model, workers)
     write_bytes(pytorch_model, content)
     parity.require_pair(pair)
@@ -88,51 +85,39 @@ def convert_pytorch(
 
 
 def evaluate(
-    positional_model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="The model file.  [default: as --model]")
-    ] = None,
-    positional_data: DataArgument = None,
+    positional_model: Model = None,
+    positional_data: Data = None,
     model: Annotated[Path | None, typer.Option(help="The model file.  [default: models/resnet8.onnx]")] = None,
     data_dir: DataDir = None,
     max_samples: MaxSamples = None,
     output_json: OutputJson = None,
 ) -> None:
     """Measure top-1 accuracy, overall and by class, and a quantized model's delta to the float model beside it."""
-    chosen, images = _one(positional_model, model) or ONNX_MODEL, _one(positional_data, data_dir)
-    _evaluate(chosen, images, max_samples, output_json)
+    chosen = _one(positional_model, model) or ONNX_MODEL
+    _evaluate(chosen, _one(positional_data, data_dir), max_samples, output_json)
 
 
 def evaluate_pytorch(
-    positional_model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="The model file.  [default: as --model]")
-    ] = None,
-    positional_data: DataArgument = None,
+    positional_model: Model = None,
+    positional_data: Data = None,
     model: Annotated[Path | None, typer.Option(help="The model file.  [default: models/resnet8.pt]")] = None,
     data_dir: DataDir = None,
     max_samples: MaxSamples = None,
     output_json: OutputJson = None,
 ) -> None:
     """Measure a PyTorch model's top-1 accuracy, overall and by class, and its delta to the float model beside it."""
-    chosen, images = _one(positional_model, model) or PYTORCH_MODEL, _one(positional_data, data_dir)
-    _require_pytorch(chosen)
-    _evaluate(chosen, images, max_samples, output_json)
-
-
-def _require_pytorch(model: Path) -> None:
     from resnet8.files import read_bytes
     from resnet8.runtimes.base import require_format
 
-    require_format(
-        model,
-        read_bytes(model),
-        "torchscript",
-        "is no PyTorch model",
-        expected="TorchScript (.pt)",
-        remedy="use evaluate.py, which opens every kind",
-    )
+    chosen, images = _one(positional_model, model) or PYTORCH_MODEL, _one(positional_data, data_dir)
+    expected, remedy = "TorchScript (.pt)", "use evaluate.py, which opens every kind"
+    require_format(chosen, read_bytes(chosen), "torchscript", "is no PyTorch model", expected=expected, remedy=remedy)
+    _evaluate(chosen, images, max_samples, output_json)
 
 
 def _evaluate(model: Path, data_dir: Path | None, max_samples: int | None, output_json: Path | None) -> None:
+    """Evaluate, and say what is reached; of a quantized model also what it cost, by the float model beside it."""
+    from resnet8.errors import Resnet8Error
     from resnet8.facts import MINIMUM_ACCURACY
 
     images = resolve(data_dir, demo=False)
@@ -141,30 +126,21 @@ def _evaluate(model: Path, data_dir: Path | None, max_samples: int | None, outpu
     reached = "reached" if accuracy >= MINIMUM_ACCURACY else "not reached"
     show(f"≥ {MINIMUM_ACCURACY * 100:g} %: {reached} ({accuracy * 100:.2f} %)")
     beside = model.with_name((PYTORCH_MODEL if result.runtime == "pytorch" else ONNX_MODEL).name)
-    if result.model.quantized and beside.is_file():
-        _show_delta(result, beside, images, max_samples)
-
-
-def _show_delta(result: Evaluation, float_model: Path, images: Path, max_samples: int | None) -> None:
-    """Evaluate the float model on the same images, and say what quantization cost."""
-    from resnet8.errors import Resnet8Error
-    from resnet8.evaluation import evaluate as measure
-
+    if not (result.model.quantized and beside.is_file()):
+        return
     try:
         with progress() as step:
-            other = measure(
-                float_model, images, max_samples=max_samples, progress=step(f"evaluate {float_model.name}")
-            ).overall
+            told = step(f"evaluate {beside.name}")
+            other = resnet8.evaluate(beside, images, max_samples=max_samples, progress=told).overall.accuracy
     except Resnet8Error as error:
-        typer.echo(f"no delta to {float_model}: {error}", err=True)
+        typer.echo(f"no delta to {beside}: {error}", err=True)
         return
-    delta = (result.overall.accuracy - other.accuracy) * 100
-    show(f"delta to {float_model} ({other.accuracy * 100:.2f} %): {delta:+.2f} points")
+    show(f"delta to {beside} ({other * 100:.2f} %): {(accuracy - other) * 100:+.2f} points")
 
 
 def calibration_utils(data_dir: DataDir = None, samples_per_class: SamplesPerClass = 100, seed: Seed = 42) -> None:
     """Draw the calibration set from the training images, and show its distribution."""
-    calibrate_command.run(resolve(data_dir, demo=False), samples_per_class, seed, indices=None)
+    calibrate_command.calibrate(data_dir, samples_per_class, seed)
 
 
 def quantize_onnx(
@@ -184,18 +160,15 @@ def quantize_onnx(
 
     With the default calibration these are the published models; with any other, both share the set that was asked for.
     """
-    from resnet8.data.calibration import calibrate
     from resnet8.quantization.recipes import recipe
 
-    published = recipe("published-int8").accepts(samples_per_class, seed)
-    prefix = "published" if published else "ort"
+    kind = "published" if recipe("published-int8").accepts(samples_per_class, seed) else "ort"
     images = resolve(data_dir, demo=False)
-    log = _Log("quantize_onnx")
     if model is None and not ONNX_MODEL.exists():
-        calibrate(images, samples_per_class, seed)  # what cannot be calibrated with is no reason to convert
-        _convert_first(images, log)
-    outputs = {f"{prefix}-int8": output_int8, f"{prefix}-uint8": output_uint8}
-    _quantize(model or ONNX_MODEL, outputs, images, samples_per_class, seed, log)
+        resnet8.calibrate(images, samples_per_class, seed)  # what cannot be calibrated with is no reason to convert
+        _convert_first(images)
+    outputs = {f"{kind}-int8": output_int8, f"{kind}-uint8": output_uint8}
+    _quantize("quantize_onnx", model or ONNX_MODEL, outputs, images, samples_per_class, seed)
 
 
 def quantize_pytorch(
@@ -209,24 +182,10 @@ def quantize_pytorch(
 ) -> None:
     """Quantize with PyTorch to int8."""
     images = resolve(data_dir, demo=False)
-    _quantize(model, {"torch-int8": output}, images, samples_per_class, seed, _Log("quantize_pytorch"))
+    _quantize("quantize_pytorch", model, {"torch-int8": output}, images, samples_per_class, seed)
 
 
-class _Log:
-    """Says lines on standard output, and appends them to ``logs/NAME.log``."""
-
-    def __init__(self, name: str) -> None:
-        self._path = LOGS / f"{name}.log"
-
-    def say(self, line: str) -> None:
-        from resnet8.results import now
-        from resnet8.workers import append_to_log
-
-        append_to_log(self._path, f"{now()} {line}\n")
-        show(line)
-
-
-def _convert_first(images: Path, log: _Log) -> None:
+def _convert_first(images: Path) -> None:
     """Make the default ONNX model from the Keras file.
 
     Raises:
@@ -235,7 +194,7 @@ def _convert_first(images: Path, log: _Log) -> None:
     from resnet8.errors import Resnet8Error
 
     try:
-        keras_model = assets(None, demo=False).keras_model
+        keras_model = resnet8.fetch(download=False).keras_model
     except Resnet8Error as error:
         raise type(error)(
             f"{ONNX_MODEL} does not exist, nor what to convert it from: {error.what}",
@@ -243,34 +202,41 @@ def _convert_first(images: Path, log: _Log) -> None:
             expected=error.expected,
             remedy=error.remedy,
         ) from error
-    log.say(f"{ONNX_MODEL} does not exist: converting {keras_model} first")
+    _say("quantize_onnx", f"{ONNX_MODEL} does not exist: converting {keras_model} first")
     convert_command.convert(keras_model=keras_model, output=ONNX_MODEL, data_dir=images)
 
 
 def _quantize(
-    model: Path, outputs: dict[str, Path], images: Path, samples_per_class: int, seed: int, log: _Log
+    script: str, model: Path, outputs: dict[str, Path], images: Path, samples_per_class: int, seed: int
 ) -> None:
     """Quantize ``model`` by each recipe, and say how and what came of it."""
-    from resnet8.files import reading
+    from resnet8.files import read_bytes
     from resnet8.quantization.recipes import recipe
 
-    with reading(model):
-        whole = model.stat().st_size
+    whole = len(read_bytes(model))
 
     def say(drawn: Calibration) -> None:
-        log.say(
-            f"seed {drawn.seed}, {drawn.samples_per_class} images per class, {len(drawn.indices):,} calibration images"
-        )
+        images = f"{drawn.samples_per_class} images per class, {len(drawn.indices):,} calibration images"
+        _say(script, f"seed {drawn.seed}, {images}")
         for name, output in outputs.items():
             how = recipe(name).settings()
             words = ", ".join(f"{key} {how[key]}" for key in _SETTINGS if key in how)
-            log.say(f"{name}: calibration method {_METHODS[str(how['observer'])]}, {words}; output {output}")
+            _say(script, f"{name}: calibration method {_METHODS[str(how['observer'])]}, {words}; output {output}")
 
     made = quantize_command.run(model, outputs, images, samples_per_class, seed, LOGS, say)
-    log.say(f"{model}: {whole:,} bytes")
+    _say(script, f"{model}: {whole:,} bytes")
     for output in made:
         size = output.stat().st_size
-        log.say(f"{output}: {size:,} bytes, {1 - size / whole:.1%} smaller than {model}")
+        _say(script, f"{output}: {size:,} bytes, {1 - size / whole:.1%} smaller than {model}")
+
+
+def _say(script: str, line: str) -> None:
+    """Say a line, and append it to the script's log."""
+    from resnet8.results import now
+    from resnet8.workers import append_to_log
+
+    append_to_log(LOGS / f"{script}.log", f"{now()} {line}\n")
+    show(line)
 
 
 _METHODS = {"minmax": "MinMax", "histogram": "histogram"}
