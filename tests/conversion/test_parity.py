@@ -102,7 +102,7 @@ def test_certificate_compares_every_two() -> None:
     assert proof.tolerance == TOLERANCE == 1e-4
     assert set(proof.models) == {"keras", "onnxruntime", "pytorch"}
     assert proof.structure == STRUCTURE
-    require(proof)
+    require(*proof.pairs)
     assert results.from_json(Parity, results.to_json(proof), "it") == proof
 
 
@@ -123,20 +123,20 @@ def test_a_differing_prediction_fails_however_small_the_difference() -> None:
     assert close.pairs[0].max_abs_difference < TOLERANCE
     assert not close.passed
     with pytest.raises(ConversionError, match="1 predictions, 0 of them ties"):
-        require(close)
+        require(*close.pairs)
 
 
 def test_a_tie_passes() -> None:
     proof = certificate(a=answers({0: 0.5, 1: 0.5}), b=answers({0: 0.5, 1: 0.5 + 2**-22}))
     assert (proof.pairs[0].differing_predictions, proof.passed) == (1, True)
-    require(proof)
+    require(*proof.pairs)
 
 
 def test_failure_names_the_worst_pair_and_image() -> None:
     right = answers({0: 0.75}, {1: 0.75})
     proof = certificate(keras=right, onnxruntime=right, pytorch=answers({0: 0.75}, {1: 0.25}))
     with pytest.raises(ConversionError) as caught:
-        require(proof)
+        require(*proof.pairs)
     error = caught.value
     assert "keras and pytorch differ" in error.what
     assert "5.00e-01 (image 1)" in str(error.found)

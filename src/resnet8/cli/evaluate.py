@@ -64,20 +64,30 @@ def evaluate(
     ] = None,
     logs: Annotated[Path, typer.Option(help="Folder for the log.")] = Path("logs"),
     demo: Demo = False,
-) -> None:
+) -> Evaluation:
     """Measure a model's top-1 accuracy on the test images, overall and by class."""
+    from resnet8.report import tables, text
+    from resnet8.results import from_digits, save_array
+
     opener = _opener(runtime, requantize, rounding, emulate_cpu, dict(map(_entry, session_option or [])))
-    run(
-        model,
-        resolve(data_dir, demo=demo),
-        opener=opener,
-        subset=subset,
-        max_samples=max_samples,
-        batch_size=batch_size,
-        json=json,
-        predictions=predictions,
-        logs=logs,
-    )
+    images = resolve(data_dir, demo=demo)
+    with logged("evaluate", logs), progress() as step:
+        result = resnet8.evaluate(
+            model,
+            images,
+            subset=subset,
+            max_samples=max_samples,
+            batch_size=batch_size,
+            progress=step(f"evaluate {model.name}"),
+            opener=opener,
+        )
+    write_json(result, json)
+    if predictions is not None:
+        save_array(from_digits(result.predictions), predictions)
+    show(text.table(tables.evaluation(result)))
+    how = "" if result.requantization is None else f" ({result.requantization})"
+    show(f"{result.images_per_second:,.0f} images/s in {result.runtime}{how}; {result.model.size_bytes:,} bytes")
+    return result
 
 
 def _entry(text: str) -> tuple[str, str]:
@@ -119,38 +129,3 @@ def _in_session(path: Path, content: bytes, options: Mapping[str, str]) -> Predi
 
     require_format(path, content, "onnx", "has no session that takes options", expected="an ONNX file")
     return ort.open_content(path, content, options)
-
-
-def run(
-    model: Path,
-    data_dir: Path,
-    *,
-    subset: str | None = None,
-    max_samples: int | None = None,
-    batch_size: int = 50,
-    json: Path | None = None,
-    predictions: Path | None = None,
-    opener: Opener | None = None,
-    logs: Path = Path("logs"),
-) -> Evaluation:
-    """Evaluate, write what was asked for, and show the table."""
-    from resnet8.report import tables, text
-    from resnet8.results import from_digits, save_array
-
-    with logged("evaluate", logs), progress() as step:
-        result = resnet8.evaluate(
-            model,
-            data_dir,
-            subset=subset,
-            max_samples=max_samples,
-            batch_size=batch_size,
-            progress=step(f"evaluate {model.name}"),
-            opener=opener,
-        )
-    write_json(result, json)
-    if predictions is not None:
-        save_array(from_digits(result.predictions), predictions)
-    show(text.table(tables.evaluation(result)))
-    how = "" if result.requantization is None else f" ({result.requantization})"
-    show(f"{result.images_per_second:,.0f} images/s in {result.runtime}{how}; {result.model.size_bytes:,} bytes")
-    return result

@@ -77,7 +77,7 @@ def convert_pytorch(
     with resnet8.Workers(LOGS) as workers:
         content, pair = convert_to_pytorch(onnx_model, pytorch_model, workers)
     write_bytes(pytorch_model, content)
-    parity.require_pair(pair)
+    parity.require(pair)
     show(
         f"{pytorch_model}: {len(content):,} bytes, (batch, 32, 32, 3) to (batch, 10); "
         f"probabilities differ from {onnx_model} by at most {pair.max_abs_difference:.2e}"
@@ -121,7 +121,7 @@ def _evaluate(model: Path, data_dir: Path | None, max_samples: int | None, outpu
     from resnet8.facts import MINIMUM_ACCURACY
 
     images = resolve(data_dir, demo=False)
-    result = evaluate_command.run(model, images, max_samples=max_samples, json=output_json)
+    result = evaluate_command.evaluate(model, images, max_samples=max_samples, json=output_json)
     accuracy = result.overall.accuracy
     reached = "reached" if accuracy >= MINIMUM_ACCURACY else "not reached"
     show(f"≥ {MINIMUM_ACCURACY * 100:g} %: {reached} ({accuracy * 100:.2f} %)")

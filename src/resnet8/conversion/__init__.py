@@ -56,7 +56,7 @@ class Conversion:
             ConversionError: when they are not equivalent, not as accurate on CIFAR-10's images as the published weights
                 must be, or a known Keras file made another ONNX file than it makes everywhere with the tested versions.
         """
-        parity.require(self.parity)
+        parity.require(*self.parity.pairs)
         models = self.parity.models
         # Other libraries than those that made the known file may make another one of the same network.
         if self.parity.known_file is False and library_versions(tuple(CONVERTED_WITH)) == CONVERTED_WITH:
@@ -99,7 +99,7 @@ def convert_to_pytorch(onnx_model: Path, pytorch_model: Path, workers: Workers) 
         workers: The processes to work in: ``onnxruntime`` and ``pytorch``.
 
     Returns:
-        The TorchScript file's content, and the proof (:func:`resnet8.conversion.parity.require_pair`).
+        The TorchScript file's content, and the proof (:func:`resnet8.conversion.parity.require`).
 
     Raises:
         ModelError: when the ONNX file is unusable.

@@ -21,7 +21,7 @@ from resnet8.network.onnx_graph import Graph
 from resnet8.results import FoldedConstant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -60,14 +60,18 @@ class BatchNormalization:
     variance: NDArray[np.float32]
     epsilon: float
 
-    def factor(self) -> NDArray[np.float64]:
-        """``gamma / sqrt(variance + epsilon)``, float64 (channels)."""
-        deviation = np.sqrt(self.variance.astype(np.float64) + self.epsilon)
-        return np.asarray(self.gamma.astype(np.float64) / deviation, np.float64)
+    def folded(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """The factor and the addend that it comes to, by the operator that applies each, in order.
 
-    def addend(self) -> NDArray[np.float64]:
-        """``beta - mean * factor``, float64 (channels)."""
-        return np.asarray(self.beta.astype(np.float64) - self.mean.astype(np.float64) * self.factor(), np.float64)
+        Each float64 (channels), with the magnitudes of the terms that it is the sum of: the error of float32's
+        arithmetic is relative to these.
+        """
+        gamma, beta, mean, variance = (
+            one.astype(np.float64) for one in (self.gamma, self.beta, self.mean, self.variance)
+        )
+        factor = gamma / np.sqrt(variance + self.epsilon)
+        shift = mean * factor
+        return {"Mul": (factor, np.abs(factor)), "Add": (beta - shift, np.abs(beta) + np.abs(shift))}
 
 
 def settle(
@@ -84,77 +88,67 @@ def settle(
         ConversionError: when a convolution's weights are not in the graph as they are in Keras, or a folded constant
             is not that of its batch normalization.
     """
-    graph = _Graph(model)
-    nodes = {id(one): graph.convolution(one) for one in convolutions}
-    return tuple(folded for one in normalizations for folded in _settle_one(graph, nodes[id(one.convolution)], one))
+    graph = Graph(model)
+    nodes = {id(one): _find(graph, one) for one in convolutions}
+    settled = []
+    for one in normalizations:
+        node = nodes[id(one.convolution)]
+        for operator, (exact, terms) in one.folded().items():
+            node, constant = _reader(graph, node, operator)
+            settled.append(_replace(graph.constants[constant], exact, terms))
+    return tuple(settled)
 
 
-def _settle_one(graph: _Graph, convolution: onnx.NodeProto, one: BatchNormalization) -> Iterator[FoldedConstant]:
-    scaled = graph.reader(convolution, "Mul")
-    shifted = graph.reader(scaled, "Add")
-    factor, addend = one.factor(), one.addend()
-    # What the terms of each are: the error of float32's arithmetic is relative to these.
-    yield graph.replace(scaled, factor, np.abs(factor))
-    yield graph.replace(shifted, addend, np.abs(one.beta) + np.abs(one.mean * factor))
+def _find(graph: Graph, wanted: Convolution) -> onnx.NodeProto:
+    """The convolution with that kernel and bias."""
+    parameters = [np.ascontiguousarray(wanted.kernel.transpose(3, 2, 0, 1)).tobytes(), wanted.bias.tobytes()]
+    for node in graph.nodes:
+        names = [name for name in node.input[1:] if node.op_type == "Conv" and name in graph.constants]
+        if [graph.values(name).tobytes() for name in names] == parameters:
+            return node
+    raise _changed(
+        "the weights of a convolution",
+        f"no convolution of the ONNX graph has the {'x'.join(map(str, wanted.kernel.shape))} kernel and bias",
+        "every weight as it is in the Keras file, bit for bit",
+    )
 
 
-class _Graph(Graph):
-    """What stands for which layer of the Keras network."""
-
-    def convolution(self, wanted: Convolution) -> onnx.NodeProto:
-        kernel = np.ascontiguousarray(wanted.kernel.transpose(3, 2, 0, 1))
-        for node in self.nodes:
-            if node.op_type != "Conv":
-                continue
-            weights, *bias = (self.constants.get(name) for name in node.input[1:])
-            if weights is None or numpy_helper.to_array(weights).tobytes() != kernel.tobytes():
-                continue
-            if len(bias) == 1 and bias[0] is not None and _same(numpy_helper.to_array(bias[0]), wanted.bias):
-                return node
+def _reader(graph: Graph, node: onnx.NodeProto, operator: str) -> tuple[onnx.NodeProto, str]:
+    """The one node of that operator which reads ``node`` and a constant, and the constant's name."""
+    found = [
+        (other, name)
+        for other in graph.readers[node.output[0]]
+        for name in other.input
+        if other.op_type == operator and name in graph.constants
+    ]
+    if len(found) != 1:
         raise ConversionError(
-            "the conversion changed the weights of a convolution",
-            found=f"no convolution of the ONNX graph has the {'x'.join(map(str, wanted.kernel.shape))} kernel and bias",
-            expected="every weight as it is in the Keras file, bit for bit",
-            remedy="use the tested versions of tf2onnx, TensorFlow and Keras",
+            "the conversion left a batch normalization in an unknown form",
+            found=f"{len(found)} {operator} of a constant after {node.name}",
+            expected="one Mul and one Add",
+            remedy=_REMEDY,
         )
+    return found[0]
 
-    def reader(self, node: onnx.NodeProto, operator: str) -> onnx.NodeProto:
-        """The one node of that operator which reads ``node`` and a constant."""
-        readers = [
-            other
-            for other in self.readers[node.output[0]]
-            if other.op_type == operator and self._constant(other) is not None
-        ]
-        if len(readers) != 1:
-            raise ConversionError(
-                "the conversion left a batch normalization in an unknown form",
-                found=f"{len(readers)} {operator} of a constant after {node.name}",
-                expected="one Mul and one Add",
-                remedy="use the tested versions of tf2onnx, TensorFlow and Keras",
-            )
-        return readers[0]
 
-    def replace(self, node: onnx.NodeProto, exact: NDArray[np.float64], terms: NDArray[np.float64]) -> FoldedConstant:
-        """Give the constant that ``node`` reads its correctly rounded value."""
-        tensor = self._constant(node)
-        assert tensor is not None  # noqa: S101 - reader() has seen to it
-        found = numpy_helper.to_array(tensor)
-        rounded = exact.astype(np.float32)
-        if found.size != rounded.size or np.any(np.abs(found.ravel() - exact) > LARGEST_DIFFERENCE * terms):
-            raise ConversionError(
-                f"the conversion changed the constant {tensor.name}",
-                found=f"values that differ by up to {np.abs(found.ravel() - exact).max():.2e}"
-                if found.size == rounded.size
-                else f"{found.size} values",
-                expected=f"the {rounded.size} values of the Keras file's batch normalization",
-                remedy="use the tested versions of tf2onnx, TensorFlow and Keras",
-            )
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(rounded.reshape(found.shape), name))
-        return FoldedConstant(name, tuple(ulps(found.ravel(), rounded).tolist()))
+def _replace(tensor: onnx.TensorProto, exact: NDArray[np.float64], terms: NDArray[np.float64]) -> FoldedConstant:
+    """Give a constant its correctly rounded value."""
+    found, rounded, name = numpy_helper.to_array(tensor), exact.astype(np.float32), tensor.name
+    expected = f"the {rounded.size} values of the Keras file's batch normalization"
+    if found.size != rounded.size:
+        raise _changed(f"the constant {name}", f"{found.size} values", expected)
+    difference = np.abs(found.ravel() - exact)
+    if np.any(difference > LARGEST_DIFFERENCE * terms):
+        raise _changed(f"the constant {name}", f"values that differ by up to {difference.max():.2e}", expected)
+    tensor.CopyFrom(numpy_helper.from_array(rounded.reshape(found.shape), name))
+    return FoldedConstant(name, tuple(ulps(found.ravel(), rounded).tolist()))
 
-    def _constant(self, node: onnx.NodeProto) -> onnx.TensorProto | None:
-        return next((self.constants[name] for name in node.input if name in self.constants), None)
+
+_REMEDY = "use the tested versions of tf2onnx, TensorFlow and Keras"
+
+
+def _changed(what: str, found: str, expected: str) -> ConversionError:
+    return ConversionError(f"the conversion changed {what}", found=found, expected=expected, remedy=_REMEDY)
 
 
 def ulps(found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -194,7 +188,3 @@ def _ordinal(values: NDArray[np.float32]) -> NDArray[np.int64]:
     """The place of each number in the order of all float32 numbers; both zeros are at 0."""
     bits = np.ascontiguousarray(values, np.float32).view(np.int32).astype(np.int64)
     return np.where(bits < 0, -(2**31) - bits, bits)
-
-
-def _same(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
-    return a.tobytes() == np.ascontiguousarray(b, np.float32).tobytes()

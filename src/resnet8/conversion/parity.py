@@ -65,30 +65,21 @@ def certify(
     )
 
 
-def require(parity: Parity) -> None:
-    """Check that the certificate was passed.
+def require(*pairs: PairParity) -> None:
+    """Check that every two runtimes agree.
 
     Raises:
-        ConversionError: as :func:`require_pair`, for the first pair that differs.
+        ConversionError: for the first two that do not, naming the largest difference, and the image where it occurs.
     """
-    for pair in parity.pairs:
-        require_pair(pair)
-
-
-def require_pair(pair: PairParity) -> None:
-    """Check that two runtimes agree.
-
-    Raises:
-        ConversionError: naming the largest difference, and the image where it occurs.
-    """
-    if not _passes(pair):
-        raise ConversionError(
-            f"the conversion changed the model: {pair.a} and {pair.b} differ",
-            found=f"probabilities by up to {pair.max_abs_difference:.2e} (image {pair.worst_image}), "
-            f"{pair.differing_predictions} predictions, {pair.ties} of them ties",
-            expected=f"at most {TOLERANCE:.0e}, and no differing prediction but ties",
-            remedy="the files were written, but do not use them",
-        )
+    for pair in pairs:
+        if not _passes(pair):
+            raise ConversionError(
+                f"the conversion changed the model: {pair.a} and {pair.b} differ",
+                found=f"probabilities by up to {pair.max_abs_difference:.2e} (image {pair.worst_image}), "
+                f"{pair.differing_predictions} predictions, {pair.ties} of them ties",
+                expected=f"at most {TOLERANCE:.0e}, and no differing prediction but ties",
+                remedy="the files were written, but do not use them",
+            )
 
 
 def _passes(pair: PairParity) -> bool:

@@ -20,10 +20,12 @@ from resnet8.results import Structure
 from resnet8.runtimes.onnx_file import shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
     import onnx
 
     from resnet8.results import FoldedConstant
-
 
 _NUMBERED = re.compile(r"(?P<name>.+)__\d+")
 
@@ -56,20 +58,22 @@ def settle(model: onnx.ModelProto) -> None:
     of use, what tf2onnx made and numbered (by all that it made before in the process) is named after what it does, and
     the first axis is called :data:`BATCH`: the same network makes the same file.
     """
+    graph = model.graph
     constants = dict(Graph(model).constants)
-    _fix_reshape(model.graph, constants)
-    _unnumber(model.graph)
-    nodes = _needed(model.graph)
+    _fix_reshape(graph, constants)
+    nodes = _needed(graph)
+    _rename(nodes, _unnumbered(nodes, {value.name for value in graph.output}))
     names: dict[str, str] = {}
     for node in nodes:
         for i, name in enumerate(node.input):
             if name in constants:
-                node.input[i] = names.setdefault(name, f"{node.name}/input_{i}")
+                names.setdefault(name, f"{node.name}/input_{i}")
+    _rename(nodes, names)
     for old, new in names.items():
         constants[old].name = new
-    _replace(model.graph.node, nodes)
-    _replace(model.graph.initializer, [constants[name] for name in names])
-    for value in (*model.graph.input, *model.graph.output):
+    _replace(graph.node, nodes)
+    _replace(graph.initializer, [constants[name] for name in names])
+    for value in (*graph.input, *graph.output):
         axis = value.type.tensor_type.shape.dim[0]
         if not axis.HasField("dim_value"):
             axis.dim_param = BATCH
@@ -86,23 +90,6 @@ def _fix_reshape(graph: onnx.GraphProto, constants: dict[str, onnx.TensorProto])
             node.input[1] = name
 
 
-def _unnumber(graph: onnx.GraphProto) -> None:
-    """Rename ``a/b__17`` to ``a/b/Transpose``, by the operator, and what it writes likewise."""
-    renamed: dict[str, str] = {}
-    taken = {node.name for node in graph.node}
-    for node in graph.node:
-        if match := _NUMBERED.fullmatch(node.name):
-            base = f"{match['name']}/{node.op_type}"
-            name = next(name for name in chain((base,), (f"{base}_{i}" for i in count(1))) if name not in taken)
-            taken.add(name)
-            renamed |= {output: f"{name}:{i}" for i, output in enumerate(node.output)}
-            node.name = name
-    kept = {value.name for value in graph.output}
-    for node in graph.node:
-        node.input[:] = [name if name in kept else renamed.get(name, name) for name in node.input]
-        node.output[:] = [name if name in kept else renamed.get(name, name) for name in node.output]
-
-
 def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """The nodes that the outputs depend on, in their order."""
     wanted = {output.name for output in graph.output}
@@ -114,8 +101,28 @@ def _needed(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     return nodes
 
 
-def _replace(field: Any, items: list[Any]) -> None:
-    copies = [copy.deepcopy(item) for item in items]
+def _unnumbered(nodes: Sequence[onnx.NodeProto], kept: AbstractSet[str]) -> dict[str, str]:
+    """Rename nodes ``a/b__17`` to ``a/b/Transpose``, by the operator; new names of what they write, but of ``kept``."""
+    renamed: dict[str, str] = {}
+    taken = {node.name for node in nodes}
+    for node in nodes:
+        if match := _NUMBERED.fullmatch(node.name):
+            base = f"{match['name']}/{node.op_type}"
+            node.name = next(name for name in chain((base,), (f"{base}_{i}" for i in count(1))) if name not in taken)
+            taken.add(node.name)
+            renamed |= {output: f"{node.name}:{i}" for i, output in enumerate(node.output) if output not in kept}
+    return renamed
+
+
+def _rename(nodes: Sequence[onnx.NodeProto], names: Mapping[str, str]) -> None:
+    """Give tensors the names that stand behind theirs, wherever they are read or written."""
+    for node in nodes:
+        for tensors in (node.input, node.output):
+            tensors[:] = [names.get(name, name) for name in tensors]
+
+
+def _replace(field: Any, items: Sequence[Any]) -> None:
+    copies = [copy.deepcopy(item) for item in items]  # for clearing the field empties what was in it
     del field[:]
     field.extend(copies)
 
@@ -158,18 +165,15 @@ def require(structure: Structure) -> None:
         ConversionError: naming the first fact that differs.
     """
     require_parameters(structure.parameters)
-    expected = {
-        "graph_parameters": facts.GRAPH_PARAMETERS,
-        "convolutions": facts.CONVOLUTIONS,
-        "dense_layers": facts.DENSE_LAYERS,
-        "residual_adds": facts.RESIDUAL_ADDS,
-        "opset": facts.OPSET,
-        "ir_version": facts.IR_VERSION,
-    }
-    for fact, value in expected.items():
-        found = getattr(structure, fact)
-        if found != value:
-            raise _no_resnet8(f"the converted graph is no ResNet8: {fact.replace('_', ' ')}", found, value)
+    for fact, found, expected in (
+        ("graph parameters", structure.graph_parameters, facts.GRAPH_PARAMETERS),
+        ("convolutions", structure.convolutions, facts.CONVOLUTIONS),
+        ("dense layers", structure.dense_layers, facts.DENSE_LAYERS),
+        ("residual adds", structure.residual_adds, facts.RESIDUAL_ADDS),
+        ("opset", structure.opset, facts.OPSET),
+        ("ir version", structure.ir_version, facts.IR_VERSION),
+    ):
+        _require(f"the converted graph is no ResNet8: {fact}", found, expected)
     if isinstance(structure.input_shape[0], int) or isinstance(structure.output_shape[0], int):
         raise ConversionError(
             "the converted graph has a fixed batch size",
@@ -184,14 +188,14 @@ def require_parameters(count: int) -> None:
     Raises:
         ConversionError: when it is not ResNet8's.
     """
-    if count != facts.PARAMETERS:
-        raise _no_resnet8("the Keras model is no ResNet8: parameters", count, facts.PARAMETERS)
+    _require("the Keras model is no ResNet8: parameters", count, facts.PARAMETERS)
 
 
-def _no_resnet8(what: str, found: object, expected: object) -> ConversionError:
-    return ConversionError(
-        what,
-        found=str(found),
-        expected=str(expected),
-        remedy="check that the Keras file is MLPerf Tiny's pretrainedResnet.h5",
-    )
+def _require(what: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise ConversionError(
+            what,
+            found=str(found),
+            expected=str(expected),
+            remedy="check that the Keras file is MLPerf Tiny's pretrainedResnet.h5",
+        )
