@@ -17,19 +17,25 @@ if TYPE_CHECKING:
     from resnet8.audit.requantization import audit_requantization as audit_requantization
     from resnet8.audit.worked import audit_worked as audit_worked
     from resnet8.comparison import compare as compare
+    from resnet8.conversion import Conversion as Conversion
     from resnet8.conversion import convert as convert
     from resnet8.data.assets import fetch as fetch
     from resnet8.data.calibration import calibrate as calibrate
     from resnet8.data.cifar10 import read_split as read_split
+    from resnet8.errors import Resnet8Error as Resnet8Error
     from resnet8.evaluation import evaluate as evaluate
     from resnet8.inspection.graph import inspect_graph as inspect_graph
     from resnet8.inspection.operations import inspect_operations as inspect_operations
     from resnet8.inspection.source import read_onnx as read_onnx
+    from resnet8.numeric.variants import Requantization as Requantization
     from resnet8.pipeline import reproduce as reproduce
+    from resnet8.quantization import Quantized as Quantized
     from resnet8.quantization import quantize as quantize
+    from resnet8.quantization.recipes import Recipe as Recipe
     from resnet8.results import load as load
     from resnet8.results import save as save
     from resnet8.runtimes import open_model as open_model
+    from resnet8.runtimes.integer import open_integer as open_integer
     from resnet8.vectors import export_vectors as export_vectors
     from resnet8.workers import Workers as Workers
 
@@ -40,19 +46,25 @@ _HOMES = {
     "audit_requantization": "audit.requantization",
     "audit_worked": "audit.worked",
     "compare": "comparison",
+    "Conversion": "conversion",
     "convert": "conversion",
     "fetch": "data.assets",
     "calibrate": "data.calibration",
     "read_split": "data.cifar10",
+    "Resnet8Error": "errors",
     "evaluate": "evaluation",
     "inspect_graph": "inspection.graph",
     "inspect_operations": "inspection.operations",
     "read_onnx": "inspection.source",
+    "Requantization": "numeric.variants",
     "reproduce": "pipeline",
+    "Quantized": "quantization",
     "quantize": "quantization",
+    "Recipe": "quantization.recipes",
     "load": "results",
     "save": "results",
     "open_model": "runtimes",
+    "open_integer": "runtimes.integer",
     "export_vectors": "vectors",
     "Workers": "workers",
 }

@@ -103,6 +103,12 @@ def compare(
 
     Raises:
         ResultError: when there is no float model, not all are of the same images, or a result contradicts itself.
+
+    Example:
+        >>> files = [Path(f"results/{name}.json") for name in ("fp32-onnx", "published-uint8")]
+        >>> comparison = resnet8.compare([resnet8.load(Evaluation, file) for file in files])
+        >>> [(row.name, row.flagged) for row in comparison.rows]
+        [('fp32', False), ('published-uint8', False)]
     """
     if not evaluations:
         raise ResultError("there is nothing to compare", expected="evaluations (resnet8 evaluate … --json F)")

@@ -67,6 +67,13 @@ def evaluate(
     Raises:
         DataError: for unusable data or an empty choice of images.
         ModelError: for an unusable model.
+
+    Example:
+        >>> result = resnet8.evaluate(Path("models/resnet8_uint8.onnx"), data, max_samples=50)
+        >>> result.overall.total, result.overall.accuracy > 0.9
+        (50, True)
+        >>> result.model.dtype, result.quantization.recipe
+        ('uint8', 'published-uint8')
     """
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read_split, data_dir, "test")  # while a framework is imported

@@ -1,14 +1,21 @@
-"""The command line as its users run it: in processes of their own, in a folder of their own."""
+"""The command line as its users run it, in a folder of their own; mostly in the process of the tests."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import runpy
+import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from resnet8.__main__ import main
 
 if TYPE_CHECKING:
     from resnet8.data.assets import Assets
@@ -34,11 +41,33 @@ class Shell:
         self.environment.pop("COLUMNS", None)
 
     def run(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Runs the command, or one of the scripts where the first argument is its file's name."""
-        script = str(arguments[0]).endswith(".py") if arguments else False
-        program = [str(SCRIPTS / str(arguments[0]))] if script else ["-m", "resnet8"]
+        """Runs the command, or one of the scripts where the first argument is its file's name, in this process."""
+        script = SCRIPTS / str(arguments[0]) if arguments and str(arguments[0]).endswith(".py") else None
+        said, wrong, code = io.StringIO(), io.StringIO(), 0
+        terminated = signal.getsignal(signal.SIGTERM)
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.environment | environment, clear=True),
+            mock.patch.object(sys, "argv", [str(script or "resnet8"), *map(str, arguments[script is not None :])]),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(wrong),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("default")
+            try:
+                if script is None:
+                    main()
+                runpy.run_path(str(script), run_name="__main__")
+            except SystemExit as end:
+                code = int(end.code or 0)
+            finally:
+                signal.signal(signal.SIGTERM, terminated)
+        return subprocess.CompletedProcess(arguments, code, said.getvalue(), wrong.getvalue())
+
+    def process(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Runs the command in a process of its own: what imports TensorFlow, or is about the process itself."""
         return subprocess.run(
-            [sys.executable, *program, *map(str, arguments[script:])],
+            [sys.executable, "-m", "resnet8", *map(str, arguments)],
             cwd=self.folder,
             env=self.environment | environment,
             capture_output=True,
@@ -72,17 +101,12 @@ class Shell:
     def all_bad(self, cases: list[Case], code: int = 1) -> None:
         """Each of these must fail so: arguments, what the message says, and the environment.
 
-        They run side by side, and may see one another's temporary files: what is left is looked at in the end.
+        What is left is looked at in the end.
         """
         before = self.files()
-
-        def check(case: Case) -> None:
-            arguments, match, *environment = case
+        for arguments, match, *environment in cases:
             message = self._refused(*arguments, code=code, **(environment[0] if environment else {}))
             assert re.search(match, message), message
-
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(check, cases))
         assert self.files() == before
 
     def files(self) -> dict[str, bytes]:

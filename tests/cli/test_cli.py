@@ -1,4 +1,4 @@
-"""The commands as their users run them: in processes of their own, by what they print, write and answer."""
+"""The commands as their users run them, by what they print, write and answer."""
 
 from __future__ import annotations
 
@@ -163,7 +163,8 @@ def test_evaluate_opens_every_kind_by_its_content(
 
 
 def test_evaluate_the_keras_file(shell: Shell, reproduced: Reproduction, demo_assets: Assets) -> None:
-    shell.good("evaluate", demo_assets.keras_model, "--demo", "--json", "r.json")
+    done = shell.process("evaluate", demo_assets.keras_model, "--demo", "--json", "r.json")
+    assert done.returncode == 0, done.stderr
     result = load(Evaluation, shell.folder / "r.json")
     recorded = load(Evaluation, reproduced.output_dir / FLOAT_RESULTS["keras"])
     assert (result.runtime, result.predictions) == ("keras", recorded.predictions)

@@ -50,6 +50,13 @@ def audit_accumulators(
         split: The images.
         widths: Of narrower accumulators to try, in bits.
         progress: Called after each batch; the total is the images of all runs.
+
+    Example:
+        >>> opened = resnet8.open_integer(Path("models/resnet8_uint8.onnx"))
+        >>> images = resnet8.read_split(data, "test").first(5)
+        >>> audit = resnet8.audit_accumulators(opened.model, opened.program, images, widths=(16,))
+        >>> audit.layers[0].operator, audit.layers[0].observed_bits <= audit.layers[0].safe_bits
+        ('conv', True)
     """
     total = len(split) * (1 + len(widths) * len(OVERFLOWS))
 

@@ -74,6 +74,11 @@ def calibrate(
 
     Raises:
         DataError: as :func:`draw` and :func:`resnet8.data.cifar10.read_split`.
+
+    Example:
+        >>> images, record = resnet8.calibrate(data, samples_per_class=20, seed=7)
+        >>> len(images), record.per_class["zero"], len(set(record.indices))
+        (200, 20, 200)
     """
     return sample(read_split(data_dir, "train"), samples_per_class, seed, method)
 

@@ -166,6 +166,11 @@ def read_split(directory: Path, split: str) -> Split:
         DataError: for a missing, truncated or malformed file, a label out of range, or a pickle that imports anything
             but NumPy's array constructors.
         StorageError: when a file cannot be read.
+
+    Example:
+        >>> test = resnet8.read_split(data, "test")
+        >>> test.images.shape, test.images.dtype, test.class_names[int(test.labels[0])] in test.class_names
+        ((597, 32, 32, 3), dtype('uint8'), True)
     """
     folder = find(directory)
     for name in (*SPLIT_FILES[split], META):

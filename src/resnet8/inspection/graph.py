@@ -69,6 +69,11 @@ def inspect_graph(source: Source) -> Drawing:
 
     Raises:
         ModelError: when it has an operator or pattern that is not known.
+
+    Example:
+        >>> drawing = resnet8.inspect_graph(resnet8.read_onnx(Path("models/resnet8.onnx")))
+        >>> len(drawing.boxes), drawing.boxes[0].title
+        (31, 'input')
     """
     softmax = next((onnx_read.named(node) for node in source.graph.nodes if node.op_type == "Softmax"), "")
     return drawn(onnx_read.read(source.model, str(source.path)), source.description, softmax=softmax)

@@ -57,6 +57,11 @@ def inspect_operations(source: Source) -> Operations:
 
     Raises:
         ModelError: when it is not quantized, or has an operator or pattern that the integer engine does not know.
+
+    Example:
+        >>> found = resnet8.inspect_operations(resnet8.read_onnx(Path("models/resnet8_uint8.onnx")))
+        >>> found.nodes[0].op_type, found.layers[0].kind, found.layers[0].weights.shape
+        ('DequantizeLinear', 'conv', (3, 3, 3, 16))
     """
     program = source.program
     return Operations(

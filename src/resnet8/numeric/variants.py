@@ -21,6 +21,10 @@ class Requantization:
     Attributes:
         multiplier: How the real multiplier is held. ``float32`` repeats ONNX Runtime's kernels in float32.
         rounding: How the product becomes whole.
+
+    Example:
+        >>> resnet8.Requantization("fixed16", "half-up").name
+        'fixed16/half-up'
     """
 
     multiplier: Multiplier = "float32"

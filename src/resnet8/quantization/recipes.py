@@ -69,6 +69,13 @@ class Recipe:
         output: File name in ``models/``.
         summary: What it is for, in a line.
         refused: Whether it exists to show that the backend refuses it: no model comes of it.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from resnet8.quantization import RECIPES
+        >>> mine = replace(RECIPES["ort-portable"], name="mine", per_channel=True)
+        >>> mine.settings()["per_channel"], mine.published
+        (True, False)
     """
 
     name: str

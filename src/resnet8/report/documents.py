@@ -13,7 +13,7 @@ from resnet8 import results
 from resnet8.comparison import compare, name_of, noise_of
 from resnet8.errors import ResultError
 from resnet8.files import read_bytes, write_text
-from resnet8.report import blocks, cpus
+from resnet8.report import api, blocks, cpus
 from resnet8.report.analysis import analysis, comparison, recommendations
 from resnet8.report.document import markdown
 from resnet8.results import AccumulatorAudit, Agreement, CpuTrial, Evaluation, RequantizationStudy, WorkedArithmetic
@@ -199,5 +199,5 @@ def _of_page(evidence: _Evidence) -> dict[str, str]:
     )
 
 
-_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_page)
+_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_page, lambda _: {"api": api.page()})
 """What makes the blocks of the pages, by name, of what results there are."""

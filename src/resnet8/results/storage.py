@@ -113,6 +113,10 @@ def load(kind: type[Result], path: Path) -> Result:
     Raises:
         StorageError: when the file cannot be read.
         ResultError: as :func:`from_json`.
+
+    Example:
+        >>> resnet8.load(Evaluation, Path("results/fp32-onnx.json")).overall.total
+        597
     """
     return from_json(kind, read_bytes(path), str(path))
 

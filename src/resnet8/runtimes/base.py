@@ -135,6 +135,13 @@ def open_model(
         StorageError: when the file cannot be read.
         ModelError: when it is damaged, unsafe, or does not map (N, 32, 32, 3) to (N, 10).
         MissingExtraError: when the runtime is not installed.
+
+    Example:
+        >>> model = resnet8.open_model(Path("models/resnet8.onnx"))
+        >>> model.runtime, model.model.format, model.model.size_bytes
+        ('onnxruntime', 'onnx', 322043)
+        >>> model.probabilities(np.zeros((3, 32, 32, 3), np.float32)).shape
+        (3, 10)
     """
     content = read_bytes(path) if content is None else content
     runtime = identify(path, content)

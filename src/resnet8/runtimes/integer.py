@@ -9,6 +9,7 @@ from resnet8.environment import cpu
 from resnet8.execute import engine
 from resnet8.execute.fbgemm import biased
 from resnet8.execute.vpmaddubsw import saturating
+from resnet8.files import read_bytes
 from resnet8.network.onnx_read import extract
 from resnet8.numeric.variants import Requantization
 from resnet8.runtimes import onnx_file, ort
@@ -73,6 +74,32 @@ def open_program(
         program=program,
         logits=logits,
     )
+
+
+def open_integer(model: Path, requantization: Requantization = EXACT) -> IntegerPredictor:
+    """Open a quantized model file, ONNX or TorchScript, in this package's integer engine.
+
+    Args:
+        model: The file.
+        requantization: How accumulators become codes.
+
+    Returns:
+        The network, as ``program``, with what computes its class probabilities and the codes of its class scores.
+
+    Raises:
+        StorageError: when the file cannot be read.
+        ModelError: when it is damaged, no ResNet8, not quantized, or not of supported operators.
+        MissingExtraError: when it is TorchScript and PyTorch is not installed.
+
+    Example:
+        >>> opened = resnet8.open_integer(Path("models/resnet8_uint8.onnx"), resnet8.Requantization("fixed32"))
+        >>> [layer.kind for layer in opened.program.layers[:3]]
+        ['conv', 'mul', 'add']
+        >>> images = resnet8.read_split(data, "test").first(2).images
+        >>> opened.logits(images).shape, opened.logits(images).dtype
+        ((2, 10), dtype('uint8'))
+    """
+    return open_content(model, read_bytes(model), requantization)
 
 
 def open_content(
