@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,6 @@ from resnet8.numeric.variants import Multiplier, Requantization, Rounding
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from resnet8.results import Evaluation
     from resnet8.runtimes import Predictor
 
     Opener = Callable[[Path, bytes], Predictor]
@@ -64,7 +63,7 @@ def evaluate(
     ] = None,
     logs: Annotated[Path, typer.Option(help="Folder for the log.")] = Path("logs"),
     demo: Demo = False,
-) -> Evaluation:
+) -> Any:  # an Evaluation; typer reads annotations, and results are imported later
     """Measure a model's top-1 accuracy on the test images, overall and by class."""
     from resnet8.report import tables, text
     from resnet8.results import from_digits, save_array

@@ -19,7 +19,7 @@ from resnet8.cli.common import data_dir as resolve
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resnet8.results import Calibration
+    from resnet8.results import Calibration, Evaluation
 
 ONNX_MODEL = Path("models/resnet8.onnx")
 PYTORCH_MODEL = Path("models/resnet8.pt")
@@ -121,7 +121,7 @@ def _evaluate(model: Path, data_dir: Path | None, max_samples: int | None, outpu
     from resnet8.facts import MINIMUM_ACCURACY
 
     images = resolve(data_dir, demo=False)
-    result = evaluate_command.evaluate(model, images, max_samples=max_samples, json=output_json)
+    result: Evaluation = evaluate_command.evaluate(model, images, max_samples=max_samples, json=output_json)
     accuracy = result.overall.accuracy
     reached = "reached" if accuracy >= MINIMUM_ACCURACY else "not reached"
     show(f"≥ {MINIMUM_ACCURACY * 100:g} %: {reached} ({accuracy * 100:.2f} %)")
