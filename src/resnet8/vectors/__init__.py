@@ -135,15 +135,12 @@ def export_vectors(
     codes = engine.input_codes(program, chosen.images)
     with whole_folder(folder) as part:
         writer = Writer(part)
-        layers = _layers(writer, program, codes, how, progress)
+        layers, scores = _layers(writer, program, codes, how, progress)
         corners = _edges(writer, how)
         pixels = codes_record(program.input, NETWORK)
-        logits = next(
-            one for one, layer in zip(layers, program.layers, strict=True) if layer.output.name == program.logits.name
-        )
-        scores = logits.codes.reshape(len(images), -1)
+        logits = layers[[layer.output.name for layer in program.layers].index(program.logits.name)].folder
         _network(writer, pixels, codes, scores)
-        for name, text in csource.program(layers, corners, pixels, logits.folder, how.rounding).items():
+        for name, text in csource.program(layers, corners, pixels, logits, how.rounding).items():
             writer.write(f"c/{name}", text.encode())
         predictions = tuple(engine.probabilities(program, scores).argmax(axis=1).tolist())
         records, ort = tuple(one.record for one in layers), None
@@ -157,7 +154,7 @@ def export_vectors(
             labels=tuple(chosen.labels.tolist()),
             predictions=predictions,
             input=pixels,
-            logits=logits.folder,
+            logits=logits,
             layers=records,
             edges=tuple(one.record for one in corners),
             ort=ort,
@@ -173,8 +170,8 @@ def export_vectors(
 
 def _layers(
     writer: Writer, program: Program, codes: NDArray[Any], how: Requantization, progress: Progress
-) -> list[Golden]:
-    """Every layer in order, each fed with the codes that the layers before it wrote; written at once."""
+) -> tuple[list[Golden], NDArray[Any]]:
+    """Every layer in order, each fed with the codes that those before it wrote, written at once; and the logits."""
     layers: list[Golden] = []
     writers = {program.input.name: NETWORK}
 
@@ -188,8 +185,8 @@ def _layers(
         progress(len(layers), len(program.layers))
         return one.codes
 
-    walk(program, codes, step)
-    return layers
+    scores = walk(program, codes, step)
+    return layers, scores
 
 
 def _edges(writer: Writer, how: Requantization) -> list[Golden]:

@@ -5,13 +5,14 @@ Scales are powers of two wherever an exact tie is wanted, so that every fixed-po
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
+from resnet8.network.layers import AveragePool, Product, Rescale, Sum
+from resnet8.network.reading import convolution, dense
 from resnet8.network.tensors import Activation, Constant
 from resnet8.numeric.grid import QParams, limits, qparams, storage
 from resnet8.numeric.rounding import round_shift
@@ -92,31 +93,21 @@ def _weighted(
     grids: tuple[QParams, QParams, QParams],
     *,
     bias: NDArray[Any] | None = None,
-    strides: tuple[int, int] = (1, 1),
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
-    relu: bool = False,
+    **facts: Any,
 ) -> Edge:
     """A case for a convolution, or for a dense layer where images have one axis; grids of input, weights, output."""
     x, weight_grid, output = grids
-    channels, dense = weights.shape[-1], codes.ndim == 2
-    shape: tuple[int, ...] = (channels,)
-    if not dense:
-        height = (codes.shape[1] + pads[0] + pads[2] - weights.shape[0]) // strides[0] + 1
-        width = (codes.shape[2] + pads[1] + pads[3] - weights.shape[1]) // strides[1] + 1
-        shape = (height, width, channels)
-    layer = Weighted(
-        name="edge",
-        output=Activation("output", shape, output),
-        relu=relu,
-        x=Activation("x", codes.shape[1:], x),
-        weights=weights,
-        weight_grid=weight_grid,
-        bias=np.zeros(channels, np.int32) if bias is None else bias.astype(np.int32),
-        has_bias=bias is not None,
-        strides=strides,
-        pads=pads,
-        dense=dense,
+    read, added = (
+        Activation("x", codes.shape[1:], x),
+        None if bias is None else Constant("", bias.astype(np.int32), None),
     )
+    if codes.ndim == 2:
+        layer = dense(read, Constant("", weights[0, 0], weight_grid), added, name="edge", **facts)
+    else:
+        kernels = Constant("", weights.transpose(3, 2, 0, 1), weight_grid)
+        window: dict[str, Any] = {"strides": (1, 1), "pads": (0, 0, 0, 0)}
+        layer = convolution(read, kernels, added, name="edge", nchw=False, **window | facts)
+    layer = replace(layer, output=replace(layer.output, name="output", grid=output))
     return Edge(name, purpose, layer, {"x": codes})
 
 
