@@ -21,7 +21,7 @@ With any fixed-point multiplier the data path is int64 only.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache, partial, reduce
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -201,10 +201,11 @@ def numerator(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """What is shifted to the right and rounded, int64 (N, *output shape), and by how many bits; fixed point only."""
     factors = multipliers(layer, requantization)
-    products = (
-        one * factor.multiplier for one, factor in zip(addends(layer, read, accumulators), factors, strict=True)
-    )
-    return reduce(np.add, products), factors[0].shift
+    values = addends(layer, read, accumulators)
+    total, *others = (one * factor.multiplier for one, factor in zip(values, factors, strict=True))
+    for other in others:
+        total += other
+    return total, factors[0].shift
 
 
 def _fixed(
@@ -228,14 +229,24 @@ def _float32(
 ) -> NDArray[Any]:
     if isinstance(layer, Sum):
         return round_real(_qlinear_add(layer, read), rounding)
+    # What is not named is freed, or computed in place: memory is what costs time here.
+    scaled = _accumulated(layer, read, accumulators).astype(_f32, copy=False) * float_multiplier(layer)
+    zero = _f32(layer.output.zero_point)
+    if isinstance(layer, Product):
+        scaled += zero
+        return round_real(scaled, rounding)
+    return round_real(scaled, rounding) + zero
+
+
+def _accumulated(
+    layer: Weighted | Product | AveragePool | Rescale, read: Mapping[str, NDArray[Any]], accumulators: Accumulate
+) -> NDArray[Any]:
+    """The accumulator in whatever type holds it."""
     if isinstance(layer, Weighted):
-        total = accumulators(layer, read[layer.x.name])
-    elif isinstance(layer, Rescale):
-        total = from_zero(layer.x, _codes(layer.x, read), _f32)
-    else:
-        total = integer_accumulator(layer, read)
-    scaled, zero = total.astype(_f32, copy=False) * float_multiplier(layer), _f32(layer.output.zero_point)
-    return round_real(scaled + zero, rounding) if isinstance(layer, Product) else round_real(scaled, rounding) + zero
+        return accumulators(layer, read[layer.x.name])
+    if isinstance(layer, Rescale):
+        return from_zero(layer.x, _codes(layer.x, read), _f32)
+    return integer_accumulator(layer, read)
 
 
 def _qlinear_add(layer: Sum, read: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
