@@ -92,31 +92,35 @@ def weighted(
         name=name,
         output=out,
         x=x,
-        weights=codes,
-        weight_grid=QParams(np.asarray(scales), np.asarray(zeros), dtype),
-        bias=rng.integers(-bias, bias + 1, channels).astype(np.int32),
-        has_bias=bool(bias),
+        weights=Constant(f"{name}.w", codes, QParams(np.asarray(scales), np.asarray(zeros), dtype)),
+        bias=Constant(f"{name}.b", rng.integers(-bias, bias + 1, channels).astype(np.int32), None) if bias else None,
         strides=strides,
         pads=pads,
         dense=dense,
-        parameters={"weights": f"{name}.w"} | ({"bias": f"{name}.b"} if bias else {}),
+    )
+
+
+def refilled(
+    layer: Weighted,
+    codes: NDArray[Any] | None = None,
+    grid: QParams | None = None,
+    bias: NDArray[Any] | None = None,
+) -> Weighted:
+    """``layer`` with other codes for weights, on another grid, with another bias."""
+    weights = replace(layer.weights, grid=grid or layer.weights.grid)
+    return replace(
+        layer,
+        weights=weights if codes is None else replace(weights, codes=codes),
+        bias=layer.bias if bias is None else Constant(f"{layer.name}.b", bias, None),
     )
 
 
 def product(x: Activation, out: Activation, constant: NDArray[Any], params: QParams, name: str = "mul") -> Product:
-    return Product(
-        name=name,
-        output=out,
-        x=x,
-        constant=constant,
-        constant_grid=params,
-        parameters={"constant": f"{name}.c"},
-    )
+    return Product(name=name, output=out, x=x, constant=Constant(f"{name}.c", constant, params))
 
 
 def addition(a: Activation, b: Activation | Constant, out: Activation, name: str = "add") -> Sum:
-    parameters = {"constant": b.name} if isinstance(b, Constant) else {}
-    return Sum(name=name, output=out, a=a, b=b, parameters=parameters)
+    return Sum(name=name, output=out, a=a, b=b)
 
 
 def pool(x: Activation, out: Activation, name: str = "pool") -> AveragePool:
@@ -253,11 +257,7 @@ class Writer:
             self.elementwise(layer)
 
     def elementwise(self, layer: Product | Sum) -> None:
-        if isinstance(layer, Product):
-            a = layer.x
-            b: Activation | Constant = Constant(layer.parameters["constant"], layer.constant, layer.parameter.params)
-        else:
-            a, b = layer.a, layer.b
+        a, b = (layer.x, layer.constant) if isinstance(layer, Product) else (layer.a, layer.b)
         if isinstance(b, Constant):
             b = replace(b, codes=self.broadcast(a, b.codes))
         operator = "Mul" if isinstance(layer, Product) else "Add"
@@ -290,15 +290,15 @@ class Writer:
 
     def weighted(self, layer: Weighted) -> None:
         geometry: dict[str, Any] = {"name": layer.name}
-        weights = layer.weights[0, 0] if layer.dense else layer.weights.transpose(3, 2, 0, 1)
+        weights = layer.weights.codes[0, 0] if layer.dense else layer.weights.codes.transpose(3, 2, 0, 1)
         if not layer.dense:
             geometry |= {
                 "kernel_shape": list(layer.weights.shape[:2]),
                 "strides": list(layer.strides),
                 "pads": list(layer.pads),
             }
-        name = self.constant(layer.parameters["weights"], np.ascontiguousarray(weights))
-        grid = self.grid(name, layer.weight_params)
+        name = self.constant(layer.weights.name, np.ascontiguousarray(weights))
+        grid = self.grid(name, layer.weights.params)
         if self.form == "qoperator":
             self.qlinear_weighted(layer, [name, *grid], geometry)
         else:
@@ -309,7 +309,7 @@ class Writer:
         if layer.dense:
             x = self.flat(x, layer.x)
         out = self.grid(layer.output.name, layer.output.params)
-        bias = [self.constant(layer.parameters["bias"], layer.bias)] if layer.has_bias else []
+        bias = [] if layer.bias is None else [self.constant(layer.bias.name, layer.bias.codes)]
         inputs = [x, scale, zero, *weights]
         if layer.dense and bias:
             self.node("QGemm", [*inputs, *bias, *out], layer.output.name, MICROSOFT, **geometry)
@@ -321,15 +321,15 @@ class Writer:
         x = self.real(layer.x)
         if layer.dense:
             x = self.flat(x, layer.x)
-        axis = {"axis": 1 if layer.dense else 0} if layer.weight_params.per_channel else {}
+        axis = {"axis": 1 if layer.dense else 0} if layer.weights.params.per_channel else {}
         inputs = [x, self.node("DequantizeLinear", weights, f"{weights[0]}.real", **axis)]
-        if layer.has_bias:
-            bias = self.constant(layer.parameters["bias"], layer.bias)
-            scale = self.constant(f"{bias}.scale", np.asarray(layer.x.scale * layer.weight_params.scale, np.float32))
+        if layer.bias is not None:
+            bias = self.constant(layer.bias.name, layer.bias.codes)
+            scale = self.constant(f"{bias}.scale", np.asarray(layer.x.scale * layer.weights.params.scale, np.float32))
             zero = self.constant(f"{bias}.zero", np.zeros(self.constants[scale].shape, np.int32))
-            axis = {"axis": 0} if layer.weight_params.per_channel else {}
+            axis = {"axis": 0} if layer.weights.params.per_channel else {}
             inputs.append(self.node("DequantizeLinear", [bias, scale, zero], f"{bias}.real", **axis))
-        operator = ("Gemm" if layer.has_bias else "MatMul") if layer.dense else "Conv"
+        operator = ("Gemm" if layer.bias is not None else "MatMul") if layer.dense else "Conv"
         self.quantized(self.node(operator, inputs, f"{layer.output.name}.float", **geometry), layer)
 
     def flat(self, name: str, x: Activation) -> str:
@@ -482,27 +482,24 @@ def assert_same_activation(found: Activation, expected: Activation) -> None:
     assert found.params.same_as(expected.params)
 
 
+def assert_same_constant(found: Constant, expected: Constant) -> None:
+    assert found.name == expected.name
+    np.testing.assert_array_equal(found.codes, expected.codes, strict=True)
+    assert found.params.same_as(expected.params)
+
+
 def assert_same_layer(found: AnyLayer, expected: AnyLayer) -> None:
     assert type(found) is type(expected)
     assert (found.inputs, found.relu, found.parameters) == (expected.inputs, expected.relu, expected.parameters)
     assert_same_activation(found.output, expected.output)
     for one, other in zip(operands(found), operands(expected), strict=True):
         if isinstance(one, Constant) or isinstance(other, Constant):
-            assert one.name == other.name
-            np.testing.assert_array_equal(one.codes, other.codes, strict=True)
-            assert one.params.same_as(other.params)
+            assert_same_constant(one, other)
         else:
             assert_same_activation(one, other)
     if isinstance(found, Product):
-        np.testing.assert_array_equal(found.constant, expected.constant, strict=True)
-        assert found.parameter.params.same_as(expected.parameter.params)
+        assert_same_constant(found.constant, expected.constant)
     if isinstance(found, Weighted):
-        np.testing.assert_array_equal(found.weights, expected.weights, strict=True)
-        assert found.weight_params.same_as(expected.weight_params)
-        np.testing.assert_array_equal(found.bias, expected.bias, strict=True)
-        assert (found.has_bias, found.strides, found.pads, found.dense) == (
-            expected.has_bias,
-            expected.strides,
-            expected.pads,
-            expected.dense,
-        )
+        assert_same_constant(found.weights, expected.weights)
+        np.testing.assert_array_equal(found.added, expected.added, strict=True)
+        assert (found.strides, found.pads, found.dense) == (expected.strides, expected.pads, expected.dense)

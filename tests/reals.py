@@ -26,8 +26,8 @@ def real_of(program: Program) -> Program:
         plain: AnyLayer = layer.on(real)
         if layer.parameter is not None:
             plain = plain.with_parameter(replace(layer.parameter, codes=layer.parameter.real, grid=None))
-        if isinstance(layer, Weighted):
-            scale = np.float64(layer.x.scale) * layer.weight_params.scale.astype(np.float64)
-            plain = replace(plain, bias=(layer.bias * scale).astype(np.float32))
+        if isinstance(layer, Weighted) and layer.bias is not None:
+            scale = np.float64(layer.x.scale) * layer.weights.params.scale.astype(np.float64)
+            plain = replace(plain, bias=replace(layer.bias, codes=(layer.bias.codes * scale).astype(np.float32)))
         layers.append(plain)
     return replace(program, input=real(program.input), layers=tuple(layers), logits=real(program.logits))

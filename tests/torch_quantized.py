@@ -32,7 +32,7 @@ def tensor(codes: NDArray[Any], scale: float, zero_point: int) -> torch.Tensor:
 
 def matmul_codes(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
     """What ``quantized::matmul`` gives for ``layer``, bit for bit: the float product is this CPU's, as its is."""
-    real, weights = dequantize(codes, layer.x.params), dequantize(layer.weights[0, 0], layer.weight_params)
+    real, weights = dequantize(codes, layer.x.params), dequantize(layer.weights.codes[0, 0], layer.weights.params)
     # Copies, because the product may depend on how its operands are aligned in memory.
     product = torch.matmul(torch.from_numpy(real).clone(), torch.from_numpy(weights).clone()).numpy()
     scaled = product * (np.float32(1) / layer.output.scale)

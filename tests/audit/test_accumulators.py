@@ -38,7 +38,7 @@ def test_observed_ranges_are_those_of_plain_integers_and_within_the_worst_case(s
     assert [row.layer for row in result.layers] == [layer.name for layer in weighted]
     for row, layer in zip(result.layers, weighted, strict=True):
         maps = values[layer.x.name].reshape(len(split), *layer.map_shape)
-        sums = engine.patches(maps, layer, np.int64, layer.x.zero_point) @ layer.matrix + layer.bias
+        sums = engine.patches(maps, layer, np.int64, layer.x.zero_point) @ layer.matrix + layer.added
         assert row.observed == (sums.min(), sums.max())
         assert row.worst_case[0] <= row.observed[0] <= row.observed[1] <= row.worst_case[1]
         assert row.observed_bits <= row.safe_bits

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import builders
 import numpy as np
 import pytest
-from quantized import activation, addition, network, pool, product, rescale, to_onnx, weighted
+from quantized import activation, addition, network, pool, product, refilled, rescale, to_onnx, weighted
 
 from resnet8.audit.agreement import CAUSES, audit_agreement, require_explained
 from resnet8.data.cifar10 import Split, preprocess, read_split
@@ -168,7 +168,7 @@ def halving(scale_out: float = 1.0) -> Program:
     weights = np.zeros((1, 1, 3, 10), np.int8)
     weights[0, 0, np.arange(10) % 3, np.arange(10)] = 1
     bias = np.arange(10, dtype=np.int32)
-    dense = replace(dense, weights=weights, weight_grid=qparams(0.5, 0, "int8"), bias=bias)
+    dense = refilled(dense, weights, qparams(0.5, 0, "int8"), bias)
     return Program(image, (mean, dense), dense.output, softmax=True, probabilities=None)
 
 
@@ -288,8 +288,8 @@ def heavy() -> Program:
     layers = []
     for layer in program.layers:
         if isinstance(layer, Weighted) and not layer.dense:
-            codes = np.where(np.abs(layer.weights) > 60, np.sign(layer.weights) * 127, layer.weights)
-            layer = replace(layer, weights=codes.astype(np.int8))  # noqa: PLW2901
+            codes = np.where(np.abs(layer.weights.codes) > 60, np.sign(layer.weights.codes) * 127, layer.weights.codes)
+            layer = refilled(layer, codes.astype(np.int8))  # noqa: PLW2901
         layers.append(layer)
     return replace(program, layers=tuple(layers))
 
@@ -376,7 +376,7 @@ def test_a_prediction_that_differs_between_equal_logits_is_a_tie() -> None:
     dense = program.layers[1]
     # The biases lift two logits of the same channel above all others, to one code.
     bias = np.array([20, 0, 0, 20, 0, 0, 0, 0, 0, 0], np.int32)
-    program = replace(program, layers=(program.layers[0], replace(dense, bias=bias)))
+    program = replace(program, layers=(program.layers[0], refilled(dense, bias=bias)))
     image = 105
     ours, _ = unlike(program, image)
     assert ours == 0

@@ -17,6 +17,7 @@ from quantized import (
     pool,
     product,
     random_codes,
+    refilled,
     rescale,
     run_layer,
     session,
@@ -68,9 +69,9 @@ def least(dtype: Dtype) -> int:
 def accumulator(layer: Weighted, image: NDArray[Any], at: tuple[int, int], channel: int) -> int:
     """One accumulator by its definition; outside of the map is the zero point, that is real 0."""
     maps = image.reshape(layer.x.shape if len(layer.x.shape) == 3 else (1, 1, -1)).tolist()
-    weights = layer.weights.tolist()
-    zeros = np.broadcast_to(layer.weight_params.zero_point, layer.weights.shape[-1:]).tolist()
-    total = int(layer.bias[channel])
+    weights = layer.weights.codes.tolist()
+    zeros = np.broadcast_to(layer.weights.params.zero_point, layer.weights.shape[-1:]).tolist()
+    total = int(layer.added[channel])
     for i, j in every(range(len(weights)), range(len(weights[0]))):
         row, column = at[0] * layer.strides[0] + i - layer.pads[0], at[1] * layer.strides[1] + j - layer.pads[1]
         inside = 0 <= row < len(maps) and 0 <= column < len(maps[0])
@@ -141,7 +142,7 @@ def whole_accumulators(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> t
         if isinstance(layer, AveragePool):
             sums = x.sum(axis=(1, 2), keepdims=True)
         elif isinstance(layer, Product):
-            sums = x * (layer.constant.astype(object) - int(layer.parameter.params.zero_point))
+            sums = x * (layer.constant.codes.astype(object) - layer.constant.zero_point)
         else:
             sums = x
     return list(sums.flat), sums.shape
@@ -193,7 +194,7 @@ def test_padding_is_real_zero_for_every_zero_point() -> None:
         x = activation("x", (2, 2, 1), zero_point=zero)
         layer = weighted(rng, x, activation("y", (0, 0, 3)), kernel=(3, 3), pads=(2, 2, 2, 2), dtype="uint8", bias=9)
         flat = np.full((1, 2, 2, 1), zero, np.uint8)
-        np.testing.assert_array_equal(engine.accumulate(layer, flat), np.broadcast_to(layer.bias, (1, 4, 4, 3)))
+        np.testing.assert_array_equal(engine.accumulate(layer, flat), np.broadcast_to(layer.added, (1, 4, 4, 3)))
 
 
 def test_one_convolution_in_literals() -> None:
@@ -203,10 +204,8 @@ def test_one_convolution_in_literals() -> None:
         name="conv",
         output=activation("y", (1, 2, 1), scale=0.25, zero_point=10),
         x=x,
-        weights=np.array([[[[2]], [[-1]]]], np.int8),
-        weight_grid=qparams(0.5, 0, "int8"),
-        bias=np.array([5], np.int32),
-        has_bias=True,
+        weights=Constant("w", np.array([[[[2]], [[-1]]]], np.int8), qparams(0.5, 0, "int8")),
+        bias=Constant("b", np.array([5], np.int32), None),
         pads=(0, 0, 0, 1),
     )
     codes = np.array([[[[10], [20]]]], np.uint8)
@@ -222,9 +221,7 @@ def large(depth: int, bias: int = 0) -> tuple[Weighted, NDArray[np.uint8]]:
     weights = np.full(layer.weights.shape, 255, np.uint8)
     weights[..., 1] = 254
     weights[..., 2] = 0
-    layer = replace(
-        layer, weights=weights, weight_grid=qparams(0.01, 0, "uint8"), bias=np.array([bias, -bias, bias], np.int32)
-    )
+    layer = refilled(layer, weights, qparams(0.01, 0, "uint8"), np.array([bias, -bias, bias], np.int32))
     codes = np.full((3, depth), 255, np.uint8)
     codes[1, ::2] = 254
     codes[2] = np.random.default_rng(15).integers(200, 256, depth)
@@ -250,7 +247,7 @@ def test_the_type_follows_the_bound_and_sums_beyond_2_to_24_are_exact(depth: int
     assert bound == depth * 255 * 255 + bias
     found = engine.accumulate(layer, codes)
     assert found.dtype == dtype
-    wanted = codes.astype(object) @ layer.weights[0, 0].astype(object) + layer.bias.astype(object)
+    wanted = codes.astype(object) @ layer.weights.codes[0, 0].astype(object) + layer.added.astype(object)
     assert found.astype(object).tolist() == wanted.tolist()
     if dtype is np.float64:
         # the reason: float32 would not have held them
@@ -493,7 +490,7 @@ def test_float_operators_on_exact_reals_as_in_onnx_runtime(dtype: Dtype) -> None
         layer = replace(pool(x, y), kernel="float")
         assert_as_onnx_runtime(layer, values_for(layer, rng, 60), global_pool=global_pool)
     conv = weighted(rng, x, activation("y", (0, 0, 6), 0.5, zero_y, dtype), kernel=(3, 3), pads=(1, 0, 2, 1), bias=900)
-    conv = replace(conv, kernel="float", weight_grid=qparams(2.0**-6, 0, "int8"))
+    conv = replace(refilled(conv, grid=qparams(2.0**-6, 0, "int8")), kernel="float")
     assert_as_onnx_runtime(conv, values_for(conv, rng))
     assert_as_onnx_runtime(replace(conv, relu=True), values_for(conv, rng))
 
@@ -680,5 +677,5 @@ def test_weight_zero_points_of_channels() -> None:
     params = QParams(np.array([0.1, 0.2], np.float32), np.array([0, 128], np.int32), "uint8")
     rng = np.random.default_rng(34)
     layer = weighted(rng, activation("x", (3,)), activation("y", (2,)), dtype="uint8", per_channel=True, dense=True)
-    layer = replace(layer, weight_grid=params)
-    np.testing.assert_array_equal(layer.matrix, layer.weights[0, 0].astype(int) - [0, 128])
+    layer = refilled(layer, grid=params)
+    np.testing.assert_array_equal(layer.matrix, layer.weights.codes[0, 0].astype(int) - [0, 128])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from quantized import activation, addition, pool, product, random_codes, rescale, weighted
+from quantized import activation, addition, pool, product, random_codes, refilled, rescale, weighted
 from torch.ao.nn import quantized
 from torch_quantized import convolution, matmul_codes, require_near_borders, tensor
 
@@ -50,10 +50,9 @@ def layer_of(module: Any, scale: float, zero_point: int, shape: tuple[int, int, 
         pads=(*module.padding, *module.padding),
         bias=1,
     )
-    values = {field.name: getattr(plain, field.name) for field in fields(plain)}
     real = bias.detach().numpy()
     whole = accumulator_bias(real, x, params).astype(np.int32)
-    return Weighted(**(values | {"weights": weights, "weight_grid": params, "bias": whole, "real_bias": real}))
+    return replace(refilled(plain, weights, params, whole), real_bias=real)
 
 
 CONVOLUTIONS = {
@@ -165,7 +164,7 @@ def test_a_convolution_next_to_ties_bit_for_bit(name: str, per_channel: bool) ->
         layer = layer_of(module, float(drawn.x.scale), drawn.x.zero_point, drawn.x.shape)
         wanted = module(there).int_repr().numpy().transpose(0, 2, 3, 1)
         np.testing.assert_array_equal(engine.step(layer, {"x": codes}, accumulators=biased), wanted)
-        near += drawn.near(engine.accumulate(replace(layer, bias=np.zeros_like(layer.bias)), codes).astype(np.int64))
+        near += drawn.near(engine.accumulate(replace(layer, bias=None), codes).astype(np.int64))
     assert near > 1000
 
 
@@ -185,10 +184,8 @@ def test_a_linear_layer_next_to_ties_bit_for_bit(rows: int, per_channel: bool) -
                 name="linear",
                 output=activation("y", (columns,), drawn.scale, drawn.zero_point),
                 x=drawn.x,
-                weights=drawn.coded.int_repr().numpy().T[None, None],
-                weight_grid=params,
-                bias=accumulator_bias(drawn.bias, drawn.x, params).astype(np.int32),
-                has_bias=True,
+                weights=Constant("w", drawn.coded.int_repr().numpy().T[None, None], params),
+                bias=Constant("b", accumulator_bias(drawn.bias, drawn.x, params).astype(np.int32), None),
                 dense=True,
                 real_bias=drawn.bias,
             )
@@ -198,9 +195,7 @@ def test_a_linear_layer_next_to_ties_bit_for_bit(rows: int, per_channel: bool) -
                 found = engine.step(ran, {"x": codes}, accumulators=biased)
                 np.testing.assert_array_equal(found, wanted.int_repr().numpy())
                 differing += int((engine.step(ran, {"x": codes}) != found).sum())
-            near += drawn.near(
-                engine.accumulate(replace(layer, bias=np.zeros_like(layer.bias)), codes).astype(np.int64)
-            )
+            near += drawn.near(engine.accumulate(replace(layer, bias=None), codes).astype(np.int64))
     assert near > 100 * rows
     assert differing > 0  # rounding the bias to int32 does change codes
 
@@ -367,10 +362,8 @@ def test_a_matrix_product_is_float_and_its_last_bits_are_the_cpus(rows: int, dep
         params = qparams(scales[1], largest // 2 - 1, "uint8")
         scale = float(_f32(scales[0] * scales[1] * (int(rng.choice([2, 6, 10])) if largest == 16 else 500)))
         layer = replace(
-            weighted(rng, x, activation("y", (10,), scale, 100), dense=True),
+            refilled(weighted(rng, x, activation("y", (10,), scale, 100), dense=True), weights[None, None], params),
             kernel="float",
-            weights=weights[None, None],
-            weight_grid=params,
         )
         there = torch.ops.quantized.matmul(
             tensor(codes, scales[0], x.zero_point), tensor(weights, scales[1], int(params.zero_point)), scale, 100
@@ -386,10 +379,10 @@ def test_a_matrix_product_is_float_and_its_last_bits_are_the_cpus(rows: int, dep
 def test_another_order_of_the_sum_is_next_to_a_border_and_another_code_is_not() -> None:
     x, y = activation("x", (16,), 3.0, 5), activation("y", (10,), 2.5, 101)
     rng = np.random.default_rng(97)
-    layer = replace(weighted(rng, x, y, dense=True), kernel="float", weight_grid=qparams(0.015, 0, "int8"))
     matrix = np.zeros((16, 10), np.int8)
     matrix[:13, 0] = 125
-    layer = replace(layer, weights=matrix[None, None])
+    layer = refilled(weighted(rng, x, y, dense=True), matrix[None, None], qparams(0.015, 0, "int8"))
+    layer = replace(layer, kernel="float")
     codes = np.full((1, 16), 7, np.uint8)  # 13 * 125 * 2 = 3250 steps of 9 / 500, 58.5 but for the rounding of 0.015
     found = engine.step(layer, {"x": codes})
     other = found.copy()

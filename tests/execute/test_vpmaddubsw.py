@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from quantized import activation, network, random_codes, weighted
+from quantized import activation, network, random_codes, refilled, weighted
 
 from resnet8.execute import engine
 from resnet8.execute.vpmaddubsw import affected, pairs, saturating
@@ -28,7 +28,7 @@ def literally(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
     """
     shift = -limits(layer.x.params.dtype)[0]
     rows = im2col(layer, codes, shift)
-    columns = layer.weights.reshape(-1, layer.weights.shape[-1]).T.tolist()
+    columns = layer.weights.codes.reshape(-1, layer.weights.shape[-1]).T.tolist()
     zero = layer.x.zero_point + shift
     result = []
     for row in rows:
@@ -36,7 +36,7 @@ def literally(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
             products = [x * w for x, w in zip(row, column, strict=True)]
             products += [0] * (len(products) % 2)
             total = sum(min(max(products[i] + products[i + 1], -32768), 32767) for i in range(0, len(products), 2))
-            result.append(total - zero * sum(column) + int(layer.bias[channel]))
+            result.append(total - zero * sum(column) + int(layer.added[channel]))
     return np.array(result).reshape(len(codes), *layer.output.shape)
 
 
@@ -73,10 +73,10 @@ def heavy(
     shape = (out,) if dense else (0, 0, out)
     options: dict[str, Any] = {"dense": True} if dense else {"kernel": kernel, "strides": strides, "pads": pads}
     layer = weighted(rng, x, activation("y", shape), bias=1000, per_channel=True, **options)
-    weights = layer.weights.copy()
+    weights = layer.weights.codes.copy()
     extreme = rng.random(weights.shape) < 0.6
     weights[extreme] = rng.choice([-127, 127], weights.shape)[extreme]
-    return replace(layer, weights=weights)
+    return refilled(layer, weights)
 
 
 def bright(rng: np.random.Generator, shape: tuple[int, ...], dtype: Dtype) -> NDArray[Any]:
@@ -115,7 +115,7 @@ def test_accumulators_are_those_of_the_instruction(
 def test_both_ends_saturate() -> None:
     layer = heavy(52, activation("x", (2,)), dense=True, out=3)
     weights = np.array([[127, -127, 127], [127, -127, -127]], np.int8).reshape(1, 1, 2, 3)
-    layer = replace(layer, weights=weights, bias=np.zeros(3, np.int32))
+    layer = refilled(layer, weights, bias=np.zeros(3, np.int32))
     codes = np.array([[129, 129], [255, 3], [130, 128], [0, 0], [255, 255], [255, 4]], np.uint8)
     fit = [[32766, -32766, 0], [32766, -32766, 32004], [32766, -32766, 254], [0, 0, 0]]
     assert engine.accumulate(layer, codes).tolist() == [*fit, [64770, -64770, 0], [32893, -32893, 31877]]
@@ -126,7 +126,7 @@ def test_the_least_int16_is_no_saturation() -> None:
     """-32768 fits int16 and 32768 does not: -128 * 128 * 2, and 128 * 128 * 2 with a weight that int8 does not have."""
     layer = heavy(53, activation("x", (2,)), dense=True, out=1)
     weights = np.full((1, 1, 2, 1), -128, np.int8)
-    layer = replace(layer, weights=weights, bias=np.zeros(1, np.int32))
+    layer = refilled(layer, weights, bias=np.zeros(1, np.int32))
     codes = np.array([[128, 128], [128, 129], [129, 128]], np.uint8)
     assert engine.accumulate(layer, codes).ravel().tolist() == [-32768, -32896, -32896]
     assert saturating(layer, codes).ravel().tolist() == [-32768, -32768, -32768]
@@ -135,9 +135,8 @@ def test_the_least_int16_is_no_saturation() -> None:
 def test_int8_activations_are_shifted_by_128() -> None:
     """Code 127 is the byte 255; the shift makes products large that would have been small."""
     x = activation("x", (2,), zero_point=0, dtype="int8")
-    layer = replace(
-        heavy(54, x, dense=True, out=1), weights=np.full((1, 1, 2, 1), 127, np.int8), bias=np.array([0], np.int32)
-    )
+    weights = np.full((1, 1, 2, 1), 127, np.int8)
+    layer = refilled(heavy(54, x, dense=True, out=1), weights, bias=np.array([0], np.int32))
     codes = np.array([[1, 1], [0, 1], [2, 2], [127, 127], [-128, -128]], np.int8)
     # bytes 129 + 129: 32766, fits; 130 + 130: 33020, 253 too large
     wanted = [254, 127, 508 - 253, 2 * 127 * 127 - (64770 - 32767), -2 * 128 * 127]
@@ -148,7 +147,7 @@ def test_padding_is_the_byte_of_the_zero_point() -> None:
     """A padded pair has products of zero * w, which saturate like any other."""
     x = activation("x", (1, 1, 2), zero_point=255)
     layer = heavy(55, x, kernel=(3, 3), pads=(1, 1, 1, 1), out=1)
-    layer = replace(layer, weights=np.full((3, 3, 2, 1), 127, np.int8), bias=np.array([0], np.int32))
+    layer = refilled(layer, np.full((3, 3, 2, 1), 127, np.int8), bias=np.array([0], np.int32))
     codes = np.array([[[[255, 255]]]], np.uint8)
     assert engine.accumulate(layer, codes).ravel().tolist() == [0]
     assert saturating(layer, codes).ravel().tolist() == [9 * (32767 - 64770)]
@@ -157,7 +156,7 @@ def test_padding_is_the_byte_of_the_zero_point() -> None:
 
 def test_the_pairs_found_are_those_that_can_saturate() -> None:
     layer = heavy(56, activation("x", (3, 3, 3)))
-    columns = layer.weights.reshape(-1, 6).T.tolist()
+    columns = layer.weights.codes.reshape(-1, 6).T.tolist()
     wanted = set()
     for channel, column in enumerate(columns):
         padded = [*column, 0]

@@ -17,7 +17,7 @@ from resnet8.errors import QuantizationError
 from resnet8.execute import engine, native
 from resnet8.network.change import Change, apply
 from resnet8.network.layers import Product, Sum, Weighted
-from resnet8.numeric.grid import QParams, dequantize, limits, quantize
+from resnet8.numeric.grid import QParams, limits, quantize
 from resnet8.numeric.variants import ROUNDINGS, Requantization
 
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ def test_a_scale_holds_for_writer_and_readers_and_every_bias_keeps_its_value() -
     assert float(joined.b.scale) == 0.5
     before = original.layers[3]
     assert isinstance(before, Weighted)
-    np.testing.assert_array_equal(second.weights, before.weights)
-    real = before.bias * float(before.x.scale) * float(before.weight_params.scale)
-    step = 0.5 * float(second.weight_params.scale)
-    assert np.abs(second.bias * step - real).max() <= step * 0.5001
+    np.testing.assert_array_equal(second.weights.codes, before.weights.codes)
+    real = before.added * float(before.x.scale) * float(before.weights.params.scale)
+    step = 0.5 * float(second.weights.params.scale)
+    assert np.abs(second.added * step - real).max() <= step * 0.5001
     for number in (0, 1, 5, 6):
         assert changed.layers[number].output.params.same_as(original.layers[number].output.params)
 
@@ -216,8 +216,8 @@ def test_symmetric_weights_keep_their_largest_magnitude() -> None:
     before = network().layers[3]
     assert isinstance(changed, Weighted)
     assert isinstance(before, Weighted)
-    assert int(changed.weight_params.zero_point) == 0
-    assert float(changed.weight_params.scale) == pytest.approx(float(before.weight_params.scale) * 127 / 7)
+    assert int(changed.weights.params.zero_point) == 0
+    assert float(changed.weights.params.scale) == pytest.approx(float(before.weights.params.scale) * 127 / 7)
 
 
 def test_one_channel_or_a_common_factor() -> None:
@@ -226,15 +226,15 @@ def test_one_channel_or_a_common_factor() -> None:
     assert isinstance(before, Weighted)
     one = made(Change("second_conv.w", "scale", 0.5, channel=2), program=program).layers[3]
     assert isinstance(one, Weighted)
-    expected = before.weight_params.scale.copy()
+    expected = before.weights.params.scale.copy()
     expected[2] = 0.5
-    np.testing.assert_array_equal(one.weight_params.scale, expected)
-    np.testing.assert_array_equal(one.weights[..., [0, 1, 3]], before.weights[..., [0, 1, 3]])
-    np.testing.assert_array_equal(one.bias[[0, 1, 3]], before.bias[[0, 1, 3]])
-    assert np.abs(one.weights[..., 2]).max() <= 3
+    np.testing.assert_array_equal(one.weights.params.scale, expected)
+    np.testing.assert_array_equal(one.weights.codes[..., [0, 1, 3]], before.weights.codes[..., [0, 1, 3]])
+    np.testing.assert_array_equal(one.added[[0, 1, 3]], before.added[[0, 1, 3]])
+    assert np.abs(one.weights.codes[..., 2]).max() <= 3
     common = made(Change("second_conv.w", "factor", 2), program=program).layers[3]
     assert isinstance(common, Weighted)
-    np.testing.assert_array_equal(common.weight_params.scale, before.weight_params.scale * np.float32(2))
+    np.testing.assert_array_equal(common.weights.params.scale, before.weights.params.scale * np.float32(2))
 
 
 def test_weights_are_quantized_anew_from_the_float_network_where_it_is_known() -> None:
@@ -246,18 +246,17 @@ def test_weights_are_quantized_anew_from_the_float_network_where_it_is_known() -
         before = program.layers[3]
         assert isinstance(layer, Weighted)
         assert isinstance(before, Weighted)
-        floats = dequantize(before.weights, before.weight_params) if behind is None else real.layers[3].weights
-        assert floats is not None
-        np.testing.assert_array_equal(layer.weights, quantize(floats, layer.weight_params))
-        step = float(layer.x.scale) * float(layer.weight_params.scale)
-        bias = before.bias * float(before.x.scale) * float(before.weight_params.scale)
-        bias = bias if behind is None else real.layers[3].bias
-        assert np.abs(layer.bias * step - bias).max() <= step * 0.501
+        floats = before.weights.real if behind is None else real.layers[3].weights.codes
+        np.testing.assert_array_equal(layer.weights.codes, quantize(floats, layer.weights.params))
+        step = float(layer.x.scale) * float(layer.weights.params.scale)
+        bias = before.added * float(before.x.scale) * float(before.weights.params.scale)
+        bias = bias if behind is None else real.layers[3].added
+        assert np.abs(layer.added * step - bias).max() <= step * 0.501
     product = made(Change("scaling.c", "factor", 1.25), reference=real).layers[1]
     assert isinstance(product, Product)
     behind = real.layers[1].parameter
     assert behind is not None
-    np.testing.assert_array_equal(product.constant, quantize(behind.codes, product.parameter.params))
+    np.testing.assert_array_equal(product.constant.codes, quantize(behind.codes, product.constant.params))
 
 
 @given(factor=st.floats(0.1, 10), bits=st.integers(2, 8), name=st.sampled_from((*ACTIVATIONS, *PARAMETERS)))

@@ -19,7 +19,7 @@ from resnet8.network import onnx_read
 from resnet8.network.layers import Product, Rescale, Sum
 from resnet8.network.program import Program
 from resnet8.network.rewrite import behind, merged
-from resnet8.network.tensors import Activation
+from resnet8.network.tensors import Activation, Constant
 from resnet8.playground.opened import open_file
 from resnet8.quantization.recipes import RECIPES
 from resnet8.runtimes import open_model
@@ -64,7 +64,7 @@ def test_every_tensor_is_what_onnx_runtime_computes() -> None:
 def test_a_relu_that_shares_its_input_stays_a_layer_of_its_own() -> None:
     x, a, b, c, d = (Activation(name, IMAGE_SHAPE, None) for name in "xabcd")
     shared = (
-        Product(name="a", output=a, x=x, constant=np.float32([1, -1, 2]), constant_grid=None),
+        Product(name="a", output=a, x=x, constant=Constant("c", np.float32([1, -1, 2]), None)),
         Rescale(name="b", output=b, x=a, relu=True),
         Sum(name="c", output=c, a=a, b=b),
         Rescale(name="d", output=d, x=c, relu=True),

@@ -86,7 +86,7 @@ def test_the_matrix_is_the_weights_from_their_zero_point_depth_first() -> None:
     assert layer.matrix.shape == (18, 2)
     assert layer.matrix.dtype == np.int64
     for i, j, channel, out in every(range(2), range(3), range(3), range(2)):
-        wanted = int(layer.weights[i, j, channel, out]) - int(layer.weight_params.zero_point[out])
+        wanted = int(layer.weights.codes[i, j, channel, out]) - int(layer.weights.params.zero_point[out])
         assert layer.matrix[(i * 3 + j) * 3 + channel, out] == wanted
 
 
@@ -139,7 +139,7 @@ def test_real_multipliers_are_the_quotients_of_float32_scales() -> None:
     assert [float(one) for one in addition(x, constant, y).real_multipliers] == [sx / sy, sc / sy]
     assert [float(one) for one in addition(x, y, x).real_multipliers] == [1.0, sy / sx]
     conv = weighted(rng, x, activation("z", (0, 0, 6), 0.3), per_channel=True)
-    assert conv.real_multiplier.tolist() == [sx * float(scale) / sy for scale in conv.weight_params.scale]
+    assert conv.real_multiplier.tolist() == [sx * float(scale) / sy for scale in conv.weights.params.scale]
 
 
 def test_values_are_frozen() -> None:

@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from resnet8.execute import engine
 from resnet8.network.layers import Weighted
-from resnet8.network.tensors import Activation
+from resnet8.network.tensors import Activation, Constant
 from resnet8.numeric.grid import QParams, dequantize, quantize
 
 if TYPE_CHECKING:
@@ -163,10 +163,7 @@ def weighted(x: Activation, y: Activation, weights: NDArray[Any], params: QParam
         name="weighted",
         output=y,
         x=x,
-        weights=weights,
-        weight_grid=params,
-        bias=np.zeros(weights.shape[-1], np.int32),
-        has_bias=False,
+        weights=Constant("w", weights, params),
         dense=dense,
     )
 

@@ -69,7 +69,7 @@ def test_both_forms_of_a_network_are_the_same_program(
 @pytest.mark.parametrize("form", FORMS)
 def test_a_dense_layer_without_bias(form: Any) -> None:
     described = network(classes_bias=False)
-    assert not described.layers[-1].has_bias
+    assert described.layers[-1].bias is None
     assert_same_program(extract(to_onnx(described, form), "network.onnx"), described)
 
 
@@ -171,7 +171,7 @@ def test_a_dense_layer_of_transposed_weights() -> None:
         model = to_onnx(described, form)
         gemm = node_of(model, operator)
         gemm.attribute.append(helper.make_attribute("transB", 1))
-        change_tensor(model, "dense.w", np.ascontiguousarray(described.layers[-1].weights[0, 0].T))
+        change_tensor(model, "dense.w", np.ascontiguousarray(described.layers[-1].weights.codes[0, 0].T))
         onnx.checker.check_model(model, full_check=True)
         assert_same_program(extract(model, "network.onnx"), described)
 
@@ -180,7 +180,7 @@ def test_scales_of_transposed_weights_run_along_their_first_axis() -> None:
     described = network(per_channel=True)
     model = to_onnx(described, "qdq")
     node_of(model, "Gemm").attribute.append(helper.make_attribute("transB", 1))
-    change_tensor(model, "dense.w", np.ascontiguousarray(described.layers[-1].weights[0, 0].T))
+    change_tensor(model, "dense.w", np.ascontiguousarray(described.layers[-1].weights.codes[0, 0].T))
     dequantize = producer(model, "dense.w.real")
     with pytest.raises(ModelError, match=r"scales of shape \(10,\) along axis 1 of the weights"):
         extract(model, "network.onnx")
@@ -348,9 +348,9 @@ def test_a_quantizer_s_two_forms_are_the_same_network(tmp_path: Path) -> None:
     ]
     convolutions = [[layer for layer in program.layers if isinstance(layer, Weighted)] for program in both]
     for one, other in zip(*convolutions, strict=True):
-        np.testing.assert_array_equal(one.weights, other.weights)
-        np.testing.assert_array_equal(one.bias, other.bias)
-        assert one.weight_params.same_as(other.weight_params)
+        np.testing.assert_array_equal(one.weights.codes, other.weights.codes)
+        np.testing.assert_array_equal(one.added, other.added)
+        assert one.weights.params.same_as(other.weights.params)
         assert (one.strides, one.pads, one.dense) == (other.strides, other.pads, other.dense)
 
 
@@ -374,7 +374,7 @@ def test_what_onnx_runtime_makes_of_a_graph_is_the_same_arithmetic(of_x: Any, of
     weighted_layers = [layer for layer in found.layers if isinstance(layer, Weighted)]
     for one, other in zip(weighted_layers, [one for one in described.layers if isinstance(one, Weighted)], strict=True):
         np.testing.assert_array_equal(one.matrix, other.matrix)
-        np.testing.assert_array_equal(one.bias, other.bias)
+        np.testing.assert_array_equal(one.added, other.added)
         assert (one.strides, one.pads, one.output.shape, one.dense) == (
             other.strides,
             other.pads,

@@ -87,15 +87,15 @@ def test_parameters_are_those_of_the_module(program: Program) -> None:
     module = Network()
     first = program.layers[0]
     assert isinstance(first, Weighted)
-    np.testing.assert_array_equal(first.weights, module.first.weight().int_repr().numpy().transpose(2, 3, 1, 0))
-    np.testing.assert_array_equal(first.weight_params.scale, module.first.weight().q_per_channel_scales().numpy())
+    np.testing.assert_array_equal(first.weights.codes, module.first.weight().int_repr().numpy().transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(first.weights.params.scale, module.first.weight().q_per_channel_scales().numpy())
     np.testing.assert_array_equal(first.real_bias, module.first.bias().detach().numpy())
-    step = 2.0 * first.weight_params.scale.astype(np.float64)
-    np.testing.assert_allclose(first.bias * step, first.real_bias, rtol=0, atol=step.max() * 0.5000001)
+    step = 2.0 * first.weights.params.scale.astype(np.float64)
+    np.testing.assert_allclose(first.added * step, first.real_bias, rtol=0, atol=step.max() * 0.5000001)
     assert first.parameters == {"weights": "first._packed_params", "bias": "first._packed_params"}
     shortcut = program.layers[5]
     assert isinstance(shortcut, Weighted)
-    assert (shortcut.has_bias, shortcut.bias.any()) == (False, False)
+    assert (shortcut.bias, shortcut.added.any()) == (None, False)
     assert set(shortcut.parameters) == {"weights"}
 
     factor, shift = program.layers[1:3]
@@ -103,12 +103,12 @@ def test_parameters_are_those_of_the_module(program: Program) -> None:
     assert isinstance(shift, Sum)
     assert isinstance(shift.b, Constant)
     real = module.factor.numpy().ravel()
-    np.testing.assert_array_equal(factor.constant, np.clip(np.rint(real / np.float32(0.02)) + 90, 0, 255))
+    np.testing.assert_array_equal(factor.constant.codes, np.clip(np.rint(real / np.float32(0.02)) + 90, 0, 255))
     assert factor.parameters == {"constant": "factor"}
     assert shift.b.name == "shift"
     dense = program.layers[9]
     assert isinstance(dense, Weighted)
-    assert (dense.dense, dense.has_bias, dense.weights.shape) == (True, False, (1, 1, 16, 10))
+    assert (dense.dense, dense.bias, dense.weights.shape) == (True, None, (1, 1, 16, 10))
 
 
 class ConstantFirst(torch.nn.Module):

@@ -204,8 +204,8 @@ def test_every_kind_of_change_of_channels_bits_and_rounding(
         channel = page.get_by_label("Channel", exact=True).first
         channel.fill("3")
         channel.press("Enter")
-        sync_api.expect(browser.value(page)).to_have_value(f"{before.weight_params.scale[3]:.9g}")
-        browser.run(page, f"{before.weight_params.scale[3] * 8:.9g}")
+        sync_api.expect(browser.value(page)).to_have_value(f"{before.weights.params.scale[3]:.9g}")
+        browser.run(page, f"{before.weights.params.scale[3] * 8:.9g}")
 
         browser.choose(page, "zero_point", "^bits$")
         slider = page.get_by_role("slider").first
@@ -237,7 +237,7 @@ def test_every_kind_of_change_of_channels_bits_and_rounding(
     split = read_split(demo_assets.data_dir, "test").first(50)
     after = open_file(tmp_path / "changed.onnx").require_quantized().layers[0]
     assert isinstance(after, Weighted)
-    ratios = after.weight_params.scale / before.weight_params.scale
+    ratios = after.weights.params.scale / before.weights.params.scale
     np.testing.assert_allclose(ratios, np.where(np.arange(16) == 3, 8, 1), rtol=1e-6)
     assert open_model(tmp_path / "changed.onnx").probabilities(preprocess(split.images)).shape == (50, 10)
 

@@ -21,7 +21,7 @@ import onnx
 import pytest
 from builders import cifar_folder
 from onnx import TensorProto, helper, numpy_helper
-from quantized import network, to_onnx
+from quantized import network, refilled, to_onnx
 
 from resnet8.cli import app
 from resnet8.data.cifar10 import FOLDER, random_images
@@ -594,7 +594,7 @@ def test_nothing_is_left_when_a_layer_does_not_fit(tmp_path: Path) -> None:
     program = network()
     dense = program.layers[-1]
     assert isinstance(dense, Weighted)
-    heavy = replace(dense, bias=np.full_like(dense.bias, 2**31 - 1))
+    heavy = refilled(dense, bias=np.full_like(dense.added, 2**31 - 1))
     with pytest.raises(
         ModelError, match=r"layer dense cannot be exported: found accumulators from .* expected .*int32"
     ):

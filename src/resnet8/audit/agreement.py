@@ -192,7 +192,7 @@ def _causes(
     for i in np.flatnonzero(adjacent & (distance < _NEAR)).tolist():
         if as_fraction(layer, read, tuple(int(axis[i]) for axis in local)) == Fraction(float(border[i])):
             causes[i] = "tie"
-    if ran.float_bias is not None and (causes == "other").any():
+    if ran.real_bias is not None and (causes == "other").any():
         floated = engine.step(ran, read, accumulators=biased)[local]
         causes[(causes == "other") & (floated == theirs)] = FLOAT_BIAS
     if not vnni and ran.kernel == "integer" and (causes == "other").any():

@@ -89,7 +89,7 @@ def _facts(layer: AnyLayer) -> LayerFacts:
         weight_shape=None if multiplied is None or layer.added is None else multiplied.codes.shape,
         inputs=tuple(grid(one.params) for _, one in layer.sources),
         weights=None if multiplied is None else grid(multiplied.params),
-        bias=layer.bias_given,
+        bias=None if layer.added is None else layer.bias is not None,
         output=grid(layer.output.params),
         multipliers=tuple((float(real.min()), float(real.max())) for real in layer.real_multipliers),
         fixed_multipliers=tuple((int(one.multiplier.min()), int(one.multiplier.max())) for one in fixed),

@@ -59,7 +59,7 @@ class Accumulate(Protocol):
 def product_bound(layer: Weighted) -> int:
     """``max|x - zero_x| * sum|w - zero_w|``, the largest over the output channels, plus the largest ``|bias|``."""
     largest = max(abs(value) for value in layer.x.codes_from_zero)
-    return int(largest * np.abs(layer.matrix).sum(axis=0).max() + np.abs(layer.bias.astype(np.int64)).max())
+    return int(largest * np.abs(layer.matrix).sum(axis=0).max() + np.abs(layer.added.astype(np.int64)).max())
 
 
 def accumulate(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
@@ -76,7 +76,7 @@ def accumulate(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
     dtype: Any = _f32 if bound <= EXACT_FLOAT32 else np.float64 if bound <= EXACT_FLOAT64 else np.int64
     maps = codes.reshape(len(codes), *layer.map_shape)
     product: NDArray[Any] = patches(maps, layer, dtype, layer.x.zero_point) @ layer.matrix.astype(dtype)
-    product += layer.bias.astype(dtype)
+    product += layer.added.astype(dtype)
     return product.reshape(len(codes), *layer.output.shape)
 
 
@@ -285,12 +285,12 @@ def _dequantized(
 ) -> NDArray[Any]:
     if isinstance(layer, Weighted):
         # ONNX Runtime adds up products of floats, in an order of its own; the exact sum is what they come close to.
-        scale = np.float64(layer.x.scale) * layer.weight_params.scale.astype(np.float64)
+        scale = np.float64(layer.x.scale) * layer.weights.params.scale.astype(np.float64)
         real = (accumulators(layer, read[layer.x.name]).astype(np.float64) * scale).astype(_f32)
     else:
         real, *other = (dequantize(_codes(one, read), one.params) for _, one in layer.sources)
         if isinstance(layer, Product):
-            real *= layer.parameter.real
+            real *= layer.constant.real
         elif isinstance(layer, AveragePool):
             real = _mean(real)
         elif other:

@@ -41,7 +41,7 @@ def before_rounding(
     if isinstance(layer, Weighted):
         maps = read[layer.x.name].reshape(len(read[layer.x.name]), *layer.map_shape)
         rows = np.abs(patches(maps, layer, np.float64, layer.x.zero_point))
-        total = rows @ np.abs(layer.matrix).astype(np.float64) + np.abs(layer.bias)
+        total = rows @ np.abs(layer.matrix).astype(np.float64) + np.abs(layer.added)
         return value, total.reshape(len(maps), *layer.output.shape)[local] * multiplier
     if isinstance(layer, AveragePool):
         x = engine.from_zero(layer.x, read[layer.x.name].reshape(-1, *layer.x.shape))

@@ -55,9 +55,9 @@ def biased(layer: Weighted, codes: NDArray[Any], accumulators: engine.Accumulate
     """
     if layer.real_bias is None:
         return accumulators(layer, codes)
-    total = accumulators(replace(layer, bias=np.zeros_like(layer.bias)), codes).astype(_f32, copy=False)
-    unit = np.asarray(layer.x.scale * layer.weight_params.scale, _f32)
-    if layer.weight_params.per_channel:
+    total = accumulators(replace(layer, bias=None), codes).astype(_f32, copy=False)
+    unit = np.asarray(layer.x.scale * layer.weights.params.scale, _f32)
+    if layer.weights.params.per_channel:
         return np.asarray(total + layer.real_bias / unit, _f32)
     # A fused multiply-add rounds once: the product of two float32 is exact in float64.
     product = layer.real_bias.astype(np.float64) * np.float64(_f32(1) / unit)

@@ -56,16 +56,15 @@ def _result(layer: AnyLayer, x: NDArray[np.float32], values: Mapping[str, NDArra
     result: NDArray[np.float32]
     if isinstance(layer, Weighted):
         rows = x.reshape(len(x), -1) if layer.dense else patches(x, layer, np.float32)
-        matrix: NDArray[np.float32] = layer.weights.reshape(-1, layer.weights.shape[-1])
-        result = rows @ matrix
-        if layer.has_bias:
-            result += layer.bias
+        result = rows @ layer.weights.columns
+        if layer.bias is not None:
+            result += layer.bias.codes
         return result
     if isinstance(layer, AveragePool):
         result = x.mean(axis=(1, 2), keepdims=True, dtype=np.float32)
         return result
     if isinstance(layer, Product):
-        result = x * layer.constant
+        result = x * layer.constant.codes
         return result
     if isinstance(layer, Sum):
         other = layer.parameter

@@ -33,12 +33,12 @@ _LARGEST = 255
 
 def affected(layer: Weighted) -> bool:
     """Whether ONNX Runtime computes this layer with VPMADDUBSW on such a CPU."""
-    return layer.kernel == "integer" and layer.weight_params.dtype == "int8"
+    return layer.kernel == "integer" and layer.weights.params.dtype == "int8"
 
 
 def pairs(layer: Weighted) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The pairs of neighbouring weights that can saturate: index of the pair along the depth, output channel."""
-    codes = _even(layer.weights.reshape(-1, layer.weights.shape[-1]).astype(np.int64))
+    codes = _even(layer.weights.columns.astype(np.int64))
     one, other = codes[::2], codes[1::2]
     most = _LARGEST * (np.maximum(one, 0) + np.maximum(other, 0))
     least = _LARGEST * (np.minimum(one, 0) + np.minimum(other, 0))
@@ -66,7 +66,7 @@ def saturating(layer: Weighted, codes: NDArray[Any]) -> NDArray[Any]:
     maps = codes.reshape(len(codes), *layer.map_shape)
     # Depth first: each pair reads two whole rows.
     rows = _even(patches(maps, layer, np.float32, -shift).T)
-    weights = _even(layer.weights.reshape(-1, layer.weights.shape[-1]).astype(np.float32))
+    weights = _even(layer.weights.columns.astype(np.float32))
     flat = exact.reshape(-1, exact.shape[-1]).T.copy()
     for p, c in zip(pair.tolist(), channel.tolist(), strict=True):
         total = rows[2 * p] * weights[2 * p, c]

@@ -147,7 +147,7 @@ def _layer(source: Source, layer: AnyLayer) -> Layer:
         inputs=inputs,
         output=_codes(layer.output),
         weights=_weights(layer),
-        bias=bool(layer.bias_given),
+        bias=layer.bias is not None,
         strides=None if window is None else window.strides,
         pads=None if window is None else window.pads,
         multipliers=tuple(map(_numbers, layer.real_multipliers)),

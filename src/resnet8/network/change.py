@@ -249,17 +249,17 @@ def _requantized(parameter: Constant, grid: QParams, behind: Constant | None) ->
 
 def _rebiased(before: Weighted, after: Weighted, behind: Weighted | None) -> Weighted:
     """``after`` with the bias of ``before`` in its own accumulator steps, from real numbers where they are known."""
-    same = after.x.params.same_as(before.x.params) and after.weight_params.same_as(before.weight_params)
-    if same or not before.has_bias:
+    same = after.x.params.same_as(before.x.params) and after.weights.params.same_as(before.weights.params)
+    if same or before.bias is None:
         return after
     real: NDArray[Any]
     if before.real_bias is not None:
         real = before.real_bias
-    elif behind is not None and behind.has_bias:
-        real = behind.bias
+    elif behind is not None and behind.bias is not None:
+        real = behind.bias.codes
     else:
-        real = before.bias * (np.float64(before.x.scale) * before.weight_params.scale.astype(np.float64))
-    codes = accumulator_bias(real, after.x, after.weight_params)
+        real = before.bias.codes * (np.float64(before.x.scale) * before.weights.params.scale.astype(np.float64))
+    codes = accumulator_bias(real, after.x, after.weights.params)
     low, high = limits("int32")
     if not ((codes >= low) & (codes <= high)).all():
         raise QuantizationError(
@@ -268,4 +268,4 @@ def _rebiased(before: Weighted, after: Weighted, behind: Weighted | None) -> Wei
             expected=f"at most {high}",
             remedy="choose larger scales for its input or weights",
         )
-    return replace(after, bias=codes.astype(np.int32))
+    return replace(after, bias=replace(before.bias, codes=codes.astype(np.int32)))

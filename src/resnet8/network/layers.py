@@ -7,7 +7,7 @@ channels)`` or ``(features,)``. A layer knows its operands, constants and bounds
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from resnet8.numeric.grid import QParams
     from resnet8.numeric.variants import Rounding
 
 Kernel = Literal["integer", "float"]
@@ -39,18 +38,24 @@ class Layer:
         rounding: How codes are rounded, where the layer has a way of its own.
         kernel: How ONNX Runtime computes it.
         nodes: Names of the graph's nodes that make it up.
-        parameters: Where each parameter lives: role to initializer.
+        bias: Of a convolution or dense layer, (channels out), where the file gives one: int32 in units of ``scale_x *
+            scale_w``, or float32.
+        real_bias: float32 (channels out), where a file gives the bias of a quantized layer as real numbers: ``bias`` is
+            it, rounded to accumulator steps.
     """
 
     kind: ClassVar[str] = ""
     operands: ClassVar[tuple[str, ...]] = ("x",)
+    fixed: ClassVar[str] = ""
+    """The attribute that holds its weights or its constant."""
     name: str
     output: Activation
     relu: bool = False
     rounding: Rounding | None = None
     kernel: Kernel = "integer"
     nodes: tuple[str, ...] = ()
-    parameters: dict[str, str] = field(default_factory=dict)
+    bias: Constant | None = None
+    real_bias: NDArray[np.float32] | None = None
 
     @property
     def operator(self) -> str:
@@ -80,26 +85,23 @@ class Layer:
     @property
     def parameter(self) -> Constant | None:
         """Its weights, or its constant; none where it has neither."""
-        return None
+        one = getattr(self, self.fixed, None)
+        return one if isinstance(one, Constant) else None
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Where each parameter lives: role to initializer."""
+        found = {"constant" if self.added is None else "weights": self.parameter, "bias": self.bias}
+        return {role: one.name for role, one in found.items() if one is not None}
 
     @property
     def multiplied(self) -> Constant | None:
         """What the input is multiplied by: weights or a factor; none where it is not."""
-        return None
+        return None if self.fixed in self.operands else self.parameter
 
     @property
     def added(self) -> NDArray[Any] | None:
         """What is added to the products of each output channel: the bias; none where a layer of this kind has none."""
-        return None
-
-    @property
-    def bias_given(self) -> bool | None:
-        """Whether the file gives a bias; none where a layer of this kind has none."""
-        return None
-
-    @property
-    def float_bias(self) -> NDArray[np.float32] | None:
-        """The bias as real numbers, where a file gives that of a quantized layer so."""
         return None
 
     @property
@@ -164,7 +166,10 @@ class Layer:
         Raises:
             TypeError: when it has none.
         """
-        raise TypeError(f"{self.name} has neither weights nor a constant: {parameter.name}")
+        if self.parameter is None:
+            raise TypeError(f"{self.name} has neither weights nor a constant: {parameter.name}")
+        changed: dict[str, Any] = {self.fixed: parameter}
+        return replace(self, **changed)
 
     @property
     def lowest(self) -> int:
@@ -178,23 +183,17 @@ class Weighted(Layer):
 
     Attributes:
         x: The activation it reads.
-        weights: Codes, or float32: (kernel rows, kernel columns, channels in, channels out); 1 x 1 for a dense layer.
-        weight_grid: Of the weights, for the tensor or for each output channel; none of real numbers.
-        bias: (channels out), zeros where the graph has none: int32 in units of ``scale_x * scale_w``, or float32.
-        real_bias: float32 (channels out), where a file gives the bias of a quantized layer as real numbers: ``bias`` is
-            it, rounded to accumulator steps.
+        weights: (kernel rows, kernel columns, channels in, channels out), 1 x 1 for a dense layer; on one grid, or one
+            for each output channel.
         strides: Rows, columns.
         pads: Top, left, bottom, right; filled with the zero point of ``x``, which is real 0.
         dense: Whether the graph calls it MatMul or Gemm.
     """
 
     kind: ClassVar[str] = "conv"
+    fixed: ClassVar[str] = "weights"
     x: Activation
-    weights: NDArray[Any]
-    weight_grid: QParams | None
-    bias: NDArray[Any]
-    has_bias: bool
-    real_bias: NDArray[np.float32] | None = None
+    weights: Constant
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     dense: bool = False
@@ -211,23 +210,10 @@ class Weighted(Layer):
 
     @property
     def added(self) -> NDArray[Any]:
-        """The bias."""
-        return self.bias
-
-    @property
-    def bias_given(self) -> bool:
-        """Whether the file gives a bias."""
-        return self.has_bias
-
-    @property
-    def float_bias(self) -> NDArray[np.float32] | None:
-        """The bias as real numbers, where the file gives it so."""
-        return self.real_bias
-
-    @property
-    def multiplied(self) -> Constant:
-        """The weights."""
-        return self.parameter
+        """The bias; zeros where the file gives none."""
+        if self.bias is not None:
+            return self.bias.codes
+        return np.zeros(self.weights.shape[-1], np.float32 if self.weights.grid is None else np.int32)
 
     def accumulators(self) -> tuple[int, int]:
         """Least and greatest accumulator that any input codes can give, bias included."""
@@ -237,26 +223,8 @@ class Weighted(Layer):
     def partial_sums(self) -> tuple[int, int]:
         """Least and greatest sum on the way to an accumulator: without the bias they lie between its bounds and 0."""
         least, greatest = self.worst_case()
-        sums = np.stack([least, greatest, least - self.bias, greatest - self.bias])
+        sums = np.stack([least, greatest, least - self.added, greatest - self.added])
         return min(0, int(sums.min())), max(0, int(sums.max()))
-
-    @property
-    def weight_params(self) -> QParams:
-        """The grid of the weights.
-
-        Raises:
-            TypeError: when there is none.
-        """
-        return self.parameter.params
-
-    @property
-    def parameter(self) -> Constant:
-        """The weights."""
-        return Constant(self.parameters.get("weights", ""), self.weights, self.weight_grid)
-
-    def with_parameter(self, parameter: Constant) -> Self:
-        """The same layer with other weights."""
-        return replace(self, weights=parameter.codes, weight_grid=parameter.grid)
 
     @property
     def map_shape(self) -> tuple[int, ...]:
@@ -266,8 +234,7 @@ class Weighted(Layer):
     @cached_property
     def matrix(self) -> NDArray[np.int64]:
         """``w - zero_w`` as (depth, channels out); depth in the order kernel row, kernel column, channel."""
-        codes = self.weights.reshape(-1, self.weights.shape[-1]).astype(np.int64)
-        return codes - self.weight_params.zero_point
+        return self.weights.columns.astype(np.int64) - self.weights.params.zero_point
 
     def worst_case(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Least and greatest accumulator that any input codes can give, for each output channel, bias included.
@@ -277,13 +244,13 @@ class Weighted(Layer):
         """
         low, high = self.x.codes_from_zero
         products = np.stack([self.matrix * low, self.matrix * high])
-        return products.min(axis=0).sum(axis=0) + self.bias, products.max(axis=0).sum(axis=0) + self.bias
+        return products.min(axis=0).sum(axis=0) + self.added, products.max(axis=0).sum(axis=0) + self.added
 
     @property
     def macs(self) -> int:
         """Multiplications of one image by weights, padding included."""
         height, width = self.output.shape[:2] if len(self.output.shape) == 3 else (1, 1)
-        return height * width * self.weights.size
+        return height * width * self.weights.codes.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,14 +258,9 @@ class Product(Layer):
     """Multiplication by a constant of each channel: ``accumulator = (x - zero_x) * (c - zero_c)``."""
 
     kind: ClassVar[str] = "mul"
+    fixed: ClassVar[str] = "constant"
     x: Activation
-    constant: NDArray[Any]
-    constant_grid: QParams | None
-
-    @property
-    def multiplied(self) -> Constant:
-        """The constant."""
-        return self.parameter
+    constant: Constant
 
     def accumulators(self) -> tuple[int, int]:
         """Least and greatest product that any input codes can give."""
@@ -306,18 +268,9 @@ class Product(Layer):
         return int(products.min()), int(products.max())
 
     @property
-    def parameter(self) -> Constant:
-        """The constant."""
-        return Constant(self.parameters.get("constant", ""), self.constant, self.constant_grid)
-
-    def with_parameter(self, parameter: Constant) -> Self:
-        """The same layer with another constant."""
-        return replace(self, constant=parameter.codes, constant_grid=parameter.grid)
-
-    @property
     def factor(self) -> NDArray[np.int64]:
         """``c - zero_c``, broadcast to the last axes."""
-        return self.constant.astype(np.int64) - self.parameter.params.zero_point
+        return self.constant.codes.astype(np.int64) - self.constant.zero_point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,17 +284,9 @@ class Sum(Layer):
 
     kind: ClassVar[str] = "add"
     operands: ClassVar[tuple[str, ...]] = ("a", "b")
+    fixed: ClassVar[str] = "b"
     a: Activation
     b: Activation | Constant
-
-    @property
-    def parameter(self) -> Constant | None:
-        """The constant; none where it joins two activations."""
-        return self.b if isinstance(self.b, Constant) else None
-
-    def with_parameter(self, parameter: Constant) -> Self:
-        """The same layer with another constant."""
-        return replace(self, b=parameter)
 
     @property
     def role(self) -> str:

@@ -92,10 +92,10 @@ class _Writer:
         flat = len(x.shape) == 1 and len(self.program.activations[x.name].shape) == 3
         return self.node("Flatten", [real], f"{real}_flat") if flat else real
 
-    def operand(self, x: Activation, constant: str, codes: NDArray[Any], params: QParams) -> str:
+    def operand(self, x: Activation, constant: Constant) -> str:
         """A constant for each channel of ``x`` as reals."""
         shape = (-1, 1, 1) if len(x.shape) == 3 else (-1,)
-        return self.dequantize(self.constant(constant, codes.reshape(shape)), params)
+        return self.dequantize(self.constant(constant.name, constant.codes.reshape(shape)), constant.params)
 
     def layer(self, layer: AnyLayer) -> None:
         output = layer.output.name
@@ -103,11 +103,11 @@ class _Writer:
         if isinstance(layer, Weighted):
             real = self.weighted(layer)
         elif isinstance(layer, Product):
-            constant = self.operand(layer.x, layer.parameters["constant"], layer.constant, layer.parameter.params)
+            constant = self.operand(layer.x, layer.constant)
             real = self.node("Mul", [self.read(layer.x), constant], f"{output}_float", **named)
         elif isinstance(layer, Sum):
             b = layer.b
-            other = self.operand(layer.a, b.name, b.codes, b.params) if isinstance(b, Constant) else self.read(b)
+            other = self.operand(layer.a, b) if isinstance(b, Constant) else self.read(b)
             real = self.node("Add", [self.read(layer.a), other], f"{output}_float", **named)
         elif isinstance(layer, AveragePool):
             real = self.node("GlobalAveragePool", [self.read(layer.x)], f"{output}_float", **named)
@@ -119,23 +119,23 @@ class _Writer:
         self.quantize(real, layer.output, layer.name if layer.kind == "rescale" else f"{output}_quantize")
 
     def weighted(self, layer: Weighted) -> str:
-        codes = layer.weights[0, 0] if layer.dense else layer.weights.transpose(3, 2, 0, 1)
-        axis = {"axis": 1 if layer.dense else 0} if layer.weight_params.per_channel else {}
-        weights = self.constant(layer.parameters["weights"], codes)
-        inputs = [self.read(layer.x), self.dequantize(weights, layer.weight_params, **axis)]
-        if layer.has_bias:
-            inputs.append(self.bias(layer))
+        codes, params = layer.weights.codes, layer.weights.params
+        codes = codes[0, 0] if layer.dense else codes.transpose(3, 2, 0, 1)
+        axis = {"axis": 1 if layer.dense else 0} if params.per_channel else {}
+        inputs = [self.read(layer.x), self.dequantize(self.constant(layer.weights.name, codes), params, **axis)]
+        if layer.bias is not None:
+            inputs.append(self.bias(layer, layer.bias))
         attributes: dict[str, Any] = {"name": layer.name}
         if not layer.dense:
             attributes |= {"kernel_shape": codes.shape[2:], "strides": layer.strides, "pads": layer.pads}
-        operator = ("Gemm" if layer.has_bias else "MatMul") if layer.dense else "Conv"
+        operator = ("Gemm" if layer.bias is not None else "MatMul") if layer.dense else "Conv"
         return self.node(operator, inputs, f"{layer.output.name}_float", **attributes)
 
-    def bias(self, layer: Weighted) -> str:
-        codes = self.constant(layer.parameters["bias"], layer.bias)
-        scale = np.asarray(layer.x.scale * layer.weight_params.scale, np.float32)
+    def bias(self, layer: Weighted, bias: Constant) -> str:
+        codes = self.constant(bias.name, bias.codes)
+        scale = np.asarray(layer.x.scale * layer.weights.params.scale, np.float32)
         inputs = [codes, self.constant(f"{codes}_scale", scale)]
-        axis = {"axis": 0} if layer.weight_params.per_channel else {}
+        axis = {"axis": 0} if layer.weights.params.per_channel else {}
         return self.node("DequantizeLinear", inputs, f"{codes}_real", **axis)
 
     def end(self) -> None:

@@ -225,17 +225,8 @@ def dense(x: Activation, weights: Constant, bias: Constant | None, **facts: Any)
 
 
 def _weighted(x: Activation, weights: Constant, bias: Constant | None, output: Activation, **facts: Any) -> Weighted:
-    zeros = np.zeros(output.shape[-1], np.float32 if weights.grid is None else np.int32)
-    return Weighted(
-        output=output,
-        parameters={"weights": weights.name} | ({} if bias is None else {"bias": bias.name}),
-        x=x,
-        weights=np.ascontiguousarray(weights.codes),
-        weight_grid=weights.grid,
-        bias=zeros if bias is None else bias.codes,
-        has_bias=bias is not None,
-        **facts,
-    )
+    weights = replace(weights, codes=np.ascontiguousarray(weights.codes))
+    return Weighted(output=output, x=x, weights=weights, bias=bias, **facts)
 
 
 def joined(a: Activation | Constant, b: Activation | Constant, *, multiplies: bool, **facts: Any) -> Sum | Product:
@@ -247,9 +238,8 @@ def joined(a: Activation | Constant, b: Activation | Constant, *, multiplies: bo
     facts["output"] = a
     if isinstance(b, Constant):
         b = _channelwise(a, b)
-        facts["parameters"] = {"constant": b.name}
         if multiplies:
-            return Product(x=a, constant=b.codes, constant_grid=b.grid, **facts)
+            return Product(x=a, constant=b, **facts)
     elif a.shape != b.shape or a.nchw != b.nchw:
         raise Unfit(f"shapes {a.shape} and {b.shape}")
     elif multiplies:

@@ -143,13 +143,12 @@ def _shape(layer: AnyLayer) -> str:
 def _fold(real: Weighted, after: AnyLayer) -> Weighted:
     assert after.parameter is not None  # noqa: S101 - for the type checker
     other = after.parameter.codes
-    weights, bias = real.weights, real.bias
+    weights, bias = real.weights.codes, real.added
     weights, bias = (weights * other, bias * other) if after.operator == "mul" else (weights, bias + other)
     return replace(
         real,
-        weights=np.asarray(weights, np.float32),
-        bias=np.asarray(bias, np.float32),
-        has_bias=True,
+        weights=replace(real.weights, codes=np.asarray(weights, np.float32)),
+        bias=replace(real.bias or after.parameter, codes=np.asarray(bias, np.float32)),
         output=after.output,
         relu=after.relu,
         nodes=(*real.nodes, *after.nodes),

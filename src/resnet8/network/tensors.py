@@ -93,6 +93,11 @@ class Constant(_OnGrid):
         return self.codes.shape
 
     @property
+    def columns(self) -> NDArray[Any]:
+        """The codes as a matrix of one column for each channel out; rows in order of kernel row, column, channel in."""
+        return self.codes.reshape(-1, self.shape[-1])
+
+    @property
     def real(self) -> NDArray[np.float32]:
         """The numbers, float32."""
         return self.codes if self.grid is None else dequantize(self.codes, self.grid)

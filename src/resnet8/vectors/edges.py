@@ -97,10 +97,8 @@ def _weighted(
 ) -> Edge:
     """A case for a convolution, or for a dense layer where images have one axis; grids of input, weights, output."""
     x, weight_grid, output = grids
-    read, added = (
-        Activation("x", codes.shape[1:], x),
-        None if bias is None else Constant("", bias.astype(np.int32), None),
-    )
+    read = Activation("x", codes.shape[1:], x)
+    added = None if bias is None else Constant("", bias.astype(np.int32), None)
     if codes.ndim == 2:
         layer = dense(read, Constant("", weights[0, 0], weight_grid), added, name="edge", **facts)
     else:
@@ -131,8 +129,8 @@ def _ties() -> Iterator[Edge]:
     yield _edge("rescale_quarters", words, Rescale, output(1.0, 7, "uint8"), {"x": uint8}, x=x)
     words = f"{every}: every code times a constant, odd zero points"
     x = _activation("x", shape, 1.0, 127, "uint8")
-    minus_two = {"constant": np.array([-2], np.int8), "constant_grid": qparams(0.5, -5, "int8")}
-    yield _edge("mul_ties", words, Product, output(4.0, -1, "int8"), {"x": uint8}, x=x, **minus_two)
+    minus_two = Constant("", np.array([-2], np.int8), qparams(0.5, -5, "int8"))
+    yield _edge("mul_ties", words, Product, output(4.0, -1, "int8"), {"x": uint8}, x=x, constant=minus_two)
 
     a, b = _activation("a", shape, 1.0, 1, "int8"), _activation("b", shape, 0.5, 127, "uint8")
     both = {"a": int8, "b": uint8[:, ::-1]}
