@@ -37,7 +37,7 @@ def test_scale_and_zero_point_are_scalars() -> None:
 def test_the_lowest_code_is_the_zero_point_behind_a_relu(dtype: Dtype, plain: int) -> None:
     x = activation("x", (2,), zero_point=5, dtype=dtype)
     layer = rescale(x, activation("y", (2,), zero_point=3, dtype=dtype))
-    assert layer.lowest == plain
+    assert (layer.lowest, layer.highest) == (plain, plain + 255)
     assert dataclasses.replace(layer, relu=True).lowest == 3
 
 

@@ -123,8 +123,8 @@ class Narrow:
 
 
 def _row(layer: Weighted, observed: Ranges) -> AccumulatorRow:
-    low, high = layer.worst_case()
-    worst = (min(0, int(low.min())), max(0, int(high.max())))
+    low, high = layer.accumulators()
+    worst = (min(0, low), max(0, high))
     seen = observed.ranges[layer.name]
     return AccumulatorRow(
         layer=layer.name,

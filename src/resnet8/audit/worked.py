@@ -10,7 +10,7 @@ import numpy as np
 from resnet8 import environment, results
 from resnet8.execute import engine
 from resnet8.execute.exact import addends_of, terms
-from resnet8.numeric.grid import dequantize, limits, quantize
+from resnet8.numeric.grid import dequantize, quantize
 from resnet8.numeric.variants import Requantization
 from resnet8.results import (
     ClassExample,
@@ -68,13 +68,17 @@ def audit_worked(model: ModelDescription, program: Program, split: Split, image:
 
 def grid(params: QParams) -> GridRange:
     """Scale and zero point as a value of results: one, or the range of the channels'."""
-    scales, zeros = np.atleast_1d(params.scale), np.atleast_1d(params.zero_point)
     return GridRange(
         dtype=params.dtype,
-        scales=(float(scales.min()), float(scales.max())),
-        zero_points=(int(zeros.min()), int(zeros.max())),
-        channels=len(scales) if params.per_channel else None,
+        scales=_ends(params.scale),
+        zero_points=_ends(params.zero_point),
+        channels=params.scale.size if params.per_channel else None,
     )
+
+
+def _ends(values: NDArray[Any]) -> tuple[Any, Any]:
+    """The least and the greatest, Python's own numbers."""
+    return values.min().item(), values.max().item()
 
 
 def _facts(layer: AnyLayer) -> LayerFacts:
@@ -91,9 +95,9 @@ def _facts(layer: AnyLayer) -> LayerFacts:
         weights=None if multiplied is None else grid(multiplied.params),
         bias=None if layer.added is None else layer.bias is not None,
         output=grid(layer.output.params),
-        multipliers=tuple((float(real.min()), float(real.max())) for real in layer.real_multipliers),
-        fixed_multipliers=tuple((int(one.multiplier.min()), int(one.multiplier.max())) for one in fixed),
-        shifts=tuple((int(one.shift.min()), int(one.shift.max())) for one in fixed),
+        multipliers=tuple(map(_ends, layer.real_multipliers)),
+        fixed_multipliers=tuple(_ends(one.multiplier) for one in fixed),
+        shifts=tuple(_ends(one.shift) for one in fixed),
         parameters=layer.parameters,
     )
 
@@ -163,8 +167,7 @@ def _example(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> WorkedExample:
 def _telling(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> tuple[int, ...]:
     """The output nearest the middle that is neither clipped nor 0, nor comes from an addend of 0."""
     written = values[layer.output.name]
-    good = (written > layer.lowest) & (written < limits(layer.output.params.dtype)[1])
-    good &= written != layer.output.zero_point
+    good = (written > layer.lowest) & (written < layer.highest) & (written != layer.output.zero_point)
     for addend in addends_of(layer, values):
         good &= addend != 0
     if not good.any():

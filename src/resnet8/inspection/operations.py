@@ -137,7 +137,7 @@ def _channel_axis(node: onnx.NodeProto) -> int:
 
 def _layer(source: Source, layer: AnyLayer) -> Layer:
     inputs = tuple(map(_codes, layer.reads))
-    window = layer.window
+    window, bounds = layer.window, layer.accumulators()
     return Layer(
         name=layer.name,
         kind=layer.operator,
@@ -152,7 +152,7 @@ def _layer(source: Source, layer: AnyLayer) -> Layer:
         pads=None if window is None else window.pads,
         multipliers=tuple(map(_numbers, layer.real_multipliers)),
         scale_ratio=inputs[0].scale / inputs[1].scale if layer.residual else None,
-        accumulator=_accumulator(layer),
+        accumulator=None if bounds is None else Accumulator(*bounds, bits=signed_bits(*bounds)),
         macs=layer.macs,
         nodes=tuple(_members(source, layer)),
         parameters={role: source.parameter(name) for role, name in layer.parameters.items()},
@@ -160,14 +160,7 @@ def _layer(source: Source, layer: AnyLayer) -> Layer:
 
 
 def _codes(activation: Activation) -> Codes:
-    return Codes(
-        name=activation.name,
-        shape=activation.shape,
-        scale=float(activation.scale),
-        zero_point=activation.zero_point,
-        dtype=activation.params.dtype,
-        nchw=activation.nchw,
-    )
+    return Codes(name=activation.name, shape=activation.shape, nchw=activation.nchw, **activation.facts)
 
 
 def _grid(params: QParams, axis: int | None) -> Grid:
@@ -188,14 +181,6 @@ def _weights(layer: AnyLayer) -> Weights | None:
     used = len(np.unique(codes))
     axis = codes.ndim - 1 if params.per_channel else None
     return Weights(codes.shape, _grid(params, axis), codes_used=used, codes_unused=high - low + 1 - used)
-
-
-def _accumulator(layer: AnyLayer) -> Accumulator | None:
-    bounds = layer.accumulators()
-    if bounds is None:
-        return None
-    low, high = bounds
-    return Accumulator(low, high, bits=signed_bits(low, high))
 
 
 def _members(source: Source, layer: AnyLayer) -> Iterator[Member]:

@@ -176,6 +176,11 @@ class Layer:
         """The least code it writes."""
         return self.output.zero_point if self.relu else limits(self.output.params.dtype)[0]
 
+    @property
+    def highest(self) -> int:
+        """The greatest code it writes."""
+        return limits(self.output.params.dtype)[1]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Weighted(Layer):

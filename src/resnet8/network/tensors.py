@@ -52,6 +52,11 @@ class _OnGrid:
         """The zero point."""
         return int(self.params.zero_point)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What records say of codes on one grid: ``dtype``, ``scale`` and ``zero_point``, Python's own values."""
+        return {"dtype": self.params.dtype, "scale": float(self.scale), "zero_point": self.zero_point}
+
 
 @dataclass(frozen=True)
 class Activation(_OnGrid):

@@ -124,8 +124,7 @@ def golden(
 
 def codes_record(codes: Activation | Constant, source: str) -> CodesRecord:
     """The facts of a tensor of codes that comes from ``source``."""
-    shape = codes.shape if isinstance(codes, Activation) else codes.codes.shape
-    return CodesRecord(source, shape, codes.params.dtype, codes.zero_point, float(codes.scale))
+    return CodesRecord(source, codes.shape, **codes.facts)
 
 
 def identifier(name: str) -> str:
@@ -180,10 +179,8 @@ def _parameters(layer: AnyLayer, requantization: Requantization) -> Iterator[Fie
     for name, one in zip(names, fixed, strict=True):
         yield Field(name, one.multiplier.astype(np.int32).reshape(-1), axes)
     yield Field("shift", fixed[0].shift.astype(np.uint8).reshape(-1), axes)
-    dtype = layer.output.params.dtype
-    yield _code("output_zero_point", layer.output.zero_point, dtype)
-    yield _code("output_lowest", layer.lowest, dtype)
-    yield _code("output_highest", limits(dtype)[1], dtype)
+    ends = {"zero_point": layer.output.zero_point, "lowest": layer.lowest, "highest": layer.highest}
+    yield from (_code(f"output_{name}", code, layer.output.params.dtype) for name, code in ends.items())
 
 
 def _images(name: str, values: NDArray[Any]) -> Field:
@@ -204,7 +201,7 @@ def _coverage(layer: AnyLayer, values: Mapping[str, NDArray[Any]], requantizatio
     whole = round_shift(total, shift, requantization.rounding) + layer.output.zero_point
     return Coverage(
         saturated_low=int((whole < layer.lowest).sum()),
-        saturated_high=int((whole > limits(layer.output.params.dtype)[1]).sum()),
+        saturated_high=int((whole > layer.highest).sum()),
         ties=int(((shift > 0) & ((total & ((np.int64(1) << shift) - 1)) == half)).sum()),
         padded_positions=_padded(layer),
     )
