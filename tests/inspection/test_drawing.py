@@ -6,7 +6,7 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 import tiny
@@ -16,8 +16,9 @@ from resnet8.cli import app
 from resnet8.errors import MissingExtraError, ModelError, Resnet8Error, StorageError
 from resnet8.inspection import graph
 from resnet8.inspection.graph import SUFFIXES, inspect_graph, writer
-from resnet8.inspection.picture import Box, Drawing, Edge
+from resnet8.inspection.picture import KINDS, Box, Drawing, Edge
 from resnet8.inspection.source import read_onnx
+from resnet8.network.layers import AnyLayer
 
 if TYPE_CHECKING:
     import onnx
@@ -243,3 +244,7 @@ def test_a_network_that_is_not_known_is_refused(tmp_path: Path) -> None:
     for model in (tiny.with_unknown_operator(), real):
         with pytest.raises(ModelError, match="«squash», operator Sigmoid"):
             drawn(model, tmp_path)
+
+
+def test_every_kind_of_layer_has_a_box_of_its_own() -> None:
+    assert {kind.kind.removeprefix("average-") for kind in get_args(AnyLayer)} <= set(KINDS)

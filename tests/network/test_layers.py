@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import product as every
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from quantized import activation, addition, network, pool, product, rescale, weighted
 
-from resnet8.execute import engine
+from resnet8.execute import engine, exact, real
+from resnet8.network.layers import Layer
+from resnet8.network.onnx_write import to_onnx
 from resnet8.network.tensors import Constant
 from resnet8.numeric.grid import qparams
+from resnet8.numeric.variants import Requantization
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resnet8.network.tensors import Activation
     from resnet8.numeric.grid import Dtype
 
 RNG_SEED = 40
@@ -140,6 +146,29 @@ def test_real_multipliers_are_the_quotients_of_float32_scales() -> None:
     assert [float(one) for one in addition(x, y, x).real_multipliers] == [1.0, sy / sx]
     conv = weighted(rng, x, activation("z", (0, 0, 6), 0.3), per_channel=True)
     assert conv.real_multiplier.tolist() == [sx * float(scale) / sy for scale in conv.weights.params.scale]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unknown(Layer):
+    kind = "unknown"
+    x: Activation
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        real.step,
+        lambda layer, codes: engine.step(layer, codes, Requantization("fixed32")),
+        lambda layer, codes: engine.step(dataclasses.replace(layer, kernel="float"), codes),
+        lambda layer, _: exact.float32_bound(layer, np.ones(2), np.ones(2)),
+        lambda layer, codes: list(exact.terms(layer, codes, (0, 0))),
+        lambda layer, _: to_onnx(dataclasses.replace(network(), layers=(layer,))),
+    ],
+)
+def test_a_kind_that_is_not_known_is_never_taken_for_another(ask: Callable[[Any, Any], Any]) -> None:
+    x = network().input
+    with pytest.raises(AssertionError, match=r"unreachable.*Unknown"):
+        ask(Unknown(name="odd", x=x, output=x), {x.name: np.zeros((1, *x.shape), np.uint8)})
 
 
 def test_values_are_frozen() -> None:

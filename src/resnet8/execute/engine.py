@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 import numpy as np
 
@@ -177,7 +177,11 @@ def addends(
     codes = tuple(from_zero(one, _codes(one, read)) for _, one in layer.sources)
     if isinstance(layer, Product):
         return (codes[0] * layer.factor,)
-    return (codes[0].sum(axis=(1, 2), keepdims=True),) if isinstance(layer, AveragePool) else codes
+    if isinstance(layer, AveragePool):
+        return (codes[0].sum(axis=(1, 2), keepdims=True),)
+    if isinstance(layer, Sum | Rescale):
+        return codes
+    assert_never(layer)
 
 
 def integer_accumulator(
@@ -293,7 +297,9 @@ def _dequantized(
             real *= layer.constant.real
         elif isinstance(layer, AveragePool):
             real = _mean(real)
-        elif other:
+        elif isinstance(layer, Sum):
             real = real + other[0]
+        elif not isinstance(layer, Rescale):
+            assert_never(layer)
     whole = round_real(real / layer.output.scale, rounding) + _f32(layer.output.zero_point)
     return saturate(whole, layer.output.params.dtype, layer.lowest)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
 from resnet8.execute import engine
 from resnet8.execute.patches import patches
-from resnet8.network.layers import AveragePool, Product, Sum, Weighted
+from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,7 +46,9 @@ def before_rounding(
     if isinstance(layer, AveragePool):
         x = engine.from_zero(layer.x, read[layer.x.name].reshape(-1, *layer.x.shape))
         return value, np.abs(x).sum(axis=(1, 2), keepdims=True)[local] * multiplier + abs(layer.output.zero_point)
-    return value, np.abs(value) + abs(layer.output.zero_point)
+    if isinstance(layer, Product | Rescale):
+        return value, np.abs(value) + abs(layer.output.zero_point)
+    assert_never(layer)
 
 
 def float32_bound(layer: AnyLayer, exact: NDArray[np.float64], magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -57,8 +59,12 @@ def float32_bound(layer: AnyLayer, exact: NDArray[np.float64], magnitude: NDArra
         roundings = len(layer.matrix) + 8
     elif isinstance(layer, AveragePool):
         roundings = layer.count + 8
+    elif isinstance(layer, Sum | Product):
+        roundings = 8
+    elif isinstance(layer, Rescale):
+        roundings = 4
     else:
-        roundings = 8 if isinstance(layer, Sum | Product) else 4
+        assert_never(layer)
     return 1.001 * roundings * UNIT * magnitude
 
 
@@ -91,8 +97,10 @@ def terms(layer: AnyLayer, values: Mapping[str, NDArray[Any]], at: tuple[int, ..
         codes = values[layer.x.name].reshape(1, *layer.x.shape)[0, :, :, at[-1]]
         for code in codes.ravel():
             yield (int(code) - layer.x.zero_point, None)
-    else:
+    elif isinstance(layer, Rescale):
         yield (_centred(layer.x, values, at), None)
+    else:
+        assert_never(layer)
 
 
 def _centred(activation: Activation, values: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> int:

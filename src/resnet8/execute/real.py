@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 
 from resnet8.execute.patches import patches
 from resnet8.execute.walk import resume as resume_walk
 from resnet8.execute.walk import softmax, walk
-from resnet8.network.layers import AveragePool, Product, Sum, Weighted
+from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,4 +70,6 @@ def _result(layer: AnyLayer, x: NDArray[np.float32], values: Mapping[str, NDArra
         other = layer.parameter
         result = x + (values[layer.inputs[1]] if other is None else other.codes)
         return result
-    return x
+    if isinstance(layer, Rescale):
+        return x
+    assert_never(layer)

@@ -14,10 +14,9 @@ from resnet8.network import onnx_read
 from resnet8.numeric.grid import storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
-    from resnet8.inspection.picture import Kind
     from resnet8.inspection.source import Source
     from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
@@ -27,14 +26,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".svg", ".png", ".mmd", ".dot")
 
-_KINDS: Mapping[str, Kind] = {
-    "conv": "conv",
-    "dense": "dense",
-    "mul": "mul",
-    "add": "add",
-    "average-pool": "pool",
-    "rescale": "rescale",
-}
 _LONGEST_NAME = 40
 
 
@@ -106,7 +97,7 @@ def drawn(network: Program, description: ModelDescription, *, softmax: str = "",
 
 
 def _box(key: str, layer: AnyLayer, *, brief: bool) -> Box:
-    kind: Kind = "residual" if layer.residual else _KINDS[layer.operator]
+    kind = "residual" if layer.residual else layer.operator.removeprefix("average-")
     lines = (layer.name,) if brief else (_short(layer.name), *_parameter(layer))
     return Box(key, kind, _title(layer), (*lines, _text(layer.output, brief=brief)))
 

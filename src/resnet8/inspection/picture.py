@@ -6,35 +6,32 @@ import html
 import json
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-Kind = Literal["input", "conv", "dense", "mul", "add", "residual", "pool", "rescale", "softmax"]
 
-KIND_NAMES: dict[Kind, str] = {
-    "input": "input",
-    "conv": "convolution",
-    "dense": "dense layer",
-    "mul": "factor per channel",
-    "add": "addend per channel",
-    "residual": "residual add",
-    "pool": "pooling",
-    "rescale": "other scale",
-    "softmax": "softmax, float",
+@dataclass(frozen=True)
+class Look:
+    """How boxes of a kind are shown: what the legend calls them, their fill and their border."""
+
+    name: str
+    fill: str
+    border: str
+
+
+# Pale fills with dark text read alike on a white and on a dark page; all else is the grey that stands out against
+# either by more than 4 : 1 (WCAG 2.1, contrast ratio), for the pictures' background is transparent.
+KINDS = {
+    "input": Look("input", "#e6eaef", "#57606a"),
+    "conv": Look("convolution", "#cfe2ff", "#1f6feb"),
+    "dense": Look("dense layer", "#dcd2ff", "#6639ba"),
+    "mul": Look("factor per channel", "#fff1c2", "#9a6700"),
+    "add": Look("addend per channel", "#ffe1c7", "#bc4c00"),
+    "residual": Look("residual add", "#ffcfd2", "#cf222e"),
+    "pool": Look("pooling", "#c9f0d3", "#1a7f37"),
+    "rescale": Look("other scale", "#c8eef0", "#0f7b83"),
+    "softmax": Look("softmax, float", "#f5d0ec", "#99286e"),
 }
+"""The kinds of boxes, in the legend's order."""
 
-# Fill and border. Pale fills with dark text read alike on a white and on a dark page; all else is the grey that stands
-# out against either by more than 4 : 1 (WCAG 2.1, contrast ratio), for the pictures' background is transparent.
-KIND_COLOURS: dict[Kind, tuple[str, str]] = {
-    "input": ("#e6eaef", "#57606a"),
-    "conv": ("#cfe2ff", "#1f6feb"),
-    "dense": ("#dcd2ff", "#6639ba"),
-    "mul": ("#fff1c2", "#9a6700"),
-    "add": ("#ffe1c7", "#bc4c00"),
-    "residual": ("#ffcfd2", "#cf222e"),
-    "pool": ("#c9f0d3", "#1a7f37"),
-    "rescale": ("#c8eef0", "#0f7b83"),
-    "softmax": ("#f5d0ec", "#99286e"),
-}
 _TEXT = "#1f2328"
 _GREY = "#767676"
 _LEGEND_COLUMNS = 4
@@ -46,13 +43,13 @@ class Box:
 
     Attributes:
         key: Names the box in arrows: a letter, then letters and digits.
-        kind: Decides its colour.
+        kind: Decides its colour: one of :data:`KINDS`.
         title: Its first line.
         lines: The others.
     """
 
     key: str
-    kind: Kind
+    kind: str
     title: str
     lines: tuple[str, ...] = ()
 
@@ -83,10 +80,10 @@ class Drawing:
     note: str = ""
 
     @property
-    def legend(self) -> tuple[tuple[Kind, str], ...]:
+    def legend(self) -> tuple[tuple[str, str], ...]:
         """Each kind that occurs, and in words what and how often."""
         counts = Counter(box.kind for box in self.boxes)
-        return tuple((kind, f"{KIND_NAMES[kind]} ({counts[kind]})") for kind in get_args(Kind) if counts[kind])
+        return tuple((kind, f"{look.name} ({counts[kind]})") for kind, look in KINDS.items() if counts[kind])
 
 
 def mermaid(drawing: Drawing, *, legend: bool = True) -> str:
@@ -104,8 +101,8 @@ def mermaid(drawing: Drawing, *, legend: bool = True) -> str:
         lines += [f'        legend_{kind}["{_entities(words)}"]:::{kind}' for kind, words in drawing.legend]
         lines.append("    end")
     for kind, _ in drawing.legend:
-        fill, border = KIND_COLOURS[kind]
-        lines.append(f"    classDef {kind} fill:{fill},stroke:{border},color:{_TEXT}")
+        look = KINDS[kind]
+        lines.append(f"    classDef {kind} fill:{look.fill},stroke:{look.border},color:{_TEXT}")
     return "\n".join(lines) + "\n"
 
 
@@ -121,11 +118,11 @@ def dot(drawing: Drawing) -> str:
     ]
     trunk = _trunk(drawing)
     for box in drawing.boxes:
-        fill, border = KIND_COLOURS[box.kind]
+        look = KINDS[box.kind]
         label = "<br/>".join((f"<b>{_xml(box.title)}</b>", *map(_xml, box.lines)))
         join = ', shape="ellipse", style="filled", penwidth=2, margin="0.02,0.02"' if box.kind == "residual" else ""
         group = ', group="trunk"' if box.key in trunk else ""
-        lines.append(f'    {box.key} [label=<{label}>, fillcolor="{fill}", color="{border}"{join}{group}]')
+        lines.append(f'    {box.key} [label=<{label}>, fillcolor="{look.fill}", color="{look.border}"{join}{group}]')
     for edge in drawing.edges:
         label = f" [label=<{_xml(' ' + edge.label)}>]" if edge.label else ""
         lines.append(f"    {edge.source} -> {edge.target}{label}")
@@ -136,7 +133,7 @@ def dot(drawing: Drawing) -> str:
 def _head(drawing: Drawing) -> str:
     """Title and legend, above the picture: a box of its own would push the network's apart."""
     cells = [
-        f'<td bgcolor="{KIND_COLOURS[kind][0]}" color="{KIND_COLOURS[kind][1]}" border="1">'
+        f'<td bgcolor="{KINDS[kind].fill}" color="{KINDS[kind].border}" border="1">'
         f'<font color="{_TEXT}" point-size="10">{_xml(words)}</font></td>'
         for kind, words in drawing.legend
     ]

@@ -10,14 +10,14 @@ even.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from resnet8.facts import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
-from resnet8.network.layers import AveragePool, Product, Sum, Weighted
+from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 from resnet8.network.tensors import Constant
 from resnet8.numeric.grid import limits, storage
 
@@ -111,8 +111,10 @@ class _Writer:
             real = self.node("Add", [self.read(layer.a), other], f"{output}_float", **named)
         elif isinstance(layer, AveragePool):
             real = self.node("GlobalAveragePool", [self.read(layer.x)], f"{output}_float", **named)
-        else:
+        elif isinstance(layer, Rescale):
             real = self.read(layer.x)
+        else:
+            assert_never(layer)
         if layer.relu:
             real = self.node("Relu", [real], f"{output}_relu")
         # A layer that only rescales has no other node to bear its name.

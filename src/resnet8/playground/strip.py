@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
-from resnet8.inspection.picture import KIND_COLOURS, KIND_NAMES
+from resnet8.inspection.picture import KINDS
 from resnet8.playground.plots import COLOURS, Chart, over
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def strip(drawing: Drawing, chosen: str) -> Chart:
     """
     at = places(drawing)
     boxes = [
-        {"column": at[box.key][0], "lane": at[box.key][1], "kind": KIND_NAMES[box.kind], "title": box.title}
+        {"column": at[box.key][0], "lane": at[box.key][1], "kind": KINDS[box.kind].name, "title": box.title}
         | {"layer": number, "number": str(number) if number else "in", "chosen": box.key == chosen}
         | {"name": box.lines[0], "writes": box.lines[-1]}
         for number, box in enumerate(drawing.boxes)
@@ -41,7 +41,7 @@ def strip(drawing: Drawing, chosen: str) -> Chart:
     last, lanes = (max(place[axis] for place in at.values()) for axis in (0, 1))
     x = alt.X("column:Q", axis=None, scale=alt.Scale(domain=[-0.5, last + 0.5], nice=False))
     y = alt.Y("lane:Q", axis=None, scale=alt.Scale(domain=[lanes + 0.5, -0.5], nice=False))
-    colours = {KIND_NAMES[box.kind]: KIND_COLOURS[box.kind][0] for box in drawing.boxes}
+    colours = {KINDS[box.kind].name: KINDS[box.kind].fill for box in drawing.boxes}
     fill = alt.Fill(
         "kind:N",
         title="",
