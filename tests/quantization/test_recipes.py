@@ -6,10 +6,12 @@ import re
 from dataclasses import FrozenInstanceError
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from resnet8.data.calibration import DRAWS
 from resnet8.errors import QuantizationError, StorageError
+from resnet8.quantization import ort
 from resnet8.quantization.recipes import RECIPES, recipe
 
 if TYPE_CHECKING:
@@ -152,6 +154,17 @@ def test_what_is_no_recipe_is_refused(name: str, text: str, words: str, tmp_path
     with pytest.raises(QuantizationError, match=re.escape(words)) as caught:
         recipe(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_onnx_runtime_has_no_uint8_weights_for_int8_activations(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('framework = "onnxruntime"\nactivations = "int8"\nweights = "uint8"')
+    words = (
+        "the recipe mine cannot be carried out by ONNX Runtime: found weights = uint8, expected weights = int8; "
+        "give it int8 weights, or uint8 activations, which go with both"
+    )
+    with pytest.raises(QuantizationError, match=f"^{re.escape(words)}$"):
+        ort.quantize(tmp_path / "model.onnx", recipe(str(path)), np.empty((0, 32, 32, 3), np.uint8))
 
 
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         ModelError: when the file is damaged, quantized already, or no ResNet8.
     """
     recipe.require(observer=_OBSERVERS)
+    if recipe.activations == "int8":  # quantize_static has no other weights for them
+        recipe.require("give it int8 weights, or uint8 activations, which go with both", weights=("int8",))
     network = read_float(model, read_bytes(model))
     with tempfile.TemporaryDirectory(prefix="resnet8-") as folder:
         result = Path(folder) / "quantized.onnx"

@@ -97,8 +97,12 @@ class Recipe:
         """What carries it out."""
         return BACKENDS[self.framework]
 
-    def require(self, **offered: Collection[str | bool]) -> None:
-        """Check that the recipe asks for what its backend does: fields by name, each with the values there are.
+    def require(self, remedy: str | None = None, **offered: Collection[str | bool]) -> None:
+        """Check that the recipe asks for what its backend does.
+
+        Args:
+            remedy: What can be done, where the field alone does not say it.
+            offered: Fields by name, each with the values there are.
 
         Raises:
             QuantizationError: for the first field with another value.
@@ -109,6 +113,7 @@ class Recipe:
                     f"the recipe {self.name} cannot be carried out by {RUNTIMES[self.framework].label}",
                     found=f"{what} = {found}",
                     expected=f"{what} = {' or '.join(map(str, values))}",
+                    remedy=remedy,
                 )
 
     def accepts(self, samples_per_class: int, seed: int) -> bool:
