@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from resnet8.data import assets as known
 from resnet8.data import demo
@@ -40,26 +41,31 @@ def real_assets() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_assets(tmp_path_factory: pytest.TempPathFactory) -> Assets:
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is made once for all processes that the tests are divided among."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def demo_assets(common: Path) -> Assets:
     """The embedded demo's model and data."""
-    located = known.locate(demo.materialize(tmp_path_factory.mktemp("assets") / "demo"))
+    located = known.locate(demo.materialize(common / "assets" / "demo"))
     return Assets(located.keras_model, located.data_dir, None, demo=True)
 
 
 @pytest.fixture(scope="session")
-def reproduced(demo_assets: Assets, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
+def reproduced(demo_assets: Assets, common: Path) -> Reproduction:
     """The whole pipeline, run once on the demo; its models and results are for reading only."""
-    return reproduce(
-        tmp_path_factory.mktemp("reproduced"),
-        assets=demo_assets,
-        samples_per_class=DEFAULT_PER_CLASS,
-    )
+    with FileLock(common / "reproduced.lock"):  # who comes second finds everything up to date
+        return reproduce(common / "reproduced", assets=demo_assets, samples_per_class=DEFAULT_PER_CLASS)
 
 
 @pytest.fixture(scope="session")
-def real_run(real_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
+def real_run(real_assets: Path, common: Path) -> Reproduction:
     """The whole pipeline, run once on the real assets (a minute and a half); for reading only."""
-    return reproduce(tmp_path_factory.mktemp("real"), assets=known.locate(real_assets))
+    with FileLock(common / "real.lock"):
+        return reproduce(common / "real", assets=known.locate(real_assets))
 
 
 @pytest.fixture(scope="session")

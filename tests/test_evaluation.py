@@ -274,7 +274,7 @@ def test_probing_reads_the_test_images_once_while_they_stay(tmp_path: Path, monk
         return read_split(directory, split)
 
     monkeypatch.setattr(module, "read_split", counted)
-    monkeypatch.setattr(module, "open_model", lambda _: Linear())
+    monkeypatch.setattr(module, "open_model", lambda *_, **__: Linear())
     first, _ = module.probe(tmp_path / "m", folder)
     again, _ = module.probe(tmp_path / "m", folder)
     assert (first.data, first.labels) == (again.data, again.labels)

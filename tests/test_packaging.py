@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -34,10 +35,14 @@ def imported(file: Path) -> set[str]:
     return {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names | {"resnet8"}}
 
 
+brought = functools.cache(metadata.packages_distributions)
+
+
+@functools.cache
 def distributions(module: str) -> set[str]:
     """Which distributions bring a module; a namespace's are told apart by their files."""
     top = module.partition(".")[0]
-    found = set(metadata.packages_distributions().get(top, [top]))
+    found = set(brought().get(top, [top]))
     if len(found) > 1:
         path = module.replace(".", "/")
         found = {

@@ -364,7 +364,7 @@ def test_memory_is_stable_over_many_changes(folder: Path, environment: dict[str,
             browser.model(page, "resnet8_int8.onnx")
             names = browser.layers(page)
             measured = []
-            for step in range(20):  # benchmarks/measure_playground.py: fifty
+            for step in range(10):  # benchmarks/measure_playground.py: fifty
                 browser.layer(page, names[(step * 5) % len(names)])
                 browser.run(page, f"{float(browser.value(page).input_value()) * (1.5 + step / 100):.6g}")
                 browser.reset(page)
