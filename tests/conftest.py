@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from resnet8.quantization.recipes import RECIPES
 from resnet8.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,6 +48,15 @@ def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
+def once(folder: Path, run: Callable[[Path], Reproduction]) -> Reproduction:
+    """What ``run`` makes of ``folder`` and returns, in the process that asks first; the others read it."""
+    value = folder.with_suffix(".pickle")
+    with FileLock(folder.with_suffix(".lock")):
+        if not value.exists():
+            value.write_bytes(pickle.dumps(run(folder)))
+    return pickle.loads(value.read_bytes())  # type: ignore[no-any-return]
+
+
 @pytest.fixture(scope="session")
 def demo_assets(common: Path) -> Assets:
     """The embedded demo's model and data."""
@@ -57,15 +67,16 @@ def demo_assets(common: Path) -> Assets:
 @pytest.fixture(scope="session")
 def reproduced(demo_assets: Assets, common: Path) -> Reproduction:
     """The whole pipeline, run once on the demo; its models and results are for reading only."""
-    with FileLock(common / "reproduced.lock"):  # who comes second finds everything up to date
-        return reproduce(common / "reproduced", assets=demo_assets, samples_per_class=DEFAULT_PER_CLASS)
+    return once(
+        common / "reproduced",
+        lambda folder: reproduce(folder, assets=demo_assets, samples_per_class=DEFAULT_PER_CLASS),
+    )
 
 
 @pytest.fixture(scope="session")
 def real_run(real_assets: Path, common: Path) -> Reproduction:
     """The whole pipeline, run once on the real assets (a minute and a half); for reading only."""
-    with FileLock(common / "real.lock"):
-        return reproduce(common / "real", assets=known.locate(real_assets))
+    return once(common / "real", lambda folder: reproduce(folder, assets=known.locate(real_assets)))
 
 
 @pytest.fixture(scope="session")
