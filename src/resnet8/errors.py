@@ -6,8 +6,13 @@ What was wrong, what was found, what was expected, and what to do. The command l
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Resnet8Error(Exception):
@@ -84,6 +89,30 @@ class MissingExtraError(Resnet8Error):
 
 class WorkerError(Resnet8Error):
     """A worker process that ended without an answer."""
+
+
+@contextmanager
+def opening(path: object, reader: str) -> Iterator[None]:
+    """The boundary where a file becomes a network: what a library raises here is said of the file.
+
+    Args:
+        path: Names the file.
+        reader: Who reads it, for people.
+
+    Raises:
+        ModelError: for any exception that is not this project's own.
+    """
+    try:
+        yield
+    except Resnet8Error:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{path} cannot be opened by {reader}",
+            found=f"{type(error).__name__}: {error!s:.200}",
+            expected="a complete model file",
+            remedy="it is damaged or of another version; make it again",
+        ) from error
 
 
 def missing_extra(package: str, extra: str) -> MissingExtraError:

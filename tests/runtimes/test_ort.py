@@ -142,7 +142,7 @@ def test_an_ir_version_that_onnx_runtime_does_not_read_is_refused(tmp_path: Path
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
     content = linear(tmp_path / "whole.onnx").read_bytes()
     path = tmp_path / "part.onnx"
-    ends = [0, 1, 2, 3, 10, len(content) - 1, *random.Random(3).sample(range(len(content)), 40)]  # noqa: S311
+    ends = [0, 1, 2, 3, 10, len(content) - 1, *random.Random(3).sample(range(len(content)), 40)]
     for end in ends:
         path.write_bytes(content[:end])
         with pytest.raises(ModelError, match=r"part\.onnx") as caught:
@@ -153,7 +153,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
 def test_damage_is_refused_or_harmless(tmp_path: Path) -> None:
     content = bytearray(linear(tmp_path / "whole.onnx").read_bytes())
     path = tmp_path / "damaged.onnx"
-    generator = random.Random(4)  # noqa: S311
+    generator = random.Random(4)
     structural = [*range(1, 120), *range(len(content) - 150, len(content))]  # outside of the weights
     for position in generator.sample(structural, 60):
         damaged = bytearray(content)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from resnet8.errors import ModelError
+from resnet8.errors import ModelError, opening
 from resnet8.network import reading
 from resnet8.network.layers import AnyLayer, Rescale
 from resnet8.network.onnx_graph import Graph, attribute
@@ -70,7 +70,8 @@ def read(model: onnx.ModelProto, source: str) -> Program:
     Raises:
         ModelError: when it has an operator or pattern outside the rules above.
     """
-    return merged(_Reader(model, source).read())
+    with opening(source, "the reader of ONNX networks"):
+        return merged(_Reader(model, source).read())
 
 
 def extract(model: onnx.ModelProto, source: str) -> Program:

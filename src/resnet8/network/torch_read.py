@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from resnet8.errors import ModelError
+from resnet8.errors import ModelError, opening
 from resnet8.network import reading
 from resnet8.network.layers import Rescale
 from resnet8.network.reading import NCHW, NO_PADS, Images, Scores, Tensor, Unfit, clean
@@ -82,7 +82,8 @@ def read(module: torch.jit.ScriptModule, source: str) -> Program:
     """
     if _is_quantized(module.inlined_graph):
         return extract(module, source).program
-    return merged(_Reader(module, module.graph, source, quantized=False).extraction().program)
+    with opening(source, "the reader of TorchScript networks"):
+        return merged(_Reader(module, module.graph, source, quantized=False).extraction().program)
 
 
 def extract(module: torch.jit.ScriptModule, source: str) -> Extraction:
@@ -99,7 +100,8 @@ def extract(module: torch.jit.ScriptModule, source: str) -> Extraction:
             expected="an int8 model",
             remedy="quantize it with «resnet8 quantize --recipe torch-int8»",
         )
-    return _Reader(module, graph, source, quantized=True).extraction()
+    with opening(source, "the reader of TorchScript networks"):
+        return _Reader(module, graph, source, quantized=True).extraction()
 
 
 def _is_quantized(graph: Any) -> bool:

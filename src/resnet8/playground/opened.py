@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resnet8.errors import ModelError, Resnet8Error
+from resnet8.errors import ModelError, opening
 from resnet8.files import read_bytes
 from resnet8.network import onnx_read
 from resnet8.network.rewrite import behind
@@ -111,19 +111,10 @@ def open_file(path: Path) -> Opened:
             expected="an ONNX or a TorchScript file",
             remedy="convert it with «resnet8 convert»",
         )
-    try:
+    with opening(path, runtime.label):
         if runtime.format == "onnx":
             model = onnx_file.read(path, content)
             description, network = onnx_file.describe(path, content, model), onnx_read.read(model, str(path))
         else:
             description, network = runtime.load().read(path, content)  # an ONNX file is looked into without torch
-    except Resnet8Error:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"{path} cannot be looked into",
-            found=f"{type(error).__name__}: {error!s:.200}",
-            expected="a complete model file",
-            remedy="it is damaged or of another version; make it again",
-        ) from error
     return Opened(description, network.as_integer() if network.quantized else network)

@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from resnet8.errors import ModelError, Resnet8Error, missing_extra
+from resnet8.errors import ModelError, missing_extra, opening
 from resnet8.facts import CLASSES, IMAGE_SHAPE
 from resnet8.files import read_bytes
 
@@ -146,17 +146,8 @@ def open_model(
     content = read_bytes(path) if content is None else content
     runtime = identify(path, content)
     opener = opener or runtime.load().open_content
-    try:
+    with opening(path, runtime.label):
         return opener(path, content)
-    except Resnet8Error:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"{path} cannot be opened by {runtime.label}",
-            found=f"{type(error).__name__}: {error!s:.200}",
-            expected="a complete model file",
-            remedy="it is damaged or of another version; make it again",
-        ) from error
 
 
 def require_format(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from resnet8.errors import ModelError
+from resnet8.errors import ModelError, Resnet8Error
 from resnet8.facts import MAX_READABLE_IR_VERSION, MAX_READABLE_OPSET
 from resnet8.network.onnx_graph import Graph, axes
 from resnet8.results import ModelDescription
 from resnet8.runtimes.base import require_shapes
+from resnet8.runtimes.onnx_plain import require_plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +30,11 @@ def parse(path: Path, content: bytes) -> onnx.ModelProto:
     """
     try:
         model = onnx.load_model_from_string(content)
+        require_plain(path, model)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
+    except Resnet8Error:
+        raise
+    except Exception as error:  # protobuf, the checker and shape inference raise many kinds
         raise ModelError(
             f"{path} is no valid ONNX model",
             found=str(error)[:200],

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 
 from resnet8.environment import cpu
+from resnet8.errors import opening
 from resnet8.files import read_bytes
 from resnet8.network.onnx_read import extract
 from resnet8.numeric.grid import storage
@@ -103,7 +104,10 @@ class Trace:
     """
 
     def __init__(self, path: Path, content: bytes, *, optimize: bool) -> None:
-        model = optimized(content) if optimize else parse(path, content)
+        model = parse(path, content)
+        if optimize:
+            with opening(path, "ONNX Runtime"):
+                model = optimized(content)
         self.program: Program = extract(model, str(path))
         self._activations = tuple(self.program.activations.values())
         known = {value.name for value in model.graph.output}
@@ -111,14 +115,17 @@ class Trace:
             if activation.name not in known:
                 code_type = onnx.helper.np_dtype_to_tensor_dtype(storage(activation.params.dtype))
                 model.graph.output.append(onnx.helper.make_tensor_value_info(activation.name, code_type, None))
-        self._session = session(model.SerializeToString())  # what there is to optimize is done already
+        self._path = path
+        with opening(path, "ONNX Runtime"):
+            self._session = session(model.SerializeToString())  # what there is to optimize is done already
         self._output = model.graph.output[0].name
         self._input = self._session.get_inputs()[0].name
 
     def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
         """Probabilities, and the codes of every activation by name, (N, *shape), NHWC."""
         names = [activation.name for activation in self._activations]
-        probabilities, *codes = self._session.run([self._output, *names], {self._input: images})
+        with opening(self._path, "ONNX Runtime"):
+            probabilities, *codes = self._session.run([self._output, *names], {self._input: images})
         return probabilities, {
             activation.name: _channels_last(value, activation)
             for activation, value in zip(self._activations, codes, strict=True)

@@ -50,13 +50,13 @@ def open_content(path: Path, content: bytes) -> Predictor:
 
 def _opened(path: Path, content: bytes) -> tuple[Predictor, torch.jit.ScriptModule]:
     """The model, open, and its module as it is in the file."""
-    description = torchscript_file.describe(path, content)
+    checked, description = torchscript_file.checked(path, content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the deprecation of torch.jit, and of quantized tensors: known, and pinned
         if description.quantized:  # else C++ says it when loading, past Python
             torch.backends.quantized.engine = ENGINE
             torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
-        module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
+        module = torch.jit.load(io.BytesIO(checked), map_location="cpu").eval()
     torch.set_num_threads(1)
     # The file states no shapes: two images tell them, and that the batch is free.
     try:

@@ -8,6 +8,7 @@ import zipfile
 from typing import TYPE_CHECKING
 
 from resnet8.results import ModelDescription
+from resnet8.runtimes import torchscript
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,10 +22,18 @@ def describe(path: Path, content: bytes) -> ModelDescription:
 
     PyTorch's kernels know one pair of types only: quint8 activations, qint8 weights.
     """
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        code = b"".join(archive.read(name) for name in archive.namelist() if name.endswith(".py"))
-    types = ("uint8", "int8") if b"quantize_per_tensor" in code else ("float32", "float32")
-    return ModelDescription.of(path, content, "torchscript", *types)
+    return checked(path, content)[1]
+
+
+def checked(path: Path, content: bytes) -> tuple[bytes, ModelDescription]:
+    """The archive that PyTorch may load (:func:`resnet8.runtimes.torchscript.checked`), and what it is.
+
+    Raises:
+        ModelError: when the file is damaged, or could do anything but compute.
+    """
+    archive, code = torchscript.checked(path, content)
+    types = ("uint8", "int8") if "quantize_per_tensor" in code else ("float32", "float32")
+    return archive, ModelDescription.of(path, content, "torchscript", *types)
 
 
 def source_sha256(content: bytes) -> str | None:

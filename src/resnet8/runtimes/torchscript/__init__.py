@@ -1,0 +1,115 @@
+"""A TorchScript archive, read before PyTorch loads it, and refused unless all it can do is compute a small network.
+
+``torch.jit.load`` compiles the code in an archive and runs part of it (``__setstate__``), and TorchScript has operators
+that write files (``aten::from_file``, ``aten::save``) and loops without an end. So everything is looked at as text and
+as pickle instructions first, by rules that are few enough to be checked by hand:
+
+1. An archive has a known set of members, of limited number and size, each once, whose checksums hold.
+2. Its pickles build numbers, strings, tuples, lists, dictionaries, tensors that lie within their storages, and objects
+   of classes that are defined in its code; nested to a limited depth, each object in one place.
+3. Its code has classes and functions, made of assignments, returns and branches. What is called is an operator of the
+   lists below, a function of the archive that calls operators only, or a method: ``forward`` of each submodule once,
+   and those that pack a quantized layer's weights. Loops stand in functions only, are few, and over short lists.
+4. PyTorch gets a new archive of the members that were looked at, so that no two readers of one zip file see two things.
+
+The names of operators are those that :mod:`resnet8.network.torch_read` knows, and the plain ones of other exports.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from typing import TYPE_CHECKING
+
+from resnet8.errors import ModelError
+from resnet8.runtimes.torchscript.code import check_code
+from resnet8.runtimes.torchscript.pickled import check_pickle
+from resnet8.runtimes.torchscript.refusal import refuse, require
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MEMBERS = 2_000
+UNPACKED = 64 * 2**20
+"""Limits: members, and bytes of all of them."""
+
+_MEMBER = re.compile(
+    r"(?P<used>data\.pkl|constants\.pkl|version|byteorder|data/\d+|constants/\d+|code/(?:\w+/)*\w+\.py)"
+    r"|traced_inputs\.pkl|traced_inputs/\d+|extra/[\w.]+|\.data/serialization_id|\.format_version|\.storage_alignment"
+    r"|code/(?:\w+/)*\w+\.py\.debug_pkl"
+)
+
+
+def checked(path: Path, content: bytes) -> tuple[bytes, str]:
+    """A TorchScript archive that PyTorch may load, and its code, as one text.
+
+    Args:
+        path: Names the file in errors.
+        content: Of the file, a zip archive.
+
+    Raises:
+        ModelError: when the archive is damaged, exceeds a limit, or could do anything but compute.
+    """
+    members = _members(path, content)
+    code = {name: _text(path, name, data) for name, data in members.items() if name.startswith("code/")}
+    classes = check_code(path, code)
+    sizes = {name: len(data) for name, data in members.items()}
+    for name in ("data.pkl", "constants.pkl"):
+        check_pickle(path, name, members[name], classes, sizes)
+    return _packed(members), "\n".join(code.values())
+
+
+def _members(path: Path, content: bytes) -> dict[str, bytes]:
+    """The members that PyTorch needs, by their names without the archive's folder."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+            size = sum(entry.file_size for entry in entries)
+            require(path, len(entries) <= MEMBERS, f"{len(entries):,} members", f"at most {MEMBERS:,}")
+            require(path, size <= UNPACKED, f"{size:,} bytes when unpacked", f"at most {UNPACKED:,}")
+            require(
+                path,
+                len({entry.filename.partition("/")[0] for entry in entries}) == 1
+                and len({entry.filename for entry in entries}) == len(entries),
+                "members of several folders, or one twice",
+                "one folder, each member once",
+            )
+            members = {}
+            for entry in entries:
+                name = entry.filename.partition("/")[2]
+                match = _MEMBER.fullmatch(name)
+                if match is None:
+                    refuse(path, f"a member called {name[:80]!r}", "the members of a TorchScript file")
+                data = archive.read(entry)  # compares the checksum, which torch does not
+                if match["used"]:
+                    members[name] = data
+    except ModelError:
+        raise
+    except Exception as error:  # zipfile meets altered bytes with many kinds of exception
+        raise ModelError(
+            f"{path} is damaged",
+            found=f"{type(error).__name__}: {error!s:.100}",
+            expected="a complete TorchScript file",
+            remedy="make it again with «resnet8 convert» or «resnet8 quantize»",
+        ) from error
+    missing = [name for name in ("data.pkl", "constants.pkl", "version") if name not in members]
+    require(path, not missing, f"no {', '.join(missing)}", "the members of a TorchScript file")
+    require(path, members.get("byteorder", b"little") == b"little", "another byte order", "little-endian tensors")
+    return members
+
+
+def _packed(members: dict[str, bytes]) -> bytes:
+    """A zip archive of ``members``, stored."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
+    return content.getvalue()
+
+
+def _text(path: Path, name: str, data: bytes) -> str:
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError:
+        refuse(path, f"{name}, which is no ASCII text", "TorchScript code")
