@@ -319,6 +319,18 @@ def test_an_altered_study_is_refused(runs: tuple[NoiseRun, ...]) -> None:
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize("accuracy", [2.0, -0.1, float("nan"), 0.8999])
+def test_an_accuracy_that_the_counts_do_not_give_is_refused(accuracy: float) -> None:
+    altered = replace(NOISY, overall=replace(NOISY.overall, accuracy=accuracy))
+    with pytest.raises(ResultError, match="contradicts itself"):
+        compare([fp32(), altered])
+
+
+def test_a_notice_goes_into_the_row() -> None:
+    rows = compare([fp32(), replace(NOISY, notice="it was exchanged")]).rows
+    assert [row.notice for row in rows] == [None, "it was exchanged"]
+
+
 # --- the recommendation ---
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -282,3 +283,21 @@ def test_probing_reads_the_test_images_once_while_they_stay(tmp_path: Path, monk
     os.utime(folder / "test_batch", ns=(1, 1))
     module.probe(tmp_path / "m", folder)
     assert reads == ["test", "test"]
+
+
+@pytest.mark.parametrize("record", ["of another file", "damaged"])
+def test_a_record_that_is_not_of_this_file_is_said(tmp_path: Path, record: str) -> None:
+    from resnet8.data import demo
+
+    run = Path(demo.__file__).parent / "run/models"
+    model = Path(shutil.copy(run / "resnet8_int8.onnx", tmp_path / "resnet8_int8.onnx"))
+    beside = run / "resnet8_uint8.onnx.json"
+    record_path(model).write_bytes(beside.read_bytes()[: None if record == "of another file" else 100])
+    result = evaluate(model, cifar_folder(tmp_path / "cifar"), max_samples=1)
+    assert result.quantization is None
+    said = {"of another file": "altered or exchanged", "damaged": "is damaged, or no record"}[record]
+    assert said in (result.notice or "")
+    record_path(model).write_bytes((run / "resnet8_int8.onnx.json").read_bytes())
+    whole = evaluate(model, tmp_path / "cifar", max_samples=1)
+    assert whole.notice is None
+    assert whole.quantization is not None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from resnet8.environment import has_vnni
 from resnet8.errors import ResultError
 from resnet8.facts import PUBLISHED_CORRECT
-from resnet8.results import Comparison, ComparisonRow, Recommendation, from_digits
+from resnet8.results import Comparison, ComparisonRow, Recommendation, from_digits, score
 from resnet8.runtimes.base import RUNTIMES
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def _require_sound(one: Evaluation) -> None:
     if one.runtime not in RUNTIMES or not _counts(one.labels, one.predictions, one.overall):
         raise ResultError(
             f"the result of {one.model_path} contradicts itself",
-            found=f"backend {one.runtime}, {one.overall.correct:,} of {one.overall.total:,} correct, "
+            found=f"backend {one.runtime}, {one.overall.correct:,} of {one.overall.total:,} correct, accuracy "
+            f"{one.overall.accuracy:.2%}, "
             f"{len(one.labels):,} labels, {len(one.predictions):,} predictions",
             expected="a known backend, a label and a prediction (one digit each) for each image, and their count",
             remedy="it was altered: evaluate the model again",
@@ -223,6 +224,7 @@ def _counts(labels: str, predictions: str, overall: Score) -> bool:
         and digits.isdigit()
         and len(labels) == len(predictions) == overall.total
         and int((from_digits(labels) == from_digits(predictions)).sum()) == overall.correct
+        and overall == score(overall.correct, overall.total)
     )
 
 
@@ -294,6 +296,7 @@ def _row(
         and not one.session_options
         and -delta <= max_drop_points,
         noise=noise.spread if noise is not None else None,
+        notice=one.notice,
     )
 
 

@@ -152,6 +152,7 @@ def evaluate_split(
     probabilities = _probabilities(predictor, split, batch_size, progress)
     seconds = time.perf_counter() - started
     predictions = probabilities.argmax(axis=1)
+    record, notice = _record(predictor)
     confusion = np.zeros((CLASSES, CLASSES), np.int64)
     np.add.at(confusion, (split.labels, predictions), 1)
     of_classes = map(score, confusion.diagonal().tolist(), confusion.sum(axis=1).tolist())
@@ -173,11 +174,12 @@ def evaluate_split(
         batch_size=batch_size,
         run_seconds=round(seconds, 3),
         images_per_second=round(len(split) / seconds, 1),
-        quantization=_record(predictor),
+        quantization=record,
         environment=environment.current(),
         created=results.now(),
         requantization=predictor.requantization,
         session_options=dict(predictor.session_options),
+        notice=notice,
     )
     log.info(
         "%s: %d of %d correct in %s, %.1f images/s",
@@ -216,13 +218,15 @@ def _probabilities(predictor: Predictor, split: Split, batch_size: int, progress
     return outputs
 
 
-def _record(predictor: Predictor) -> Quantization | None:
-    """The record beside the model, when it is of this very file."""
+def _record(predictor: Predictor) -> tuple[Quantization | None, str | None]:
+    """The record beside the model, when it is of this very file; else what is wrong with it, if there is one."""
     path = record_path(Path(predictor.model.path))
     if not predictor.model.quantized or not path.is_file():
-        return None
+        return None, None
     try:
         record = results.load(Quantization, path)
-    except ResultError:  # some other JSON of that name
-        return None
-    return record if record.model_sha256 == predictor.model.sha256 else None
+    except ResultError:
+        return None, f"{path.name} is damaged, or no record: how this file was made is not known"
+    if record.model_sha256 != predictor.model.sha256:
+        return None, f"the file is not what {path.name} names: it was altered or exchanged since it was quantized"
+    return record, None

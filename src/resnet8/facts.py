@@ -20,6 +20,9 @@ VALUES_PER_IMAGE = 3072
 
 CLASSES = 10
 
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+"""Of CIFAR-10, in the order of its labels."""
+
 INPUT_NAME = "input"
 """Name of the input tensor in the ONNX files written here: float32, (batch, 32, 32, 3)."""
 

@@ -84,6 +84,8 @@ def evaluate(
     if predictions is not None:
         save_array(from_digits(result.predictions), predictions)
     show(text.table(tables.evaluation(result)))
+    if result.notice:
+        show(f"notice: {result.notice}")
     how = "" if result.requantization is None else f" ({result.requantization})"
     show(f"{result.images_per_second:,.0f} images/s in {result.runtime}{how}; {result.model.size_bytes:,} bytes")
     return result

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import pickletools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resnet8.errors import DataError
-from resnet8.facts import CLASSES, IMAGE_SHAPE, VALUES_PER_IMAGE
+from resnet8.facts import CLASS_NAMES, CLASSES, IMAGE_SHAPE, VALUES_PER_IMAGE
 from resnet8.files import read_bytes, reading
 from resnet8.results import DataSource
 
@@ -49,6 +50,7 @@ KNOWN_FINGERPRINTS: dict[str, tuple[str, str]] = {
     "a3483518c64097084b59cd13e0269de5d3c2d363135b7b3bd3b68f95ec37194c": ("demo digits", "test"),
 }
 
+OFFICIAL = "CIFAR-10"
 UNOFFICIAL = "unofficial"
 
 PERF_SEED = 8108
@@ -194,14 +196,16 @@ def read_split(directory: Path, split: str) -> Split:
     labels = np.concatenate([labels for _, labels in batches])
     fingerprint = _fingerprint(images, labels)
     name, known_split = KNOWN_FINGERPRINTS.get(fingerprint, (UNOFFICIAL, split))
+    class_names = _read_class_names(folder / META)
+    known = known_split == split and (name != OFFICIAL or class_names == CLASS_NAMES)
     source = DataSource(
         directory=str(folder),
-        dataset=name if known_split == split else UNOFFICIAL,
+        dataset=name if known else UNOFFICIAL,
         split=split,
         subset="all",
         fingerprint=fingerprint,
     )
-    return Split(images, labels, _read_class_names(folder / META), source)
+    return Split(images, labels, class_names, source)
 
 
 def random_images(count: int, seed: int = 0) -> Split:
@@ -251,6 +255,8 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _load(path: Path) -> dict[bytes, Any]:
     data = read_bytes(path)
+    if hashlib.md5(data, usedforsecurity=False).hexdigest() != MD5.get(path.name):
+        _require_modest(path, data)
     try:
         # encoding="bytes": the official files hold Python 2 strings.
         content = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
@@ -263,6 +269,17 @@ def _load(path: Path) -> dict[bytes, Any]:
     if not isinstance(content, dict):
         raise _damaged(path, f"a pickled {type(content).__name__}")
     return content
+
+
+def _require_modest(path: Path, data: bytes) -> None:
+    """Refuse a pickle whose memo has numbers out of all proportion: the unpickler makes room for each up to them."""
+    try:
+        numbers = (argument for operation, argument, _ in pickletools.genops(data) if operation.name.endswith("PUT"))
+        largest = max((int(str(number)) for number in numbers), default=0)
+    except Exception as error:
+        raise _damaged(path, f"{len(data):,} bytes that are no complete pickle ({error})") from error
+    if largest > len(data):
+        raise _damaged(path, f"a pickle whose memo has a number {largest:,}")
 
 
 def _damaged(path: Path, found: str) -> DataError:

@@ -35,6 +35,7 @@ def comparison(result: Comparison) -> Parts:
         content,
         " ".join(notes),
         f"Flagged for their drop: {', '.join(flagged)}." if flagged else "No model drops by more than the limit.",
+        *(f"Notice: **{row.name}** – {line(row.notice)}." for row in result.rows if row.notice),
         *(f"**{name}** could not be made: {line(words)}" for name, words in result.refused.items()),
         "**Recommendation**",
         recommendations(result),

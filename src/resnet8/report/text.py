@@ -38,6 +38,7 @@ def comparison(result: Comparison) -> RenderableType:
     """The comparison: table, flags, refusals, recommendation."""
     return Group(
         table(tables.comparison(result)),
+        *(Text(f"notice: {row.name}: {row.notice}", style="bold yellow") for row in result.rows if row.notice),
         *(Text(f"{name} could not be made: {words}") for name, words in result.refused.items()),
         *(
             Text.assemble(f"Recommended for {one.target}: ", (one.choice or "none", "bold green"), f"\n  {one.reason}")

@@ -54,6 +54,7 @@ class ComparisonRow:
         candidate: Whether it may be recommended (quantized, and made by a recipe of this project).
         noise: The counts that the recipe gives when the last bit of the float constants moves; none where no study of
             the same model, images and kind of CPU is known.
+        notice: What is wrong with the chain from the model's inputs to its number (:attr:`Evaluation.notice`).
     """
 
     file: str
@@ -76,6 +77,7 @@ class ComparisonRow:
     portable: bool | None
     candidate: bool
     noise: NoiseSpread | None = None
+    notice: str | None = None
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,7 @@ class Evaluation:
         run_seconds: Wall time inside the runtime.
         images_per_second: Images over ``run_seconds``.
         quantization: How the model was quantized, where a record beside the file says so; else none.
+        notice: What is wrong with the chain from the model's inputs to this number, in words; none where nothing is.
         requantization: How the integer engine brought accumulators to codes; none in other runtimes.
         session_options: Configuration entries of ONNX Runtime's session by name; empty in other runtimes.
     """
@@ -182,6 +183,7 @@ class Evaluation:
     created: str
     requantization: str | None = None
     session_options: dict[str, str] = field(default_factory=dict)
+    notice: str | None = None
     kind: Literal["evaluation"] = "evaluation"
     schema_version: Literal[1] = SCHEMA_VERSION
     __pydantic_config__ = STRICT
