@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", default="20", help="damaged inputs of each kind (default: 20)")
+
+
 def pytest_configure() -> None:
     # Nothing outside the test's own folders may decide what is tested.
     for name in (known.ENVIRONMENT_VARIABLE, known.CACHE_VARIABLE):

@@ -27,7 +27,7 @@ from resnet8.data.assets import ENVIRONMENT_VARIABLE, HOMES, Homes, RemoteFile, 
 from resnet8.data.cifar10 import FOLDER, MD5
 from resnet8.errors import DataError, DownloadError, ModelError, Resnet8Error, StorageError
 
-RANDOM = random.Random(8)  # noqa: S311 - bytes to tell apart, no secrets
+RANDOM = random.Random(8)
 MODEL = RANDOM.randbytes(3000)
 BATCHES = {name: RANDOM.randbytes(200 + i) for i, name in enumerate(MD5)}
 MODEL_PATH, ARCHIVE_PATH = "/pretrainedResnet.h5", "/cifar-10-python.tar.gz"

@@ -428,3 +428,10 @@ def test_split_is_compared_by_identity(folder: Path) -> None:
     split: Split = read_split(folder, "test")
     assert split == split  # noqa: PLR0124 - arrays have no truth value
     assert split != read_split(folder, "test")
+
+
+def test_a_pickle_that_asks_for_more_room_than_there_is(tmp_path: Path) -> None:
+    folder = cifar_folder(tmp_path / "cifar")
+    (folder / "test_batch").write_bytes(b"\x80\x02}r\xff\xff\xff\xff.")  # LONG_BINPUT: place 4,294,967,295 of the memo
+    with pytest.raises(DataError, match=r"whose memo has a number 4,294,967,295"):
+        read_split(folder, "test")

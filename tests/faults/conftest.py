@@ -1,0 +1,38 @@
+"""A folder with whole inputs of every kind, which the trials damage one at a time."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from resnet8.data import demo
+
+if TYPE_CHECKING:
+    from resnet8.data.assets import Assets
+    from resnet8.pipeline import Reproduction
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, demo_assets: Assets, reproduced: Reproduction) -> Path:
+    """The demo's models with their records, its results and its images, some of them as links."""
+    folder = tmp_path_factory.mktemp("whole") / "template"
+    folder.mkdir()
+    run = Path(demo.__file__).parent / "run"
+    for name in ("resnet8.onnx", "resnet8_int8.onnx", "resnet8_int8.onnx.json"):
+        shutil.copy(run / "models" / name, folder)
+    for name in ("resnet8.pt", "resnet8_int8.pt"):
+        shutil.copy(reproduced.output_dir / "models" / name, folder)
+    for name in ("fp32-onnx.json", "published-int8.json"):
+        shutil.copy(run / "results" / name, folder)
+    data = folder / "cifar-10-batches-py"
+    data.mkdir()
+    for path in demo_assets.data_dir.iterdir():
+        if path.name in ("test_batch", "batches.meta"):
+            shutil.copy(path, data)
+        else:
+            (data / path.name).symlink_to(path)
+    (folder / "mine.toml").write_text('base = "ort-int8"\nbits = 8\n')
+    return folder

@@ -1,0 +1,105 @@
+"""Runs commands one after another, each in a fork of a process that has imported what they need.
+
+Reads a request a line on standard input, as JSON, and answers each with a line. A fork is a fresh process that costs
+milliseconds: what a damaged file breaks, it breaks there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def main() -> None:
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(carried_out(json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+def carried_out(request: dict[str, Any]) -> dict[str, Any]:
+    """How a command ended: exit code (negative for a signal), peak memory in MB, and whether it was given up."""
+    child = os.fork()
+    if child == 0:
+        _child(request)
+    descriptor = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    hung = not poll.poll(request["patience"] * 1000)
+    os.close(descriptor)
+    if hung:
+        os.killpg(child, signal.SIGKILL)
+    _, status, usage = os.wait4(child, 0)
+    left = _kill_group(child)
+    return {"code": os.waitstatus_to_exitcode(status), "mb": usage.ru_maxrss / 1024, "hung": hung, "left": left}
+
+
+def _kill_group(group: int) -> bool:
+    """Whether a process of the command outlived it."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _child(request: dict[str, Any]) -> None:
+    code = 70
+    try:
+        os.setsid()
+        os.chdir(request["folder"])
+        os.environ.update(request["environment"])
+        for number, name in ((0, os.devnull), (1, request["output"]), (2, request["errors"])):
+            flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            os.dup2(os.open(name, flags), number)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _run(request["arguments"])
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
+    except BaseException:  # noqa: BLE001 - whatever it is, it is a finding
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(arguments: list[str]) -> NoReturn:
+    if arguments[0] == "page":
+        from resnet8.errors import Resnet8Error
+
+        try:
+            _look(Path(arguments[1]))
+        except Resnet8Error as error:
+            sys.exit(f"error: {error}")
+        sys.exit(0)
+    from resnet8.cli import app, execute
+
+    execute(app, arguments)
+
+
+def _look(folder: Path) -> None:
+    """What the playground does when a folder is opened: lists its models, and opens each."""
+    from resnet8.playground import catalogue
+    from resnet8.playground.opened import open_network
+
+    for entry in catalogue.entries(folder):
+        sys.stdout.write(f"{entry}\n")
+        if entry.description is not None:
+            network = open_network(entry.path)
+            sys.stdout.write(f"{len(network.layers)} layers\n")
+
+
+if __name__ == "__main__":
+    main()
