@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -51,17 +50,12 @@ def playground(
     if folder is not None:
         environment[sources.FOLDER_VARIABLE] = str(folder.absolute())
     page = _editable(notebook()) if edit else notebook()
-    command = [sys.executable, "-m", "marimo", "edit" if edit else "run", str(page)]
+    # With a token: a page of another site, or of a name that leads here, gets nothing without it.
+    command = [sys.executable, "-m", "marimo", "edit" if edit else "run", str(page), "--token"]
     command += [] if port is None else ["--port", str(port)]
     command += ["--headless"] if headless else []
-    server = subprocess.Popen(command, env=environment)  # noqa: S603 - marimo, with arguments of our own
-    try:
-        code = server.wait()
-    except BaseException:
-        server.terminate()
-        server.wait()
-        raise
-    raise typer.Exit(code)
+    # The server takes this process's place: whatever ends the command ends the server.
+    os.execve(sys.executable, command, environment)  # noqa: S606 - marimo, with arguments of our own
 
 
 def _require_free(port: int) -> None:
