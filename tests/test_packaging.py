@@ -58,7 +58,7 @@ def test_every_imported_library_is_declared() -> None:
     files = [file for folder in ("src", "scripts", "playground") for file in (ROOT / folder).rglob("*.py")]
     assert len(files) > 50
     modules = {module for file in files for module in imported(file)}
-    assert {"numpy", "requests", "google.protobuf.message"} <= modules
+    assert {"numpy", "requests", "numpy.typing"} <= modules
     assert {module for module in modules if not distributions(module) & declared} == set()
 
 
