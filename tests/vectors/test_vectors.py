@@ -737,7 +737,7 @@ def test_32_bits_come_close_to_onnx_runtime(work: Path, tmp_path: Path) -> None:
     ("arguments", "match"),
     [
         (("float.onnx",), r"float\.onnx is not quantized: found .*; quantize it"),
-        (("single.onnx",), r"single\.onnx failed in ONNX Runtime, .*; convert the model with a dynamic batch"),
+        (("single.onnx",), r"single\.onnx failed in ONNX Runtime on .*; convert the model with a dynamic batch"),
         (("missing.onnx",), r"missing\.onnx does not exist"),
         ((f"{FOLDER}/test_batch",), "pickle"),
         (("tiny.onnx", "--images", "0,10"), "there is no image 10: expected indices from 0 to 9"),

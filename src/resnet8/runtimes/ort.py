@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from resnet8.environment import cpu
-from resnet8.errors import opening
+from resnet8.errors import ModelError, opening
 from resnet8.files import read_bytes
 from resnet8.network.onnx_read import extract
 from resnet8.numeric.grid import storage
@@ -124,8 +124,15 @@ class Trace:
     def run(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
         """Probabilities, and the codes of every activation by name, (N, *shape), NHWC."""
         names = [activation.name for activation in self._activations]
-        with opening(self._path, "ONNX Runtime"):
+        try:
             probabilities, *codes = self._session.run([self._output, *names], {self._input: images})
+        except Exception as error:  # ONNX Runtime raises many kinds
+            raise ModelError(
+                f"{self._path} failed in ONNX Runtime on {len(images)} images",
+                found=f"{error!s:.200}",
+                expected="a model that takes any number of images",
+                remedy="convert the model with a dynamic batch («resnet8 convert»), and quantize it again",
+            ) from error
         return probabilities, {
             activation.name: _channels_last(value, activation)
             for activation, value in zip(self._activations, codes, strict=True)
