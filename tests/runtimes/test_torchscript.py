@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import re
@@ -139,7 +140,19 @@ def test_code_that_could_do_more_than_compute(lines: tuple[str, ...], found: str
     [
         ("x = 1\n", "a statement outside of functions"),
         ("class It(NamedTuple):\n  x : int\n", "the class It"),
-        ("class It(Module):\n  x = torch.zeros(3)\n", "a call in the body of a class"),
+        ("class It(Module):\n  x = torch.zeros(3)\n", "a call outside of functions"),
+        ("def f(x: int=torch.f(3)) -> int:\n  return x\n", "an argument with a computed default value"),
+        ("class It(Module):\n  x : torch.zeros(3)\n", "a call outside of functions"),
+        ("class It(Module, f(3)):\n  pass\n", "a call outside of functions"),
+        ("class It(Module, a.B):\n  pass\n", "the class It"),
+        ("class It(Module):\n  def unpack(it) -> int:\n    return 1\n", "a method of it"),
+        ("class It(Module):\n  def unpack() -> int:\n    return 1\n", "a method of nothing"),
+        ("def f(x: List[int]=[3]) -> int:\n  return x\n", "an argument with a computed default value"),
+        ("def f(*x: int) -> int:\n  return x\n", "an argument with a computed default value, or of an unusual kind"),
+        ("def f(x: torch.save(1, 2)) -> int:\n  return x\n", "a call outside of functions"),
+        ("def f(x: int) -> torch.save(1, 2):\n  return x\n", "a call outside of functions"),
+        ("def f(getattr: int) -> int:\n  return getattr(1)\n", "an argument called getattr"),
+        ("def f(x: int) -> int:\n  y : int = x\n  return y\n", "an annotated value in a function"),
         ("class It(Module):\n  def run(self) -> int:\n    return 1\n", "the method run"),
         ("class It(Module):\n  def unpack(self) -> int:\n    return (self).unpack()\n", "a call of self.unpack"),
         ("def f(x: Tensor) -> Tensor:\n  return __torch__.it.f(x)\n", "a call of __torch__.it.f"),
@@ -184,6 +197,8 @@ TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
         (instructions(b")" + b"\x85" * 5_000), "nested too deep"),
         (instructions(b"]q\x00h\x00a"), "one list in two places"),
         (instructions(b"c__torch__.it\nIt\n)\x81q\x00h\x00"), "one object in two places"),
+        (instructions(b"Nr\xff\xff\xff\x7f"), "a value remembered as number 2,147,483,647"),
+        (instructions(b"Nq\x00q\x02"), "a value remembered as number 2"),
         (instructions(b"(i__main__\nIt\n"), "the instruction INST"),
         (instructions(b"\x8c\x02os\x8c\x06system\x93)R"), "the instruction"),
         (b"", "Error"),
@@ -258,6 +273,13 @@ def test_an_archive_that_would_fill_the_memory() -> None:
     refused(written.getvalue(), "bytes when unpacked")
 
 
+def test_compressions_that_take_memory_by_a_number_in_the_file() -> None:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("it/data/0", bytes(16))
+    refused(written.getvalue(), "an unusual compression")
+
+
 class Sneaky(torch.nn.Module):
     """A module whose saved state runs an operator when it is loaded."""
 
@@ -285,6 +307,20 @@ def test_an_archive_that_writes_a_file_when_it_is_loaded(tmp_path: Path) -> None
     refused(archive, "the operator torch.from_file")
     assert not target.exists()
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the deprecation of torch.jit
+        torch.jit.load(io.BytesIO(archive))
+    assert target.stat().st_size == 16, "PyTorch itself guards against this now: the check is not needed any more"
+
+
+def test_an_archive_whose_signature_writes_a_file_when_it_is_loaded(small: bytes, tmp_path: Path) -> None:
+    target = tmp_path / "written"
+    found = members(small)
+    name = next(name for name in found if b"class Small(" in found[name] and name.endswith(".py"))
+    given = f'Tensor,\n    y: Tensor=torch.from_file("{target}", True, 4)) -> Tensor:'.encode()
+    archive = archived(found | {name: found[name].replace(b"Tensor) -> Tensor:", given, 1)})
+    refused(archive, "an argument with a computed default value")
+    assert not target.exists()
+    with contextlib.suppress(RuntimeError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the deprecation of torch.jit
         torch.jit.load(io.BytesIO(archive))
     assert target.stat().st_size == 16, "PyTorch itself guards against this now: the check is not needed any more"

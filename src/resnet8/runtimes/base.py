@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import io
-import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from resnet8.errors import ModelError, missing_extra, opening
 from resnet8.facts import CLASSES, IMAGE_SHAPE
 from resnet8.files import read_bytes
+from resnet8.runtimes.torchscript import archive
+from resnet8.runtimes.torchscript.refusal import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,6 +100,8 @@ FORMATS = {runtime.format: runtime for runtime in RUNTIMES.values() if runtime.f
 
 _ONNX_FIRST_BYTE = 0x08  # field 1 (ir_version), a varint: the first field that every writer of ONNX files writes
 
+_PICKLE = ("a Python pickle, which can run any code", "TorchScript (.pt written by this project)")
+
 
 def identify(path: Path, content: bytes) -> Runtime:
     """The runtime that opens a file with this ``content``; ``path`` only names it in errors.
@@ -114,7 +116,7 @@ def identify(path: Path, content: bytes) -> Runtime:
     if content.startswith(b"PK"):
         return _identify_zip(path, content)
     if content.startswith(b"\x80"):
-        raise _pickled(path)
+        refuse(path, *_PICKLE)
     if content.startswith(bytes([_ONNX_FIRST_BYTE])):
         return FORMATS["onnx"]
     raise _unknown(path, f"{len(content):,} bytes beginning with {content[:8]!r}" if content else "an empty file")
@@ -188,36 +190,11 @@ def _unknown(path: Path, found: str) -> ModelError:
     )
 
 
-def _pickled(path: Path) -> ModelError:
-    return ModelError(
-        f"{path} was refused before it was loaded",
-        found="a Python pickle, which can run any code",
-        expected="TorchScript (.pt written by this project)",
-        remedy="make the file with «resnet8 convert» or «resnet8 quantize»",
-    )
-
-
-def _damaged_zip(path: Path, found: str) -> ModelError:
-    return ModelError(
-        f"{path} is damaged",
-        found=found,
-        expected="a complete TorchScript file",
-        remedy="make it again with «resnet8 convert» or «resnet8 quantize»",
-    )
-
-
 def _identify_zip(path: Path, content: bytes) -> Runtime:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.namelist()
-            altered = archive.testzip()  # torch does not look
-    except Exception as error:  # zipfile meets altered bytes with many kinds of exception
-        raise _damaged_zip(path, f"{len(content):,} bytes of a zip archive without its end") from error
-    if altered is not None:
-        raise _damaged_zip(path, f"a record ({altered}) with another checksum than its own")
+    members = archive.names(path, content)
     names = {name.partition("/")[2] for name in members}
     if any(name.startswith("code/") for name in names) and "constants.pkl" in names:
         return FORMATS["torchscript"]
     if any(name.endswith(".pkl") for name in members):
-        raise _pickled(path)
+        refuse(path, *_PICKLE)
     raise _unknown(path, f"a zip archive with {', '.join(members[:3]) or 'nothing'}")

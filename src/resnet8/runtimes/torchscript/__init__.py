@@ -9,7 +9,9 @@ as pickle instructions first, by rules that are few enough to be checked by hand
    of classes that are defined in its code; nested to a limited depth, each object in one place.
 3. Its code has classes and functions, made of assignments, returns and branches. What is called is an operator of the
    lists below, a function of the archive that calls operators only, or a method: ``forward`` of each submodule once,
-   and those that pack a quantized layer's weights. Loops stand in functions only, are few, and over short lists.
+   and those that pack a quantized layer's weights. Outside of functions nothing is called: default values of arguments
+   and the bodies of classes are code that runs when the file is loaded. Loops stand in functions
+   only, are few, and over short lists.
 4. PyTorch gets a new archive of the members that were looked at, so that no two readers of one zip file see two things.
 
 The names of operators are those that :mod:`resnet8.network.torch_read` knows, and the plain ones of other exports.
@@ -17,22 +19,16 @@ The names of operators are those that :mod:`resnet8.network.torch_read` knows, a
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
 from typing import TYPE_CHECKING
 
-from resnet8.errors import ModelError
+from resnet8.runtimes.torchscript import archive
 from resnet8.runtimes.torchscript.code import check_code
 from resnet8.runtimes.torchscript.pickled import check_pickle
 from resnet8.runtimes.torchscript.refusal import refuse, require
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-MEMBERS = 2_000
-UNPACKED = 64 * 2**20
-"""Limits: members, and bytes of all of them."""
 
 _MEMBER = re.compile(
     r"(?P<used>data\.pkl|constants\.pkl|version|byteorder|data/\d+|constants/\d+|code/(?:\w+/)*\w+\.py)"
@@ -57,55 +53,22 @@ def checked(path: Path, content: bytes) -> tuple[bytes, str]:
     sizes = {name: len(data) for name, data in members.items()}
     for name in ("data.pkl", "constants.pkl"):
         check_pickle(path, name, members[name], classes, sizes)
-    return _packed(members), "\n".join(code.values())
+    return archive.packed(members), "\n".join(code.values())
 
 
 def _members(path: Path, content: bytes) -> dict[str, bytes]:
     """The members that PyTorch needs, by their names without the archive's folder."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
-            size = sum(entry.file_size for entry in entries)
-            require(path, len(entries) <= MEMBERS, f"{len(entries):,} members", f"at most {MEMBERS:,}")
-            require(path, size <= UNPACKED, f"{size:,} bytes when unpacked", f"at most {UNPACKED:,}")
-            require(
-                path,
-                len({entry.filename.partition("/")[0] for entry in entries}) == 1
-                and len({entry.filename for entry in entries}) == len(entries),
-                "members of several folders, or one twice",
-                "one folder, each member once",
-            )
-            members = {}
-            for entry in entries:
-                name = entry.filename.partition("/")[2]
-                match = _MEMBER.fullmatch(name)
-                if match is None:
-                    refuse(path, f"a member called {name[:80]!r}", "the members of a TorchScript file")
-                data = archive.read(entry)  # compares the checksum, which torch does not
-                if match["used"]:
-                    members[name] = data
-    except ModelError:
-        raise
-    except Exception as error:  # zipfile meets altered bytes with many kinds of exception
-        raise ModelError(
-            f"{path} is damaged",
-            found=f"{type(error).__name__}: {error!s:.100}",
-            expected="a complete TorchScript file",
-            remedy="make it again with «resnet8 convert» or «resnet8 quantize»",
-        ) from error
-    missing = [name for name in ("data.pkl", "constants.pkl", "version") if name not in members]
+    found = {}
+    for name, data in archive.members(path, content).items():
+        match = _MEMBER.fullmatch(name)
+        if match is None:
+            refuse(path, f"a member called {name[:80]!r}", "the members of a TorchScript file")
+        if match["used"]:
+            found[name] = data
+    missing = [name for name in ("data.pkl", "constants.pkl", "version") if name not in found]
     require(path, not missing, f"no {', '.join(missing)}", "the members of a TorchScript file")
-    require(path, members.get("byteorder", b"little") == b"little", "another byte order", "little-endian tensors")
-    return members
-
-
-def _packed(members: dict[str, bytes]) -> bytes:
-    """A zip archive of ``members``, stored."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)
-    return content.getvalue()
+    require(path, found.get("byteorder", b"little") == b"little", "another byte order", "little-endian tensors")
+    return found
 
 
 def _text(path: Path, name: str, data: bytes) -> str:

@@ -113,10 +113,16 @@ class _Code:
 
     def check(self, tree: ast.Module) -> None:
         """Refuse what the archive must not hold."""
+        bodies: set[int] = set()
         for node in ast.walk(tree):
             self._require(isinstance(node, _NODES), node, type(node).__name__)
+            if isinstance(node, ast.FunctionDef):
+                self._signature(node)
+                bodies |= {id(part) for statement in node.body for part in ast.walk(statement)}
             if isinstance(node, ast.Constant) and isinstance(node.value, int):
                 self._require(abs(node.value) <= _CONSTANT, node, f"the number {node.value!s:.30}")
+        for node in ast.walk(tree):  # whatever is called elsewhere is called when the file is loaded
+            self._require(id(node) in bodies or not isinstance(node, ast.Call), node, "a call outside of functions")
         for node in tree.body:
             if isinstance(node, ast.ClassDef):
                 self._class(node)
@@ -125,16 +131,25 @@ class _Code:
                 self._function(node, rank=0)
 
     def _class(self, node: ast.ClassDef) -> None:
-        bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+        bases = [_dotted(base) for base in node.bases]
         self._require(bases == ["Module"] and not node.keywords + node.decorator_list, node, f"the class {node.name}")
         for inner in node.body:
             if isinstance(inner, ast.FunctionDef):
                 self._require(inner.name in _METHODS, inner, f"the method {inner.name}")
+                first = [argument.arg for argument in inner.args.args[:1]]
+                self._require(first == ["self"], inner, f"a method of {', '.join(first) or 'nothing'}")
                 self._function(inner, rank=_METHODS[inner.name])
                 continue
             self._require(isinstance(inner, ast.Assign | ast.AnnAssign | ast.Pass), inner, "a statement")
-            calls = [part for part in ast.walk(inner) if isinstance(part, ast.Call)]
-            self._require(not calls, inner, "a call in the body of a class")
+
+    def _signature(self, function: ast.FunctionDef) -> None:
+        given = function.args
+        parts = list(ast.iter_child_nodes(given))
+        plain = all(isinstance(part, ast.Constant) for part in given.defaults)
+        plain = plain and len(parts) == len(given.args) + len(given.defaults)
+        self._require(plain, function, "an argument with a computed default value, or of an unusual kind")
+        taken = {argument.arg for argument in given.args} & (_BUILT_IN | {"torch", "ops", "__torch__"})
+        self._require(not taken, function, f"an argument called {', '.join(taken)}")
 
     def _function(self, function: ast.stmt, rank: int) -> None:
         """Check a method of this ``rank``, or a function, which has rank 0."""
@@ -147,6 +162,8 @@ class _Code:
         for part in nodes:
             if isinstance(part, ast.FunctionDef | ast.ClassDef):
                 self._refuse(part, "a function within a function")
+            if isinstance(part, ast.AnnAssign):
+                self._refuse(part, "an annotated value in a function")
             if isinstance(part, ast.Attribute) and id(part) not in called:
                 self._require(_dotted(part).partition(".")[0] not in ("torch", "ops"), part, "an operator as a value")
             if isinstance(part, ast.For):

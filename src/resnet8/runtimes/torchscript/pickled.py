@@ -93,7 +93,9 @@ class _Pickle:
         if name in ("PROTO", "STOP"):
             return
         if name in ("BINPUT", "LONG_BINPUT"):
-            self.memo[int(str(argument))] = self.stack[-1]
+            number = int(str(argument))  # torch makes room for every number up to it
+            self._require(number <= len(self.memo), f"a value remembered as number {number:,}")
+            self.memo[number] = self.stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             value = self.memo[int(str(argument))]
             self._require(value.kind in _PLAIN, f"one {value.kind} in two places")
