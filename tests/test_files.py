@@ -7,7 +7,9 @@ import hashlib
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +17,9 @@ from hypothesis import strategies as st
 
 from resnet8.errors import DataError, StorageError
 from resnet8.files import atomic_path, read_bytes, sha256_file, write_bytes, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -155,3 +160,95 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     )
     assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 9
     assert path.read_bytes() == b"old"
+
+
+# --- what is no file of its own ---
+
+
+def test_a_link_stays_and_what_it_names_is_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "old").write_bytes(b"old")
+    for name, target in (("link", "there/old"), ("dangling", "there/new"), ("chain", "link"), ("far", "new/folder/f")):
+        (tmp_path / name).symlink_to(target)
+        write_bytes(tmp_path / name, name.encode())
+        assert (tmp_path / name).readlink() == Path(target)
+    assert content(tmp_path / "there") == {"old": b"chain", "new": b"dangling"}
+    assert (tmp_path / "new/folder/f").read_bytes() == b"far"
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_an_error_leaves_what_a_link_names(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("f")
+    with pytest.raises(KeyError), atomic_path(tmp_path / "link") as part:  # noqa: PT012
+        part.write_bytes(b"half")
+        raise KeyError
+    assert {path.name for path in tmp_path.iterdir()} == {"f", "link"}
+    assert (tmp_path / "link").read_bytes() == b"old"
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for use in (lambda path: write_bytes(path, b"x"), read_bytes, sha256_file):
+        with pytest.raises(StorageError, match="symbolic links"):
+            use(tmp_path / "a")
+    assert (tmp_path / "a").is_symlink()
+
+
+def received(fifo: Path, data: bytes) -> bytes:
+    """What comes out of a FIFO that ``data`` is written to."""
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(fifo.read_bytes)
+        write_bytes(fifo, data)
+        return reader.result(20)
+
+
+def test_a_fifo_gets_the_data_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    data = bytes(range(256)) * 1000  # more than it holds at once
+    for name in ("fifo", "link"):
+        assert received(tmp_path / name, data) == data
+    assert (tmp_path / "fifo").is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"fifo", "link"}
+
+
+def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    """A link to it, for its folder: root could replace the device itself."""
+    for name in ("null", "full"):
+        (tmp_path / name).symlink_to(f"/dev/{name}")
+    write_text(tmp_path / "null", "x")
+    with pytest.raises(StorageError, match=r"cannot write .*/full: found No space left on device"):
+        write_text(tmp_path / "full", "x")
+    assert all(path.is_char_device() for path in tmp_path.iterdir())
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("target", ["/dev/stdout", "out.json"])
+def test_standard_output_by_name_is_where_it_was(tmp_path: Path, target: str) -> None:
+    """Where it is a file, replacing that would lose what is printed."""
+    program = (
+        "import sys, pathlib; from resnet8.files import write_bytes\n"
+        "print('before', flush=True); write_bytes(pathlib.Path(sys.argv[1]), b'data\\n'); print('after')"
+    )
+    with (tmp_path / "out.json").open("wb") as out:
+        subprocess.run([sys.executable, "-c", program, target], stdout=out, cwd=tmp_path, check=True)
+    assert (tmp_path / "out.json").read_bytes() == b"before\ndata\nafter\n"
+
+
+@pytest.mark.parametrize("read", [read_bytes, sha256_file])
+def test_only_a_file_of_limited_size_is_read(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with (tmp_path / "sparse").open("wb") as stream:
+        stream.truncate(20 * 10**9)
+    for path in (tmp_path / "fifo", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(StorageError, match=f"{path} cannot be read as a file: found a device, FIFO or socket"):
+            read(path)
+    with pytest.raises(StorageError, match=r"sparse is too large: found 20,000,000,000 bytes, expected at most 268,4"):
+        read(tmp_path / "sparse")
+
+
+def test_text_with_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "t", os.fsdecode(b"ma\xffm\xc3\xbcll"))
+    assert (tmp_path / "t").read_bytes() == "ma\\udcffmüll".encode()

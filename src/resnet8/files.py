@@ -5,25 +5,57 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet8.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+    from typing import BinaryIO
+
+LARGEST = 256 * 2**20
+"""Bytes of a file that is read here, at most: more than any input has, and less than any machine's memory."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, open to be read: a regular one of limited size, for a device or FIFO may have no end.
+
+    Raises:
+        StorageError: when it is anything else, or cannot be read.
+    """
+    with reading(path):
+        status = path.stat()  # before it is opened, for that waits for a FIFO's writer
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise StorageError(
+                f"{path} cannot be read as a file",
+                found="a device, FIFO or socket",
+                expected="a regular file",
+                remedy="copy what it gives to a file, and name that",
+            )
+        if status.st_size > LARGEST:
+            raise StorageError(
+                f"{path} is too large",
+                found=f"{status.st_size:,} bytes",
+                expected=f"at most {LARGEST:,}",
+                remedy="check the path",
+            )
+        with path.open("rb") as stream:
+            yield stream
 
 
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of the file's bytes.
 
     Raises:
-        StorageError: when the file cannot be read.
+        StorageError: as :func:`opened`.
     """
-    with reading(path), path.open("rb") as stream:
+    with opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -31,10 +63,10 @@ def read_bytes(path: Path) -> bytes:
     """The file's bytes.
 
     Raises:
-        StorageError: when the file cannot be read.
+        StorageError: as :func:`opened`.
     """
-    with reading(path):
-        return path.read_bytes()
+    with opened(path) as stream:
+        return stream.read()
 
 
 @contextmanager
@@ -85,11 +117,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside ``path`` to write to; it becomes ``path`` only when the block ends without an error.
 
     Missing parent folders are made. The data reaches the disk before the name does, so a crash leaves the old file or
-    the new one, never a part.
+    the new one, never a part. A symbolic link stays; what it names is written.
 
     Raises:
         StorageError: when the disk is full, the folder is not writable, and the like; ``path`` is then unchanged.
     """
+    path = _followed(path)
     part = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         with writing(f"cannot write {path}"):
@@ -101,15 +134,48 @@ def atomic_path(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
+def _followed(path: Path) -> Path:
+    """``path``, or where it leads to as a symbolic link, whether that is there or not."""
+    with writing(f"cannot write {path}"), suppress(FileNotFoundError):
+        path.stat()  # a circle of links leads nowhere
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _stream(path: Path) -> BinaryIO | None:
+    """What takes the data of a ``path`` that is no file: a device, a FIFO, or this process's own output.
+
+    None of them may be replaced; the output (``/dev/stdout``) not even where it is a file.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    for number in (1, 2):
+        with suppress(OSError):
+            if os.path.samestat(status, os.fstat(number)):
+                return os.fdopen(os.dup(number), "wb")  # where it is, not at its beginning
+    return None if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode) else path.open("wb")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` as :func:`atomic_path` does."""
+    """Write ``data`` to ``path`` as :func:`atomic_path` does; to a device or FIFO, as it comes.
+
+    Raises:
+        StorageError: when it cannot be written.
+    """
+    with writing(f"cannot write {path}"):
+        stream = _stream(path)
+        if stream is not None:
+            with stream:
+                stream.write(data)
+            return
     with atomic_path(path) as part:
         part.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``path`` as :func:`atomic_path` does."""
-    write_bytes(path, text.encode())
+    """Write ``text`` as UTF-8 to ``path`` as :func:`write_bytes` does; of a name that is not UTF-8, the escapes."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 @contextmanager
