@@ -16,6 +16,7 @@ from resnet8.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
     from typing import BinaryIO
 
 LARGEST = 256 * 2**20
@@ -23,7 +24,7 @@ LARGEST = 256 * 2**20
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """The file, open to be read: a regular one of limited size, for a device or FIFO may have no end.
 
     Raises:
