@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resnet8.errors import DataError, StorageError
-from resnet8.files import atomic_path, read_bytes, sha256_file, write_bytes, write_text
+from resnet8.files import atomic_path, read_bytes, scratch_folder, sha256_file, whole_folder, write_bytes, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -110,6 +112,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bytes |
 def test_full_device(tmp_path: Path) -> None:
     """A real ENOSPC, from the kernel."""
     with pytest.raises(StorageError, match="No space left"), atomic_path(tmp_path / "f") as part:  # noqa: PT012
+        part.unlink()
         part.symlink_to("/dev/full")
         part.write_bytes(b"x")
     assert list(tmp_path.iterdir()) == []
@@ -134,9 +137,9 @@ def test_a_path_that_names_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_block_that_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StorageError), atomic_path(tmp_path / "f"):
+    with atomic_path(tmp_path / "f"):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert content(tmp_path) == {"f": b""}
 
 
 @pytest.mark.parametrize("read", [read_bytes, sha256_file])
@@ -150,16 +153,131 @@ def test_unreadable(tmp_path: Path, read: object) -> None:
         read(tmp_path / ("n" * 300))
 
 
-def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "f"
-    path.write_bytes(b"old")
+@contextmanager
+def writer(kind: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of writing."""
     program = (
-        "import os, sys, pathlib; from resnet8.files import atomic_path\n"
-        "with atomic_path(pathlib.Path(sys.argv[1])) as part:\n"
-        "    part.write_bytes(b'half'); os._exit(9)"
+        "import sys, pathlib; from resnet8 import files\n"
+        f"with files.{kind}(pathlib.Path(sys.argv[1])) as part:\n"
+        "    (part / 'half' if part.is_dir() else part).write_bytes(b'half')\n"
+        "    print('begun', flush=True); sys.stdin.read()"
     )
-    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == 9
-    assert path.read_bytes() == b"old"
+    command = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        yield process
+
+
+def parts(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+KINDS = {"atomic_path": "f", "whole_folder": "f", "scratch_folder": "."}
+
+
+@pytest.mark.parametrize("next_one", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_killed_writer_leaves_is_cleared_by_the_next_and_never_a_living_ones(
+    tmp_path: Path, kind: str, next_one: str
+) -> None:
+    def write() -> None:
+        path = tmp_path / ("." if next_one == "scratch_folder" else "g")
+        with {"atomic_path": atomic_path, "whole_folder": whole_folder, "scratch_folder": scratch_folder}[next_one](
+            path
+        ):
+            pass
+        if next_one != "scratch_folder":
+            path.rmdir() if path.is_dir() else path.unlink()
+
+    before = b"old" if kind == "atomic_path" else None
+    if before is not None:
+        (tmp_path / "f").write_bytes(before)
+    with writer(kind, tmp_path / KINDS[kind]) as process:
+        write()
+        assert len(parts(tmp_path)) == 1
+        process.kill()
+    assert len(parts(tmp_path)) == 1  # nobody could
+    write()
+    assert parts(tmp_path) == []
+    assert content(tmp_path) == ({} if before is None else {"f": before})
+
+
+@pytest.mark.parametrize("kind", ["atomic_path", "whole_folder"])
+def test_a_writer_among_others_ends_as_if_alone(tmp_path: Path, kind: str) -> None:
+    with writer(kind, tmp_path / "f") as process:
+        for _ in range(3):
+            write_bytes(tmp_path / "g", b"x")
+        process.communicate("")
+    assert process.returncode == 0
+    name = "f" if kind == "atomic_path" else "f/half"
+    assert content(tmp_path) == {name: b"half", "g": b"x"}
+
+
+def test_many_write_one_file_at_once(tmp_path: Path) -> None:
+    """Each in its turn or another's, whole; and each takes the others' parts for what they are."""
+    path = tmp_path / "f"
+    contents = [bytes([number]) * 10_000 for number in range(8)]
+
+    def write(data: bytes) -> None:
+        for _ in range(25):
+            write_bytes(path, data)
+            assert read_bytes(path) in contents
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, contents))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_part_cleared_before_it_was_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    made: list[Path] = []
+    name = "touch" if kind == "file" else "mkdir"
+    make = getattr(Path, name)
+
+    def raced(path: Path, *arguments: object, **options: object) -> None:
+        make(path, *arguments, **options)
+        if path.name.endswith(".part"):
+            made.append(path)
+            if len(made) < 3:
+                with monkeypatch.context() as patch:
+                    patch.setattr(Path, name, make)
+                    write_bytes(tmp_path / "of another", b"")
+
+    monkeypatch.setattr(Path, name, raced)
+    if kind == "file":
+        write_bytes(tmp_path / "f", b"new")
+    else:
+        with whole_folder(tmp_path / "f") as part:
+            (part / "one").write_bytes(b"new")
+    assert content(tmp_path) == {"f" if kind == "file" else "f/one": b"new", "of another": b""}
+    assert len(set(made)) == 3
+    assert parts(tmp_path) == []
+
+
+def test_without_locks_nothing_is_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with writer("atomic_path", tmp_path / "f") as process:
+        process.kill()
+    monkeypatch.setattr(fcntl, "flock", none)
+    write_bytes(tmp_path / "f", b"new")
+    assert read_bytes(tmp_path / "f") == b"new"
+    assert len(parts(tmp_path)) == 1
+
+
+def test_only_what_was_begun_here_is_cleared(tmp_path: Path) -> None:
+    names = (".part", ".f.123.part", ".resnet8-.part", ".resnet8-0123456789abcdef.part.txt", "x.resnet8")
+    for name in names:
+        (tmp_path / name).write_bytes(b"of another program")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_bytes(b"")
+    (tmp_path / ".resnet8-0123456789abcdef.part").symlink_to(tmp_path / "elsewhere")
+    write_bytes(tmp_path / "f", b"new")
+    assert content(tmp_path).keys() == {*names, "f", "elsewhere/kept"}
 
 
 # --- what is no file of its own ---

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import re
 import shutil
 import stat
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet8.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from io import BufferedReader
     from typing import BinaryIO
+
+_PART = re.compile(r"\.resnet8-[0-9a-f]{16}\.part")
 
 LARGEST = 256 * 2**20
 """Bytes of a file that is read here, at most: more than any input has, and less than any machine's memory."""
@@ -113,9 +116,80 @@ def _sync(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
+def clear(folder: Path) -> None:
+    """Remove from ``folder`` what processes that are dead have left there unfinished.
+
+    While a part is written its writer holds a lock on it, which the system gives back when the writer ends, however it
+    ends and whatever container it is in. On a file system without such locks nothing is removed.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _PART.fullmatch(path.name):
+                with suppress(OSError), _locked(path):
+                    _remove(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder; an :class:`OSError` when it is another's, or there is none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove(part: Path) -> None:
+    with suppress(OSError):
+        part.unlink()
+    shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _part(folder: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Something in ``folder`` that the block may write, and give a name by :func:`settle`; else it is removed.
+
+    Args:
+        folder: Where it is; what the dead left there is removed.
+        make: Makes a file or folder of a name that is not there.
+    """
+    clear(folder)
+    with ExitStack() as stack:
+        while True:
+            part = folder / f".resnet8-{os.urandom(8).hex()}.part"
+            stack.callback(_remove, part)
+            make(part)
+            try:
+                stack.enter_context(_locked(part))
+            except (FileNotFoundError, BlockingIOError):
+                continue  # in this moment without a lock it was taken for a leftover, and cleared
+            except OSError:
+                break  # a file system without locks
+            if part.exists():
+                break
+        yield part
+
+
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """A folder for what is needed in the block only, below ``parent`` or where the system keeps temporary files.
+
+    Raises:
+        StorageError: when it cannot be made.
+    """
+    import tempfile  # it takes other modules, for what few commands do
+
+    with ExitStack() as stack:
+        with writing("cannot make a temporary folder", remedy="make room, or name another place with TMPDIR"):
+            place = parent or Path(tempfile.gettempdir())
+            folder = stack.enter_context(_part(place, lambda part: part.mkdir(mode=0o700)))
+        yield folder
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it becomes ``path`` only when the block ends without an error.
+    """An empty file beside ``path`` to write to; it becomes ``path`` only when the block ends without an error.
 
     Missing parent folders are made. The data reaches the disk before the name does, so a crash leaves the old file or
     the new one, never a part. A symbolic link stays; what it names is written.
@@ -124,15 +198,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         StorageError: when the disk is full, the folder is not writable, and the like; ``path`` is then unchanged.
     """
     path = _followed(path)
-    part = path.parent / f".{path.name}.{os.getpid()}.part"
-    try:
-        with writing(f"cannot write {path}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(f"cannot write {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _part(path.parent, lambda part: part.touch(exist_ok=False)) as part:
             yield part
             settle(part, path)
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _followed(path: Path) -> Path:
@@ -195,7 +265,6 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             remedy="choose another name, or move it away",
         )
     target = folder.absolute()
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     made: list[Path] = []
     try:
         with writing(
@@ -204,12 +273,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             remedy="nothing was written; choose another place or make room, and run again",
         ):
             made = [parent for parent in target.parents if not parent.exists()]  # from the innermost outwards
-            part.mkdir(parents=True)
-            yield part
-            settle(part, target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _part(target.parent, Path.mkdir) as part:
+                yield part
+                settle(part, target)
             made = []
     finally:
-        shutil.rmtree(part, ignore_errors=True)
         for parent in made:
             with suppress(OSError):  # it holds something of another process
                 parent.rmdir()

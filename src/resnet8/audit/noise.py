@@ -7,8 +7,6 @@ is moved by one ulp up, one down, or not at all, and the recipe carried out agai
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet8 import environment, results
@@ -18,7 +16,7 @@ from resnet8.data.cifar10 import read_split
 from resnet8.errors import QuantizationError
 from resnet8.evaluation import choose, evaluate_split
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
-from resnet8.files import read_bytes, write_bytes
+from resnet8.files import read_bytes, scratch_folder, write_bytes
 from resnet8.quantization import quantize
 from resnet8.quantization.recipes import recipe
 from resnet8.results import NoiseRun, NoiseStudy
@@ -27,6 +25,8 @@ from resnet8.runtimes.base import require_format
 from resnet8.workers import no_progress, within
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from resnet8.data.cifar10 import Split
     from resnet8.results import Evaluation
     from resnet8.workers import Progress, Workers
@@ -96,11 +96,11 @@ def audit_noise(
     test = choose(read_split(data_dir, "test"), None, max_samples)
     images, drawn = calibration.calibrate(data_dir, samples_per_class, calibration_seed, chosen.draw)
     runs: list[NoiseRun] = []
-    with tempfile.TemporaryDirectory(prefix="resnet8-") as folder:
-        source, made = model, Path(folder) / chosen.output
+    with scratch_folder() as folder:
+        source, made = model, folder / chosen.output
         for seed in (None, *range(1, seeds + 1)):
             if seed is not None:
-                source = Path(folder) / "moved.onnx"
+                source = folder / "moved.onnx"
                 moved, constants = perturbed(content, seed)
                 write_bytes(source, moved)
             quantized = quantize(source, chosen, (images, drawn), workers)

@@ -19,13 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from resnet8.data.cifar10 import FOLDER, MD5, find
 from resnet8.errors import DataError, DownloadError, ModelError, Resnet8Error
 from resnet8.facts import KERAS_MODEL, KERAS_SHA256
-from resnet8.files import reading, settle, writing
+from resnet8.files import clear, reading, scratch_folder, settle, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -204,6 +203,7 @@ def fetch(
 
 def _complete(cache: Path, homes: Homes, *, download: bool, show: bool, check: bool) -> None:
     """Download into ``cache`` what it lacks."""
+    clear(cache)
     model = homes.keras_model
     lacks_model = not _intact(cache / model.name, model.digest if check else None)
     lacking = [
@@ -238,8 +238,8 @@ def _staging(cache: Path) -> Iterator[Path]:
         remedy=f"make room, or name another folder with {CACHE_VARIABLE}",
     ):
         cache.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=cache, prefix=".fetch-") as name:
-            yield Path(name)
+        with scratch_folder(cache) as folder:
+            yield folder
 
 
 def _download(remote: RemoteFile, folder: Path, *, show: bool, timeout: float) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +17,13 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
 from resnet8.facts import IR_VERSION
-from resnet8.files import read_bytes
+from resnet8.files import read_bytes, scratch_folder
 from resnet8.quantization.ranges import ranges
 from resnet8.runtimes.onnx_file import read_float
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from resnet8.quantization.recipes import Recipe
@@ -61,15 +61,15 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
     if recipe.activations == "int8":  # quantize_static has no other weights for them
         recipe.require("give it int8 weights, or uint8 activations, which go with both", weights=("int8",))
     network = read_float(model, read_bytes(model))
-    with tempfile.TemporaryDirectory(prefix="resnet8-") as folder:
-        result = Path(folder) / "quantized.onnx"
+    with scratch_folder() as folder:
+        result = folder / "quantized.onnx"
         if recipe.fold:
-            folded = Path(folder) / "folded.onnx"
+            folded = folder / "folded.onnx"
             # The shapes here need no symbolic inference, and it imports sympy.
             quant_pre_process(str(model), str(folded), skip_symbolic_shape=True)
             log.info("folded: %d nodes of %d", len(onnx.load(folded).graph.node), len(network.graph.node))
         observed = folded if recipe.fold else model
-        known = Path(folder) / "ranges.json"
+        known = folder / "ranges.json"
         save_tensors_data(_ranges(observed, recipe, images), known)
         quantize_static(
             str(observed),

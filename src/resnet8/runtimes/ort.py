@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,7 @@ import onnxruntime
 
 from resnet8.environment import cpu
 from resnet8.errors import ModelError, opening
-from resnet8.files import read_bytes
+from resnet8.files import read_bytes, scratch_folder
 from resnet8.network.onnx_read import extract
 from resnet8.numeric.grid import storage
 from resnet8.runtimes.base import Predictor
@@ -20,6 +18,7 @@ from resnet8.runtimes.onnx_file import describe, parse, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -76,11 +75,11 @@ def session(content: bytes, options: onnxruntime.SessionOptions | None = None) -
 
 def optimized(content: bytes) -> onnx.ModelProto:
     """The graph that ONNX Runtime really runs: fused, rearranged, with operators of its own domain."""
-    with tempfile.TemporaryDirectory() as folder:
-        options = session_options()
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+    with scratch_folder() as folder:
+        path, options = folder / "optimized.onnx", session_options()
+        options.optimized_model_filepath = str(path)
         session(content, options)
-        return onnx.load_model_from_string(read_bytes(Path(options.optimized_model_filepath)))
+        return onnx.load_model_from_string(read_bytes(path))
 
 
 def traces(path: Path, content: bytes) -> Mapping[str, Trace]:
