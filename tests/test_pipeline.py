@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +21,6 @@ from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from resnet8.data.assets import Assets
     from resnet8.workers import Progress
@@ -33,9 +34,10 @@ class Chain:
     options: dict[str, dict[str, object]] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     failing: dict[str, Callable[[], None]] = field(default_factory=dict)
+    elsewhere: dict[str, Path] = field(default_factory=dict)
 
     def file(self, name: str) -> Path:
-        return self.root / f"{name}.txt"
+        return self.elsewhere.get(name, self.root / f"{name}.txt")
 
     def stage(self, name: str, *inputs: str) -> Stage:
         def run(step: object) -> None:
@@ -87,6 +89,32 @@ def test_touching_a_file_is_no_change(chain: Chain) -> None:
 
 def test_a_moved_folder_is_no_change(chain: Chain) -> None:
     chain.root = chain.root.rename(chain.root.with_name("moved"))
+    assert chain.execute() == []
+
+
+@pytest.mark.parametrize("source", ["below", "beside"])
+@pytest.mark.parametrize("assets", ["relative", "absolute", "link"])
+@pytest.mark.parametrize("output", ["relative", "absolute", "link", "from above"])
+def test_another_name_of_a_folder_is_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, assets: str, output: str
+) -> None:
+    root = tmp_path / "work" / "output"
+    read = root / "assets" if source == "below" else tmp_path / "assets"
+    read.mkdir(parents=True)
+    root.mkdir(exist_ok=True, parents=True)
+    (read / "source.txt").write_text("source")
+    (tmp_path / "link").symlink_to(root)
+    (tmp_path / "data").symlink_to(read)
+    chain = Chain(root, elsewhere={"source": read / "source.txt"})
+    assert chain.execute() == ["a", "b", "c"]
+    monkeypatch.chdir(root)
+    relative = Path("assets") if source == "below" else Path("../../assets")
+    chain.root = {"relative": Path(), "absolute": root, "link": tmp_path / "link", "from above": Path("../output")}[
+        output
+    ]
+    chain.elsewhere["source"] = {"relative": relative, "absolute": read, "link": tmp_path / "data"}[
+        assets
+    ] / "source.txt"
     assert chain.execute() == []
 
 
@@ -223,6 +251,19 @@ def test_a_second_run_runs_no_stage(reproduced: Reproduction, demo_assets: Asset
     assert again.seconds == {}
     assert again.comparison == load(Comparison, reproduced.output_dir / COMPARISON)
     assert again.parity == reproduced.parity
+
+
+def test_another_place_and_other_names_run_no_stage(
+    output: Path, demo_assets: Assets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").symlink_to(demo_assets.data_dir)
+    monkeypatch.chdir(output)
+    named = replace(
+        demo_assets,
+        keras_model=Path(os.path.relpath(demo_assets.keras_model)),
+        data_dir=tmp_path / "data",
+    )
+    assert reproduce(Path(), assets=named).seconds == {}
 
 
 def test_every_stage_ran_once_and_left_its_files(reproduced: Reproduction) -> None:

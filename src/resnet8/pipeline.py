@@ -127,19 +127,18 @@ def execute(stages: Iterable[Stage], output_dir: Path, step: Step, ended: Ended)
         Resnet8Error: of the stage that failed.
     """
     context = _context()
-    digests = partial(_digests, output_dir)
     seconds = {}
     for stage in stages:
-        facts = {"options": stage.options, "inputs": digests(stage.inputs), "context": context}
+        facts = {"options": stage.options, "inputs": _digests(stage.inputs), "context": context}
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         stamp = output_dir / STAMPS / f"{stage.name}.json"
         started = time.perf_counter()
-        if _read_stamp(stamp) == {"key": key, "outputs": digests(stage.outputs)}:
+        if _read_stamp(stamp) == {"key": key, "outputs": _digests(stage.outputs)}:
             ended(stage.name, None)
             continue
         step(stage.name)
         stage.run(step)
-        write_text(stamp, json.dumps({"key": key, "outputs": digests(stage.outputs)}, indent=1) + "\n")
+        write_text(stamp, json.dumps({"key": key, "outputs": _digests(stage.outputs)}, indent=1) + "\n")
         seconds[stage.name] = time.perf_counter() - started
         ended(stage.name, seconds[stage.name])
     return seconds
@@ -153,11 +152,10 @@ def _context() -> dict[str, object]:
     return {**asdict(environment.current()), "code": code.hexdigest()}
 
 
-def _digests(root: Path, paths: tuple[Path, ...]) -> dict[str, str | None]:
-    """SHA-256 of each file, none for one that is missing, by path: below ``root``, which may be moved, from there."""
-    names = [str(path.relative_to(root) if path.is_relative_to(root) else path) for path in paths]
+def _digests(paths: tuple[Path, ...]) -> list[list[str | None]]:
+    """Each file's name and SHA-256, none for one that is missing; folders may be moved, or named in another way."""
     with ThreadPoolExecutor(2) as pool:  # hashing leaves the interpreter free
-        return dict(zip(names, pool.map(_digest, paths), strict=True))
+        return [[path.name, digest] for path, digest in zip(paths, pool.map(_digest, paths), strict=True)]
 
 
 def _digest(path: Path) -> str | None:
