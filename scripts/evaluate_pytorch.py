@@ -1,6 +1,6 @@
 """Top-1 accuracy of a PyTorch model: see «python scripts/evaluate_pytorch.py --help»."""
 
-if __name__ == "__main__":  # the processes that are started here import this file too
+if __name__ == "__main__":
     from resnet8.cli.scripts import evaluate_pytorch, main
 
     main(evaluate_pytorch)

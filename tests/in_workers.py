@@ -9,10 +9,12 @@ import signal
 import sys
 import threading
 import warnings
+from pathlib import Path
 from typing import NoReturn
 
 from resnet8.errors import DataError
-from resnet8.workers import Progress, no_progress
+from resnet8.runtimes.base import FORMATS
+from resnet8.workers import Progress, limited, no_progress
 
 
 def add(a: int, *, b: int = 0) -> int:
@@ -31,6 +33,10 @@ def count(total: int, progress: Progress = no_progress) -> int:
 
 def refuse(what: str) -> NoReturn:
     raise DataError(what, found="1", expected="2", remedy="go on")
+
+
+def in_pytorchs_process() -> int:
+    return FORMATS["torchscript"].call(Path("some.pt"), os.getpid)
 
 
 def take(*_: object) -> None:
@@ -60,6 +66,23 @@ def talk() -> None:
     ctypes.CDLL(None).fflush(None)
     logging.getLogger("some.library").info("by logging")
     warnings.warn("by a warning", UserWarning, stacklevel=1)
+
+
+ROOM = 2**30
+
+
+def room() -> int:
+    return len(bytearray(ROOM))
+
+
+def within_limits(what: str, *, memory: int, seconds: float) -> int:
+    with limited(memory, seconds):
+        if what == "room":
+            return room()
+        times = 0
+        while what == "spin":
+            times += 1
+        return times
 
 
 def unsendable() -> object:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from in_workers import (
+    ROOM,
     add,
     count,
     die,
@@ -24,9 +25,11 @@ from in_workers import (
     leave,
     pid,
     refuse,
+    room,
     take,
     talk,
     unsendable,
+    within_limits,
 )
 
 from resnet8.data.cifar10 import random_images
@@ -94,17 +97,22 @@ def test_interrupts_are_the_parents_business(shared: Worker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "arguments", "code"),
-    [(die, (3,), 3), (leave, (4,), 4), (kill_oneself, (), -9), (unsendable, (), 1)],
+    ("function", "arguments", "ending"),
+    [
+        (die, (3,), "exit code 3"),
+        (leave, (4,), "exit code 4"),
+        (kill_oneself, (), "exit code -9 (Killed)"),
+        (unsendable, (), "exit code 1"),
+    ],
     ids=["os._exit", "sys.exit", "SIGKILL", "unsendable"],
 )
 def test_a_death_is_reported_and_the_next_call_has_a_fresh_process(
-    worker: Worker, function: object, arguments: tuple[int, ...], code: int
+    worker: Worker, function: object, arguments: tuple[int, ...], ending: str
 ) -> None:
     first = worker.call(pid)
     with pytest.raises(WorkerError, match="fragile process ended without an answer") as caught:
         worker.call(function, *arguments)  # type: ignore[arg-type]
-    assert caught.value.found == f"exit code {code}"
+    assert caught.value.found == ending
     assert str(worker.log) in str(caught.value.remedy)
     assert not running(first)
     assert worker.call(pid) != first
@@ -133,6 +141,31 @@ def test_an_error_in_the_progress_callback(worker: Worker, error: BaseException 
     assert worker.call(add, 20, b=3) == 23
     assert worker.call(pid) != first
     assert not running(first)
+
+
+def test_limits_of_memory_and_time_hold_for_their_block(worker: Worker) -> None:
+    process = worker.call(pid)
+    with pytest.raises(WorkerError, match="found MemoryError"):
+        worker.call(within_limits, "room", memory=2**28, seconds=60.0)
+    assert worker.call(room) == ROOM
+    assert worker.call(within_limits, "spin a little", memory=2**40, seconds=60.0) == 0
+    assert worker.call(pid) == process
+    with pytest.raises(WorkerError, match=r"exit code -27 \(Profiling timer expired\)"):
+        worker.call(within_limits, "spin", memory=2**40, seconds=0.05)
+
+
+def test_elsewhere_there_are_no_limits() -> None:
+    assert within_limits("room", memory=2**28, seconds=60.0) == ROOM
+
+
+def test_a_script_is_not_run_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"  # as people write them: without a guard
+    script.write_text(
+        "import os\nfrom resnet8.workers import Workers\nprint('once')\n"
+        "with Workers() as workers:\n    print(workers['w'].call(os.getppid) == os.getpid())\nprint(__spec__)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "once\nTrue\nNone\n", "")
 
 
 def test_arguments_that_cannot_be_sent(worker: Worker) -> None:
@@ -241,23 +274,26 @@ def test_workers_end_with_an_error_too() -> None:
 
 def test_interrupt_of_the_whole_group(tmp_path: Path) -> None:
     """Ctrl-C as a terminal sends it, to parent and worker, in the middle of a call: all end, only the parent speaks."""
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import os, signal, sys, time\n"
-        "from resnet8.workers import Workers\n"
+    (tmp_path / "waiting.py").write_text(
+        "import os, signal, time\n"
         "def wait(progress):\n"
         "    progress(os.getpid(), int(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])))\n"
         "    time.sleep(600)\n"
+    )
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, sys\n"
+        "from resnet8.workers import Workers\n"
+        "from waiting import wait\n"
         "def interrupt(process, deaf):\n"
         "    print(process, deaf, flush=True)\n"
         "    os.killpg(0, signal.SIGINT)\n"
-        "if __name__ == '__main__':\n"
-        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
-        "    try:\n"
-        "        with Workers() as workers:\n"
-        "            workers['w'].call(wait, progress=interrupt)\n"
-        "    except KeyboardInterrupt:\n"
-        "        sys.exit(130)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
+        "try:\n"
+        "    with Workers() as workers:\n"
+        "        workers['w'].call(wait, progress=interrupt)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(130)\n"
     )
     done = subprocess.run(
         [sys.executable, str(program)], capture_output=True, text=True, start_new_session=True, timeout=60, check=False

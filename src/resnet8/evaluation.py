@@ -17,8 +17,9 @@ from resnet8.batches import DEFAULT_BATCH, batched
 from resnet8.data.cifar10 import META, SPLIT_FILES, find, preprocess, random_images, read_split
 from resnet8.errors import DataError, ModelError, ResultError
 from resnet8.facts import CLASSES
+from resnet8.files import read_bytes
 from resnet8.results import ClassScore, Evaluation, Quantization, score
-from resnet8.runtimes import open_model
+from resnet8.runtimes import identify, open_model
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -75,12 +76,39 @@ def evaluate(
         >>> result.model.dtype, result.quantization.recipe
         ('uint8', 'published-uint8')
     """
+    content = read_bytes(model)
+    asked = (model, data_dir, subset, max_samples, batch_size)
+    if opener is None:
+        evaluation = identify(model, content).call(model, _evaluated, *asked, content=content, progress=progress)
+    else:
+        evaluation = _evaluated(*asked, content=content, progress=progress, opener=opener)
+    log.info(
+        "%s: %d of %d correct in %s, %.1f images/s",
+        evaluation.model.path,
+        evaluation.overall.correct,
+        evaluation.overall.total,
+        evaluation.runtime,
+        evaluation.images_per_second,
+    )
+    return evaluation
+
+
+def _evaluated(
+    model: Path,
+    data_dir: Path,
+    subset: str | None,
+    max_samples: int | None,
+    batch_size: int,
+    *,
+    content: bytes,
+    progress: Progress,
+    opener: Callable[[Path, bytes], Predictor] | None = None,
+) -> Evaluation:
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read_split, data_dir, "test")  # while a framework is imported
-        predictor = open_model(model, opener)
+        predictor = open_model(model, opener, content)
         split = choose(reading.result(), subset, max_samples)
-    evaluation, _ = evaluate_split(predictor, split, batch_size, progress)
-    return evaluation
+    return evaluate_split(predictor, split, batch_size, progress)[0]
 
 
 def probe(
@@ -180,14 +208,6 @@ def evaluate_split(
         requantization=predictor.requantization,
         session_options=dict(predictor.session_options),
         notice=notice,
-    )
-    log.info(
-        "%s: %d of %d correct in %s, %.1f images/s",
-        predictor.model.path,
-        evaluation.overall.correct,
-        evaluation.overall.total,
-        predictor.runtime,
-        evaluation.images_per_second,
     )
     return evaluation, probabilities
 

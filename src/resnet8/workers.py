@@ -13,11 +13,13 @@ import importlib
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
 import traceback
 from dataclasses import fields, is_dataclass
+from importlib.machinery import ModuleSpec
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
@@ -138,7 +140,7 @@ class Worker:
             process.join(5)
             raise self._error(
                 "ended without an answer",
-                found=f"exit code {process.exitcode}",
+                found=_ending(process.exitcode),
                 expected="a result (it may have run out of memory)",
             ) from error
 
@@ -154,7 +156,7 @@ class Worker:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, self.log), name=self.name, daemon=True)
             resource_tracker.ensure_running()  # its first start, which the process's would bring on, unblocks SIGINT
-            with _interrupt_later():
+            with _interrupt_later(), _no_script():
                 process.start()
                 theirs.close()
                 self._running = process, ours
@@ -204,6 +206,55 @@ def _interrupt_later() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
     if held:
         signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _no_script() -> Iterator[None]:
+    """A process that starts in this block does not run the caller's script once more, as it would by itself.
+
+    It may have no guard, and the page's notebook takes seconds. Functions of the script cannot be called then.
+    """
+    script = sys.modules["__main__"]
+    with _STARTING:
+        spec, script.__spec__ = script.__spec__, ModuleSpec("__main__", None)
+        try:
+            yield
+        finally:
+            script.__spec__ = spec
+
+
+_STARTING = threading.Lock()
+
+
+def _ending(code: int | None) -> str:
+    """How a process ended, with the name of the signal that ended it."""
+    name = "" if code is None or code >= 0 else f" ({signal.strsignal(-code)})"
+    return f"exit code {code}{name}"
+
+
+def is_worker() -> bool:
+    """Whether this process is a worker, or another that can have none."""
+    return multiprocessing.current_process().daemon
+
+
+@contextlib.contextmanager
+def limited(memory: int, seconds: float) -> Iterator[None]:
+    """In a worker this block may take ``memory`` bytes and ``seconds`` of processor time.
+
+    Beyond the memory an allocation fails; beyond the time the system ends the process, whatever it is in. Elsewhere
+    there are no limits: the process is not there for the block alone.
+    """
+    if not is_worker():
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory if before[1] < 0 else min(memory, before[1]), before[1]))
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def rare_garbage_collection() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from builders import noise
+from in_workers import add, divide, in_pytorchs_process, kill_oneself, pid, unsendable
 from torch_quantized import Network, matmul_codes, require_near_borders, saved
 
 from resnet8 import environment
@@ -22,11 +24,13 @@ from resnet8.execute.fbgemm import biased
 from resnet8.network.layers import Weighted
 from resnet8.numeric.variants import Requantization
 from resnet8.playground.opened import open_file
-from resnet8.runtimes import integer, open_model
+from resnet8.runtimes import base, integer, open_model
+from resnet8.runtimes.base import FORMATS
 from resnet8.runtimes.pytorch import Trace
+from resnet8.workers import Workers
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from resnet8.data.assets import Assets
     from resnet8.data.cifar10 import Split
@@ -126,14 +130,62 @@ def test_a_float_file_and_the_emulation_of_onnx_runtime_are_refused(reproduced: 
         open_model(network, integer.open_emulated)
 
 
-def test_without_torch_the_error_says_what_to_install(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "resnet8.runtimes.pytorch")
-    monkeypatch.delattr("resnet8.runtimes.pytorch")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "resnet8.runtimes.pytorch", raising=False)
-    monkeypatch.delitem(sys.modules, "resnet8.network.torch_read", raising=False)
+def test_without_torch_the_error_says_what_to_install(
+    network: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_process: None
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingExtraError, match=r"\.whl\[torch\]"):
         open_model(network, integer.open_content)
+
+
+@pytest.fixture
+def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """PyTorch's process is a new one, and ends with the test."""
+    with Workers() as workers:
+        monkeypatch.setattr(base, "_process", lambda name, _: workers[name])
+        yield
+
+
+def test_pytorch_is_imported_and_loads_files_in_its_own_process_only(
+    network: Path, demo_assets: Assets, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom resnet8.cli import app, execute\n"
+        "from resnet8.evaluation import evaluate\nfrom resnet8.playground.opened import open_file\n"
+        "from resnet8.runtimes.integer import open_integer\n"
+        f"model, data = Path({str(network)!r}), Path({str(demo_assets.data_dir)!r})\n"
+        "print(evaluate(model, data, max_samples=3).runtime, open_integer(model).runtime, open_file(model).quantized)\n"
+        "try:\n    execute(app, ['audit', 'agreement', str(model), '--data-dir', str(data), '--max-samples', '3'])\n"
+        "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    first, *_, last = done.stdout.splitlines()
+    assert (first, last) == ("pytorch integer True", "0 False")
+
+
+@pytest.mark.parametrize(("function", "said"), [(kill_oneself, "exit code -9 (Killed)"), (unsendable, "exit code 1")])
+def test_when_pytorchs_process_ends_the_file_is_named_and_the_next_call_has_a_new_one(
+    function: Callable[[], object], said: str, own_process: None
+) -> None:
+    runtime = FORMATS["torchscript"]
+    with pytest.raises(ModelError) as caught:
+        runtime.call(Path("some.pt"), function)
+    expected = f"some.pt failed in PyTorch: found the pytorch process ended without an answer: {said}, expected a model"
+    assert str(caught.value).startswith(expected)
+    assert runtime.call(Path("some.pt"), add, 2, b=3) == 5
+
+
+def test_another_fault_there_names_the_file_too(own_process: None) -> None:
+    with pytest.raises(ModelError, match=r"some\.pt failed in PyTorch: found the pytorch process failed: ZeroDivision"):
+        FORMATS["torchscript"].call(Path("some.pt"), divide, 1, 0)
+
+
+def test_a_worker_opens_files_itself() -> None:
+    with Workers() as workers:
+        process = workers["any"].call(pid)
+        assert workers["any"].call(in_pytorchs_process) == process
 
 
 def test_an_onnx_file_is_run_in_integers_without_torch() -> None:

@@ -14,7 +14,9 @@ from resnet8.cli.common import data_dir as resolve
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resnet8.results import AnyResult
+    from resnet8.data.cifar10 import Split
+    from resnet8.results import Agreement, AnyResult, ModelDescription
+    from resnet8.workers import Progress
 
 Answer = TypeVar("Answer", bound="AnyResult")
 Model = Annotated[Path, typer.Argument(help="A quantized file: ONNX or TorchScript.")]
@@ -31,18 +33,30 @@ def agreement(
     model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
 ) -> None:
     """Integer engine against the file's own runtime, layer by layer: every differing code, with its cause."""
-    from resnet8.audit.agreement import audit_agreement, require_explained
+    from resnet8.audit.agreement import require_explained
     from resnet8.report import tables, text
     from resnet8.runtimes.base import FORMATS
 
     asked = _Asked(model, data_dir, max_samples, demo=demo)
-    traces = FORMATS[asked.about[0].format].load().traces(model, asked.content)
-    question = partial(audit_agreement, asked.about[0], traces, asked.split)
-    result = _answer(question, f"compare {model.name}", json)
+    description, _, split = asked.about
+    call, content = FORMATS[description.format].call, asked.content
+    result = _answer(
+        lambda **told: call(model, _agreement, description, split, content=content, **told),
+        f"compare {model.name}",
+        json,
+    )
     for graph in result.graphs:
         show(text.table(tables.agreement(graph)))
         show(text.agreement(graph, result.images))
     require_explained(result)
+
+
+def _agreement(model: ModelDescription, split: Split, content: bytes, progress: Progress) -> Agreement:
+    from resnet8.audit.agreement import audit_agreement
+    from resnet8.runtimes.base import FORMATS
+
+    traces = FORMATS[model.format].load().traces(Path(model.path), content)
+    return audit_agreement(model, traces, split, progress)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from resnet8.errors import ModelError, opening
 from resnet8.files import read_bytes
 from resnet8.network import onnx_read
 from resnet8.network.rewrite import behind
-from resnet8.runtimes import onnx_file
+from resnet8.runtimes import onnx_file, torchscript_file
 from resnet8.runtimes.base import identify
 
 if TYPE_CHECKING:
@@ -116,5 +116,5 @@ def open_file(path: Path) -> Opened:
             model = onnx_file.read(path, content)
             description, network = onnx_file.describe(path, content, model), onnx_read.read(model, str(path))
         else:
-            description, network = runtime.load().read(path, content)  # an ONNX file is looked into without torch
+            description, network = torchscript_file.read(path, content)
     return Opened(description, network.as_integer() if network.quantized else network)

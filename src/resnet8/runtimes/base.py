@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
+import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from resnet8.errors import ModelError, missing_extra, opening
+from resnet8.errors import ModelError, WorkerError, missing_extra, opening
 from resnet8.facts import CLASSES, IMAGE_SHAPE
 from resnet8.files import read_bytes
 from resnet8.runtimes.torchscript import archive
 from resnet8.runtimes.torchscript.refusal import refuse
+from resnet8.workers import Worker, is_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.results import ModelDescription
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass
@@ -59,6 +66,7 @@ class Runtime:
         package: What must be importable.
         extra: The extra of this project that brings ``package``.
         quantizes: Whether its results are those of a framework's own quantized kernels.
+        apart: Whether commands and page open its files in a process of its own, which may crash.
     """
 
     name: str
@@ -68,6 +76,7 @@ class Runtime:
     package: str = "numpy"
     extra: str = ""
     quantizes: bool = False
+    apart: bool = False
 
     def load(self) -> ModuleType:
         """Its module, with its framework.
@@ -81,13 +90,44 @@ class Runtime:
             raise missing_extra(self.package, self.extra) from error
         return importlib.import_module(f"resnet8.runtimes.{self.module}")
 
+    def call(self, path: Path, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """``function(*args, **kwargs)``, which opens the file at ``path``; in a process of a runtime that is ``apart``.
+
+        The process stays for the next call; see :meth:`resnet8.workers.Worker.call`.
+
+        Raises:
+            Resnet8Error: the function's own.
+            ModelError: when the process ended, or anything else was raised there.
+        """
+        if not self.apart or is_worker():
+            return function(*args, **kwargs)
+        try:
+            with _ONE_CALL:
+                return _process(self.name, os.getpid()).call(function, *args, **kwargs)
+        except WorkerError as error:
+            raise ModelError(
+                f"{path} failed in {self.label}",
+                found=f"{error.what}: {error.found}",
+                expected="a model that computes, with moderate memory and time",
+                remedy="make the file again with «resnet8 convert» or «resnet8 quantize»",
+            ) from error
+
+
+_ONE_CALL = threading.Lock()
+"""A worker answers one call after another; the page's sessions are threads of one process."""
+
+
+@cache
+def _process(name: str, owner: int) -> Worker:  # noqa: ARG001 - a fork of this process needs its own
+    return Worker(name)
+
 
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
         Runtime("keras", "Keras", "keras-h5", "keras", "keras", "keras"),
         Runtime("onnxruntime", "ONNX Runtime", "onnx", "ort", "onnxruntime", quantizes=True),
-        Runtime("pytorch", "PyTorch", "torchscript", "pytorch", "torch", "torch", quantizes=True),
+        Runtime("pytorch", "PyTorch", "torchscript", "pytorch", "torch", "torch", quantizes=True, apart=True),
         Runtime("litert", "LiteRT", "tflite", "litert", "ai_edge_litert", "litert", quantizes=True),
         Runtime("integer", "integer engine", "", "integer"),
         Runtime("emulated-avx2", "ONNX Runtime (emulated, no VNNI)", "", "integer"),

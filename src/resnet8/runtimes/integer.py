@@ -12,8 +12,8 @@ from resnet8.execute.vpmaddubsw import saturating
 from resnet8.files import read_bytes
 from resnet8.network.onnx_read import extract
 from resnet8.numeric.variants import Requantization
-from resnet8.runtimes import onnx_file, ort
-from resnet8.runtimes.base import FORMATS, Predictor, identify, require_format
+from resnet8.runtimes import onnx_file, ort, torchscript_file
+from resnet8.runtimes.base import Predictor, identify, require_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,8 +123,7 @@ def open_content(
         MissingExtraError: when it is TorchScript and PyTorch is not installed.
     """
     if identify(path, content).format == "torchscript":
-        pytorch = FORMATS["torchscript"].load()  # an ONNX file is evaluated without torch
-        description, program = pytorch.read(path, content, quantized=True)
+        description, program = torchscript_file.read(path, content, quantized=True)
     else:
         model = read(path, content)
         description, program = onnx_file.describe(path, content, model), extract(model, str(path))

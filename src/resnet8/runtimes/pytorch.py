@@ -20,6 +20,7 @@ from resnet8.facts import IMAGE_SHAPE
 from resnet8.runtimes import torchscript_file
 from resnet8.runtimes.base import Predictor, require_shapes
 from resnet8.runtimes.pytorch_constants import as_function, freeze, spread
+from resnet8.workers import limited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 ENGINE = "fbgemm"
 """PyTorch's kernels for quantized networks on x86."""
+
+MEMORY = 4 * 2**30
+SECONDS = 20
+"""Bytes and processor time for opening a file in a worker; PyTorch itself takes some 800 MB, a file half a second."""
 
 
 def open_content(path: Path, content: bytes) -> Predictor:
@@ -48,6 +53,7 @@ def open_content(path: Path, content: bytes) -> Predictor:
     return predictor
 
 
+@limited(MEMORY, SECONDS)
 def _opened(path: Path, content: bytes) -> tuple[Predictor, torch.jit.ScriptModule]:
     """The model, open, and its module as it is in the file."""
     checked, description = torchscript_file.checked(path, content)

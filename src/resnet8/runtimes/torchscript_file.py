@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 from resnet8.results import ModelDescription
 from resnet8.runtimes import torchscript
+from resnet8.runtimes.base import FORMATS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from resnet8.network.program import Program
 
 SOURCE_FILE = "source.json"
 """Extra file in the archive: ``{"onnx_sha256": …}``, of the ONNX file that the module comes from."""
@@ -34,6 +37,21 @@ def checked(path: Path, content: bytes) -> tuple[bytes, ModelDescription]:
     archive, code = torchscript.checked(path, content)
     types = ("uint8", "int8") if "quantize_per_tensor" in code else ("float32", "float32")
     return archive, ModelDescription.of(path, content, "torchscript", *types)
+
+
+def read(path: Path, content: bytes, *, quantized: bool = False) -> tuple[ModelDescription, Program]:
+    """What :func:`resnet8.runtimes.pytorch.read` gives, from PyTorch's own process.
+
+    Raises:
+        ModelError: its own, or when the process ended.
+        MissingExtraError: when PyTorch is not installed.
+    """
+    return FORMATS["torchscript"].call(path, _read, path, content=content, quantized=quantized)
+
+
+def _read(path: Path, *, content: bytes, quantized: bool) -> tuple[ModelDescription, Program]:
+    found: tuple[ModelDescription, Program] = FORMATS["torchscript"].load().read(path, content, quantized=quantized)
+    return found
 
 
 def source_sha256(content: bytes) -> str | None:
