@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -270,6 +272,34 @@ def test_workers_end_with_an_error_too() -> None:
         processes.append(workers["a"].call(pid))
         raise KeyboardInterrupt
     assert not running(processes[0])
+
+
+def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """Whatever it computes, even what holds the interpreter; the system gives back its lock on a file."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import fcntl, os, signal\n"
+        "from resnet8.workers import Workers\n"
+        "def compute(progress):\n"
+        "    alive = open('alive', 'w')\n"
+        "    fcntl.flock(alive, fcntl.LOCK_EX)\n"
+        "    alive.write(str(os.getpid()))\n"
+        "    alive.flush()\n"
+        "    progress(1, 1)\n"
+        "    sum(range(10**15))\n"
+        "if __name__ == '__main__':\n"
+        "    with Workers() as workers:\n"
+        "        workers['w'].call(compute, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+    killed = subprocess.run([sys.executable, str(program)], cwd=tmp_path, timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with (tmp_path / "alive").open() as alive, ThreadPoolExecutor(1) as pool:
+        given_back = pool.submit(fcntl.flock, alive, fcntl.LOCK_EX)
+        try:
+            given_back.result(20)
+        except TimeoutError:
+            os.kill(int(alive.read()), signal.SIGKILL)
+            raise
 
 
 def test_interrupt_of_the_whole_group(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ to a file, progress comes back to the caller, and an interrupt ends it at once.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import hashlib
 import importlib
@@ -267,6 +268,7 @@ def _serve(connection: Connection, log: Path | None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary folders are removed
     code = 0
     try:
+        _end_with_parent()
         _redirect(log)
         rare_garbage_collection()
         while True:
@@ -284,6 +286,21 @@ def _serve(connection: Connection, log: Path | None) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _end_with_parent() -> None:
+    """Let the system end this process when the parent does, by the signal that the pipe between them sends.
+
+    Without that, a killed parent's computation would go on to its end, and nothing of Python's runs while it holds the
+    interpreter.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        with contextlib.suppress(OSError):  # a system whose pipes send none
+            fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, fcntl.fcntl(parent.sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+    if parent is None or not parent.is_alive():
+        raise EOFError
 
 
 def _answer(
