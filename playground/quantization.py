@@ -117,7 +117,7 @@ def _(demo_button, folder_field, refresh_button):
     _rows = [
         (
             one.path.name,
-            one.kind or one.error,
+            " · ".join(filter(None, (one.kind, one.error, one.notice))),
             "" if one.description is None else kilobytes(one.description.size_bytes),
             "" if one.score is None else percent(one.score.accuracy),
         )
@@ -155,7 +155,7 @@ def _(entries, model_field):
     _again = mo.md("Choose another model above, or press *Look again*.")
     mo.stop(_problem is not None, mo.vstack([_problem, _again]))
     network, float_opened, real = opened.network, None, None
-    _said = []
+    _said = [mo.callout(entry.notice, kind="warn")] if entry.notice else []
     if opened.quantized:
         _behind = float_behind(entry, entries)
         if _behind is None:

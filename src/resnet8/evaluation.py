@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.data.cifar10 import Split
+    from resnet8.results import ModelDescription
     from resnet8.runtimes import Predictor
     from resnet8.workers import Progress
 
@@ -180,7 +181,7 @@ def evaluate_split(
     probabilities = _probabilities(predictor, split, batch_size, progress)
     seconds = time.perf_counter() - started
     predictions = probabilities.argmax(axis=1)
-    record, notice = _record(predictor)
+    record, notice = record_of(predictor.model)
     confusion = np.zeros((CLASSES, CLASSES), np.int64)
     np.add.at(confusion, (split.labels, predictions), 1)
     of_classes = map(score, confusion.diagonal().tolist(), confusion.sum(axis=1).tolist())
@@ -238,15 +239,15 @@ def _probabilities(predictor: Predictor, split: Split, batch_size: int, progress
     return outputs
 
 
-def _record(predictor: Predictor) -> tuple[Quantization | None, str | None]:
+def record_of(model: ModelDescription) -> tuple[Quantization | None, str | None]:
     """The record beside the model, when it is of this very file; else what is wrong with it, if there is one."""
-    path = record_path(Path(predictor.model.path))
-    if not predictor.model.quantized or not path.is_file():
+    path = record_path(Path(model.path))
+    if not model.quantized or not path.is_file():
         return None, None
     try:
         record = results.load(Quantization, path)
     except ResultError:
         return None, f"{path.name} is damaged, or no record: how this file was made is not known"
-    if record.model_sha256 != predictor.model.sha256:
+    if record.model_sha256 != model.sha256:
         return None, f"the file is not what {path.name} names: it was altered or exchanged since it was quantized"
     return record, None

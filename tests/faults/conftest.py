@@ -27,6 +27,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, demo_assets: Assets, repr
         shutil.copy(reproduced.output_dir / "models" / name, folder)
     for name in ("fp32-onnx.json", "published-int8.json"):
         shutil.copy(run / "results" / name, folder)
+    (folder / "results").symlink_to(".")  # where the page looks for them
     data = folder / "cifar-10-batches-py"
     data.mkdir()
     for path in demo_assets.data_dir.iterdir():

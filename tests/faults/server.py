@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import os
 import resource
 import select
@@ -16,6 +17,9 @@ import sys
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
+
+MODELS = 4
+"""In the folder that is tried."""
 
 
 def main() -> None:
@@ -62,6 +66,8 @@ def _child(request: dict[str, Any]) -> None:
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             os.dup2(os.open(name, flags), number)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # What has imported PyTorch is its process: what a file does there is seen here, and costs no further import.
+        multiprocessing.current_process().daemon = "torch" in sys.modules
         _run(request["arguments"])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -90,15 +96,36 @@ def _run(arguments: list[str]) -> NoReturn:
 
 
 def _look(folder: Path) -> None:
-    """What the playground does when a folder is opened: lists its models, and opens each."""
-    from resnet8.playground import catalogue
-    from resnet8.playground.opened import open_network
+    """What the playground does when a folder is opened: lists its models, and opens each beside its float model.
 
-    for entry in catalogue.entries(folder):
-        sys.stdout.write(f"{entry}\n")
-        if entry.description is not None:
-            network = open_network(entry.path)
-            sys.stdout.write(f"{len(network.layers)} layers\n")
+    The one that is damaged has its line, which is raised in the end; the others are there.
+    """
+    from resnet8.errors import Resnet8Error
+    from resnet8.playground import catalogue
+    from resnet8.playground.opened import open_file
+
+    entries = catalogue.models(folder, catalogue.evaluations(folder))
+    wrong = {entry.path: entry.error for entry in entries if entry.error}
+    opened = {}
+    for entry in entries:
+        sys.stdout.write(f"{entry.label} {entry.notice}\n")
+        if entry.path not in wrong:
+            try:
+                opened[entry.path] = open_file(entry.path)
+            except Resnet8Error as error:
+                wrong[entry.path] = str(error)
+    assert len(wrong) <= 1, wrong
+    assert len(opened) == MODELS - len(wrong)
+    for entry in entries:
+        real = catalogue.float_behind(entry, entries)
+        if entry.quantized and entry.path in opened and real is not None and real.path in opened:
+            try:
+                layers = len(opened[entry.path].reference(opened[real.path]).layers)
+                sys.stdout.write(f"{entry.path.name}: {layers} layers of {real.path.name}\n")
+            except Resnet8Error as error:
+                sys.stdout.write(f"{error}\n")
+    if wrong:
+        sys.exit(f"error: {wrong.popitem()[1]}")
 
 
 if __name__ == "__main__":

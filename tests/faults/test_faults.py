@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,6 +66,14 @@ SUBJECTS = {
         (("evaluate", "resnet8_int8.onnx", *DATA),),
     ),
 }
+
+PAGE = ("quantized ONNX", "float ONNX", "float TorchScript", "quantized TorchScript", "result", "record")
+"""What the page reads when it opens a folder."""
+
+for _name in PAGE:
+    _one = SUBJECTS[_name]
+    _modules = ("resnet8.playground.opened", "resnet8.playground.catalogue", "onnxruntime", *TORCH)
+    SUBJECTS[_name] = replace(_one, commands=(*_one.commands, ("page", ".")), needs=(*_one.needs, *_modules))
 
 
 @pytest.mark.parametrize("kind", SUBJECTS)

@@ -15,7 +15,7 @@ from resnet8 import results
 from resnet8.errors import StorageError
 from resnet8.playground.catalogue import Entry, evaluations, float_behind, models, of_model, stored_predictions
 from resnet8.results import Evaluation, load
-from resnet8.runtimes import open_model
+from resnet8.runtimes import onnx_file, open_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +105,42 @@ def test_files_that_are_no_models_are_listed_with_what_is_wrong(tmp_path: Path) 
     for entry in (damaged, empty, other):
         assert (entry.description, entry.score, entry.quantized) == (None, None, False)
         assert entry.path.name in entry.label
+
+
+def test_a_model_that_is_not_what_its_record_names_says_so(demo_run: Path, tmp_path: Path) -> None:
+    for name in ("resnet8_int8.onnx", "resnet8_uint8.onnx"):
+        shutil.copy(demo_run / "models" / name, tmp_path)
+    shutil.copy(demo_run / "models/resnet8_uint8.onnx.json", tmp_path)
+    shutil.copy(demo_run / "models/resnet8_uint8.onnx.json", tmp_path / "resnet8_int8.onnx.json")
+    altered, whole = models(tmp_path, ())
+    assert altered.notice.startswith("the file is not what resnet8_int8.onnx.json names")
+    assert (altered.error, whole.notice) == ("", "")
+
+
+@pytest.mark.parametrize("name", ["missing", "n" * 300])
+def test_a_link_that_leads_nowhere_takes_no_other_file_away(tmp_path: Path, name: str) -> None:
+    (tmp_path / "link.onnx").symlink_to(name)
+    (tmp_path / "folder.onnx").mkdir()
+    onnx.save(float_network(), tmp_path / "good.onnx")
+    good, link = models(tmp_path, evaluations(tmp_path))
+    assert (good.path.name, good.error) == ("good.onnx", "")
+    assert "link.onnx" in link.error
+
+
+def test_a_fault_in_reading_is_that_files_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx.save(float_network(), tmp_path / "bad.onnx")
+    onnx.save(float_network(), tmp_path / "good.onnx")
+    read = onnx_file.read
+
+    def faulty(path: Path, content: bytes) -> onnx.ModelProto:
+        if path.name == "bad.onnx":
+            raise IndexError("list index out of range")
+        return read(path, content)
+
+    monkeypatch.setattr(onnx_file, "read", faulty)
+    bad, good = models(tmp_path, ())
+    assert "bad.onnx cannot be opened by ONNX Runtime: found IndexError: list index out of range" in bad.error
+    assert good.error == ""
 
 
 def test_the_own_runtime_on_all_images_counts(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resnet8.errors import ModelError, Resnet8Error
-from resnet8.evaluation import record_path
+from resnet8.errors import ModelError, Resnet8Error, opening
+from resnet8.evaluation import record_of, record_path
 from resnet8.files import read_bytes, reading
 from resnet8.playground.sources import require_folder
 from resnet8.results import Evaluation, ModelDescription, Quantization, Score, from_digits, load
@@ -39,6 +40,7 @@ class Entry:
         description: What it is; none when it is no model.
         score: Top-1 on all test images; none where no result says so.
         error: Why it is no model; empty when it is one.
+        notice: What is wrong with the record beside it; empty when nothing is.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class Entry:
     description: ModelDescription | None = None
     score: Score | None = None
     error: str = ""
+    notice: str = ""
 
     @property
     def quantized(self) -> bool:
@@ -68,8 +71,9 @@ def models(folder: Path, known: tuple[Evaluation, ...]) -> tuple[Entry, ...]:
     """
     require_folder(folder)
     with reading(folder):
-        paths = sorted(path for path in _place(folder).iterdir() if path.suffix in SUFFIXES and path.is_file())
-    return tuple(_entry(path, known) for path in paths)
+        paths = sorted(path for path in _place(folder).iterdir() if path.suffix in SUFFIXES)
+    # Path.is_dir raises at some links that lead nowhere; they are told of where they are read.
+    return tuple(_entry(path, known) for path in paths if not os.path.isdir(path))  # noqa: PTH112
 
 
 def first(entries: tuple[Entry, ...]) -> Entry:
@@ -144,13 +148,14 @@ def describe(path: Path, content: bytes) -> ModelDescription:
         ModelError: when it is no model, or for another runtime than ONNX Runtime and PyTorch.
     """
     runtime = identify(path, content)
-    if runtime.format == "onnx":
-        return onnx_file.describe(path, content, onnx_file.read(path, content))
-    if runtime.format != "torchscript":
-        raise ModelError(
-            f"{path} cannot be looked into", found=f"a file for {runtime.label}", expected="ONNX or TorchScript"
-        )
-    return torchscript_file.describe(path, content)
+    with opening(path, runtime.label):
+        if runtime.format == "onnx":
+            return onnx_file.describe(path, content, onnx_file.read(path, content))
+        if runtime.format == "torchscript":
+            return torchscript_file.describe(path, content)
+    raise ModelError(
+        f"{path} cannot be looked into", found=f"a file for {runtime.label}", expected="ONNX or TorchScript"
+    )
 
 
 def _entry(path: Path, known: tuple[Evaluation, ...]) -> Entry:
@@ -163,4 +168,5 @@ def _entry(path: Path, known: tuple[Evaluation, ...]) -> Entry:
     kind = f"{FORMATS[description.format].label} {description.dtype}"
     accuracy = "not measured" if score is None else percent(score.accuracy)
     label = f"{path.name} · {kind} · {kilobytes(description.size_bytes)} · {accuracy}"
-    return Entry(path, label, kind, description, score)
+    _, notice = record_of(description)
+    return Entry(path, label, kind, description, score, notice=notice or "")
