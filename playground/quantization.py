@@ -23,7 +23,7 @@ with app.setup:
     from resnet8.numeric.variants import ROUNDINGS
     from resnet8.playground import page, plots, sources, sqnr
     from resnet8.playground.catalogue import evaluations, first, float_behind, models
-    from resnet8.playground.changing import added, entered, equivalent, save
+    from resnet8.playground.changing import added, beside, entered, equivalent, save
     from resnet8.playground.codes import use
     from resnet8.playground.flow import flow as flow_of
     from resnet8.playground.strip import around
@@ -783,29 +783,27 @@ def _(changes, get_flips, opened):
 @app.cell(hide_code=True)
 def _(changed, entry):
     mo.stop(changed is None)
-    save_field = mo.ui.text(
-        value=str(entry.path.with_name(f"{entry.path.stem}_changed.onnx")), label="Save as", full_width=True
-    )
+    save_field = mo.ui.text(value=f"{entry.path.stem}_changed.onnx", label="Save as", full_width=True)
     save_button = mo.ui.run_button(label="Save")
     return save_button, save_field
 
 
 @app.cell(hide_code=True)
-def _(changes, float_opened, opened, save_button, save_field):
-    _said = mo.md(
-        "An ONNX file and, beside it, a JSON of what was changed; missing folders are made, nothing is overwritten."
-    )
+def _(changes, entry, float_opened, opened, save_button, save_field):
+    _said = mo.md("An ONNX file beside the model and a JSON of what was changed; nothing is overwritten.")
     if save_button.value:
 
         def _save():
-            return save(Path(save_field.value), opened, changes, float_opened)
+            _path = beside(entry.path, save_field.value.strip())
+            return _path, save(_path, opened, changes, float_opened)
 
-        _record, _problem = page.attempt(_save)
+        _saved, _problem = page.attempt(_save)
         if _problem is not None:
             _said = _problem
         else:
+            _path, _record = _saved
             _lost = f" Not in the file: {'; '.join(_record.not_in_the_file)}." if _record.not_in_the_file else ""
-            _said = mo.callout(f"Saved: {save_field.value} and {save_field.value}.json.{_lost}", kind="success")
+            _said = mo.callout(f"Saved: {_path} and {_path}.json.{_lost}", kind="success")
     mo.vstack(
         [
             mo.md("### Save"),

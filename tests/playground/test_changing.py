@@ -21,7 +21,7 @@ from resnet8.network import onnx_write
 from resnet8.network.change import Change, apply
 from resnet8.network.layers import Weighted
 from resnet8.network.onnx_read import extract
-from resnet8.playground.changing import ChangeRecord, added, entered, equivalent, save
+from resnet8.playground.changing import ChangeRecord, added, beside, entered, equivalent, save
 from resnet8.playground.flow import flow
 from resnet8.playground.opened import open_file
 from resnet8.results import load
@@ -153,6 +153,58 @@ def test_nothing_is_overwritten_and_nothing_stays_half_written(tmp_path: Path, m
     with pytest.raises(StorageError, match="the disk is full"):
         save(tmp_path / "changed.onnx", opened, [])
     assert [one.name for one in tmp_path.iterdir()] == ["network.onnx"]
+
+
+@pytest.mark.parametrize("name", ["changed.onnx", "é 1 (2)-a_b+c.onnx", "x..onnx", "console.onnx", f"{'n' * 195}.onnx"])
+def test_a_name_is_beside_the_model(tmp_path: Path, name: str) -> None:
+    opened = open_file(written(tmp_path))
+    path = beside(tmp_path / "network.onnx", name)
+    save(path, opened, [])
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["network.onnx", name, f"{name}.json"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "..",
+        "../out.onnx",
+        "a/out.onnx",
+        "a\\out.onnx",
+        "/out.onnx",
+        "C:out.onnx",
+        "~/out.onnx",
+        "out\0.onnx",
+        "out\n.onnx",
+        ".out.onnx",
+        "-out.onnx",
+        "\udcff.onnx",
+        f"{'n' * 300}.onnx",
+        f"{'é' * 150}.onnx",
+        "con",
+        "CON.onnx",
+        "nul .onnx",
+        "com1.x.onnx",
+    ],
+)
+def test_a_path_or_no_name_is_a_line_and_nothing_is_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StorageError, match="is no name for the model") as caught:
+        beside(tmp_path / "in" / "network.onnx", name)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("link", ["changed.onnx", "changed.onnx.json"])
+def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, link: str) -> None:
+    folder, outside = tmp_path / "in", tmp_path / "outside"
+    folder.mkdir()
+    opened = open_file(written(folder))
+    (folder / link).symlink_to(outside)
+    with pytest.raises(StorageError, match=r"is there already.*nothing is overwritten"):
+        save(folder / "changed.onnx", opened, [])
+    assert not outside.exists()
+    assert sorted(one.name for one in folder.iterdir()) == sorted(["network.onnx", link])
 
 
 def test_a_float_model_is_not_saved(tmp_path: Path, demo_run: Path) -> None:

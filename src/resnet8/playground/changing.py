@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -10,7 +12,7 @@ from resnet8 import results
 from resnet8.environment import Environment, current
 from resnet8.errors import QuantizationError, StorageError
 from resnet8.evaluation import record_path
-from resnet8.files import reading, write_bytes
+from resnet8.files import write_bytes
 from resnet8.network.change import Change, apply
 from resnet8.network.onnx_write import to_onnx
 from resnet8.results import SCHEMA_VERSION, STRICT, ModelDescription
@@ -85,6 +87,28 @@ def added(before: Iterable[Change], change: Change) -> tuple[Change, ...]:
     return (*(one for one in before if (one.tensor, one.field, one.channel) != same), change)
 
 
+def beside(model: Path, name: str) -> Path:
+    """The file called ``name`` in the folder of ``model``: a name, and no path out of it.
+
+    Raises:
+        StorageError: when it is none, or one that some system has no file for.
+    """
+    if not _NAME.fullmatch(name) or _RESERVED.match(name) or len(os.fsencode(name)) > LONGEST:
+        raise StorageError(
+            f"{name!r:.60} is no name for the model",
+            found=f"{len(name)} characters" if len(name) > LONGEST // 4 else None,
+            expected=f"letters, digits, dots, dashes, underscores and spaces, up to {LONGEST} bytes; no folder",
+            remedy=f"it is written to {model.parent}; choose another name",
+        )
+    return model.with_name(name)
+
+
+LONGEST = 200
+"""Bytes of a name; behind it comes what tells the record, and a part that is not finished."""
+_NAME = re.compile(r"\w[\w .()+-]*")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\.|$)", re.IGNORECASE)  # devices on Windows
+
+
 def save(path: Path, opened: Opened, changes: Sequence[Change], real: Opened | None = None) -> ChangeRecord:
     """Write a model with ``changes`` to ``path`` as ONNX, and beside it ``path``.json, the record.
 
@@ -110,14 +134,13 @@ def save(path: Path, opened: Opened, changes: Sequence[Change], real: Opened | N
         )
     record_file = record_path(path)
     for one in (path, record_file):
-        with reading(one):
-            if one.exists():
-                raise StorageError(
-                    f"{one} is there already",
-                    found="a file of that name",
-                    expected="a new name: nothing is overwritten",
-                    remedy="choose another name",
-                )
+        if os.path.lexists(one):  # a link that leads nowhere too: what it names would be written
+            raise StorageError(
+                f"{one} is there already",
+                found="a file of that name",
+                expected="a new name: nothing is overwritten",
+                remedy="choose another name",
+            )
     changed = apply(opened.require_quantized(), changes, None if real is None else opened.reference(real))
     content = to_onnx(changed).SerializeToString()
     record = ChangeRecord(
