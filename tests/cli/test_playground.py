@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +23,7 @@ from resnet8.cli import playground as module
 from resnet8.playground import sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from shell import Shell
 
@@ -56,7 +57,8 @@ def test_options_become_those_of_marimo(
 ) -> None:
     assert run(*options).exit_code == 0
     ((command, environment),) = started
-    assert command == [sys.executable, "-m", "marimo", expected[0], str(module.notebook()), "--token", *expected[1:]]
+    server = [sys.executable, "-m", "resnet8.playground.server"]
+    assert command == [*server, expected[0], str(module.notebook()), "--token", *expected[1:]]
     assert sources.FOLDER_VARIABLE not in environment
 
 
@@ -135,6 +137,18 @@ def test_without_marimo_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, shel
     assert "Traceback" not in done.stderr
 
 
+MARK = "RESNET8_TEST_SERVER"
+"""Tells a server's processes, by the environment that they inherit."""
+
+
+def until(holds: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if holds():
+            return
+        time.sleep(0.2)
+    pytest.fail("it does not come to pass")
+
+
 def answers(port: int) -> bool:
     """Whether a server is there."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
@@ -145,27 +159,22 @@ def answers(port: int) -> bool:
             return False
 
 
-@pytest.fixture
-def served(shell: Shell) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The command with its server, and the server's port."""
+@pytest.fixture(params=[()])
+def served(shell: Shell, request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The command with its server, and the server's port; the parameter holds more options."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, "playground", "--headless", "--port", str(port)],
+        [sys.executable, "-c", INTERRUPTIBLE, "playground", "--headless", "--port", str(port), *request.param],
         cwd=shell.folder,
-        env=shell.environment,
+        env=shell.environment | {MARK: str(port)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     try:
-        for _ in range(300):
-            if answers(port):
-                break
-            time.sleep(0.2)
-        else:
-            pytest.fail("the server does not answer")
+        until(lambda: answers(port))
         yield process, port
     finally:
         process.kill()
@@ -182,29 +191,82 @@ def test_a_signal_ends_the_server_too(served: tuple[subprocess.Popen[str], int],
     assert not answers(port)
 
 
+def asked(port: int, path: str, headers: dict[str, str]) -> tuple[http.client.HTTPResponse, bytes]:
+    """The server's answer, and how it begins."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.fp.read1(10_000) if answer.status == 101 else answer.read()
+        return answer, body
+
+
+SOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+SESSION = "/ws?session_id=s_123456"
+
+
+def entered(process: subprocess.Popen[str], port: int) -> tuple[str, str]:
+    """The token that the command prints, and the cookie that the browser gets for it."""
+    assert process.stdout is not None
+    printed = (re.search(r"access_token=([\w-]+)", line) for line in process.stdout)
+    token = next(one[1] for one in printed if one)
+    answer, _ = asked(port, f"/?access_token={token}", {})
+    return token, str(answer.getheader("Set-Cookie")).partition(";")[0]
+
+
 @pytest.mark.slow
-def test_without_the_token_the_server_shows_nothing(served: tuple[subprocess.Popen[str], int]) -> None:
-    """As another site's page would ask, or one whose name was made to lead here."""
+def test_neither_another_site_nor_another_name_gets_anything(served: tuple[subprocess.Popen[str], int]) -> None:
+    """Of a page of another site, and of one whose name was made to lead here: with the cookie, and even the token."""
     process, port = served
-    for headers in ({}, {"Origin": "https://elsewhere.example"}, {"Host": "elsewhere.example"}):
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-            connection.request("GET", "/", headers=headers)
-            answer = connection.getresponse()
-            assert answer.status in (302, 303, 307, 401, 403)
-            assert "/auth/login" in (answer.getheader("Location") or "/auth/login")
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-            upgrade = {
-                "Connection": "Upgrade",
-                "Upgrade": "websocket",
-                "Sec-WebSocket-Version": "13",
-                "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-            }
-            connection.request("GET", "/ws?session_id=s_123456", headers=upgrade | headers)
-            refused = connection.getresponse()
-            if refused.status == 101:  # taken, to be closed at once with a reason: nothing of the notebook is said
-                said = refused.fp.read(200) if refused.fp else b""
-                assert b"kernel" not in said
-                assert b"cell" not in said
-            else:
-                assert refused.status in (401, 403)
+    own = {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}
+    for headers in ({}, own):
+        shown, _ = asked(port, "/", headers)
+        assert "/auth/login" in str(shown.getheader("Location"))
+        assert asked(port, SESSION, SOCKET | headers)[0].status == 403
+    token, cookie = entered(process, port)
+    own |= {"Cookie": cookie}
+    page, content = asked(port, "/", own)
+    assert page.status == 200
+    assert b"marimo" in content
+    socket, said = asked(port, SESSION, SOCKET | own)
+    assert socket.status == 101
+    assert b"kernel-ready" in said
+    for foreign in (
+        {"Origin": "https://elsewhere.example"},
+        {"Origin": "http://localhost:1"},  # another server on this machine: its pages have the same cookies
+        {"Origin": "null"},
+        {"Host": "elsewhere.example"},
+        {"Host": f"elsewhere.example:{port}", "Origin": f"http://elsewhere.example:{port}"},
+    ):
+        for path, headers in (("/", own), (f"/?access_token={token}", own), (SESSION, SOCKET | own)):
+            answer, body = asked(port, path, headers | foreign)
+            assert answer.status in (400, 403), (path, foreign)
+            assert body.startswith(b"Invalid "), (path, foreign)
     assert process.poll() is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="this system does not show processes as files")
+@pytest.mark.parametrize("served", [("--edit",)], indirect=True)
+def test_no_kernel_outlives_the_command(
+    served: tuple[subprocess.Popen[str], int],
+) -> None:
+    process, port = served
+    _, cookie = entered(process, port)
+
+    def there() -> set[int]:
+        found = set()
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):  # of another user, or it ended meanwhile
+                if f"{MARK}={port}".encode() in environ.read_bytes().split(b"\0"):
+                    found.add(int(environ.parent.name))
+        return found
+
+    assert asked(port, SESSION, SOCKET | {"Cookie": cookie})[0].status == 101
+    until(lambda: len(there()) > 1)
+    process.kill()
+    until(lambda: not there() - {process.pid})

@@ -107,6 +107,17 @@ def test_damage_in_the_middle_is_refused(reproduced: Reproduction, tmp_path: Pat
             open_model(path)
 
 
+def test_what_pytorch_says_in_many_lines_is_told_by_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = scripted(Linear(), tmp_path / "linear.pt")
+
+    def load(*_: object, **__: object) -> None:
+        raise RuntimeError("The following operation failed.\nTraceback of TorchScript:\n  File ...\nRuntimeError: bits")
+
+    monkeypatch.setattr(torch.jit, "load", load)
+    with pytest.raises(ModelError, match=r"linear\.pt cannot be loaded by PyTorch: found RuntimeError: bits, expected"):
+        open_model(path)
+
+
 class Bomb:
     """Leaves a file behind when it is unpickled."""
 

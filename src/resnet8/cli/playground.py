@@ -51,7 +51,7 @@ def playground(
         environment[sources.FOLDER_VARIABLE] = str(folder.absolute())
     page = _editable(notebook()) if edit else notebook()
     # With a token: a page of another site, or of a name that leads here, gets nothing without it.
-    command = [sys.executable, "-m", "marimo", "edit" if edit else "run", str(page), "--token"]
+    command = [sys.executable, "-m", "resnet8.playground.server", "edit" if edit else "run", str(page), "--token"]
     command += [] if port is None else ["--port", str(port)]
     command += ["--headless"] if headless else []
     # The server takes this process's place: whatever ends the command ends the server.

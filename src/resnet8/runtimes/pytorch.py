@@ -62,7 +62,15 @@ def _opened(path: Path, content: bytes) -> tuple[Predictor, torch.jit.ScriptModu
         if description.quantized:  # else C++ says it when loading, past Python
             torch.backends.quantized.engine = ENGINE
             torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.quint8)
-        module = torch.jit.load(io.BytesIO(checked), map_location="cpu").eval()
+        try:
+            module = torch.jit.load(io.BytesIO(checked), map_location="cpu").eval()
+        except Exception as error:
+            raise ModelError(
+                f"{path} cannot be loaded by PyTorch",
+                found=_last_line(error),
+                expected="TorchScript (.pt written by this project)",
+                remedy="it is damaged; make it again with «resnet8 convert» or «resnet8 quantize»",
+            ) from error
     torch.set_num_threads(1)
     # The file states no shapes: two images tell them, and that the batch is free.
     try:
@@ -77,12 +85,17 @@ def _opened(path: Path, content: bytes) -> tuple[Predictor, torch.jit.ScriptModu
     except RuntimeError as error:
         raise ModelError(
             f"{path} does not take CIFAR-10 images",
-            found=str(error).strip().splitlines()[-1][:200],
+            found=_last_line(error),
             expected="a ResNet8 with NHWC input (batch, 32, 32, 3)",
             remedy="make the file with «resnet8 convert»",
         ) from error
     require_shapes(path, IMAGE_SHAPE, answer.shape[1:])
     return Predictor("pytorch", description, probabilities, threads=cpu().logical_cpus), module
+
+
+def _last_line(error: Exception) -> str:
+    """What is wrong, of a message that begins with the place in TorchScript's code."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
 
 
 def read(path: Path, content: bytes, *, quantized: bool = False) -> tuple[ModelDescription, Program]:
