@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ from resnet8.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,6 +46,22 @@ def real_assets() -> Path:
     if not (folder / KERAS_MODEL).is_file():
         pytest.skip(f"no real model and data: set {known.ENVIRONMENT_VARIABLE} to a folder that has them")
     return folder
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No file grows beyond a thousand bytes in this block, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(name="no_room")
+def _no_room() -> Callable[[], AbstractContextManager[None]]:
+    return no_room
 
 
 @pytest.fixture(scope="session")

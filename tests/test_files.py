@@ -18,10 +18,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resnet8.errors import DataError, StorageError
-from resnet8.files import atomic_path, read_bytes, scratch_folder, sha256_file, whole_folder, write_bytes, write_text
+from resnet8.files import (
+    atomic_path,
+    read_bytes,
+    read_text,
+    scratch_folder,
+    sha256_file,
+    whole_folder,
+    write_bytes,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -370,3 +380,37 @@ def test_only_a_file_of_limited_size_is_read(tmp_path: Path, read: Callable[[Pat
 def test_text_with_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     write_text(tmp_path / "t", os.fsdecode(b"ma\xffm\xc3\xbcll"))
     assert (tmp_path / "t").read_bytes() == "ma\\udcffmüll".encode()
+
+
+def test_a_scratch_folder_without_room_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_room: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Whatever a library makes of it; any other failure in the block stays what it is."""
+
+    def use(folder: Path) -> None:
+        try:
+            (folder / "made").write_bytes(bytes(2000))
+        except OSError:
+            raise ValueError("damaged") from None
+        raise ValueError("truly damaged")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(ValueError, match="truly damaged"), scratch_folder() as folder:
+        use(folder)
+    with no_room():
+        words = "cannot write temporary files: found File too large.*TMPDIR"
+        with pytest.raises(StorageError, match=words), scratch_folder() as folder:
+            use(folder)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with (
+        pytest.raises(StorageError, match=r"cannot write temporary files: found No such file.*TMPDIR"),
+        scratch_folder(),
+    ):
+        pass
+
+
+def test_text_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes("ü".encode("latin-1"))
+    with pytest.raises(StorageError, match="latin is no text: found 'utf-8' codec can't decode byte 0xfc"):
+        read_text(tmp_path / "latin")

@@ -158,14 +158,15 @@ def test_other_versions_or_another_cpu_run_everything(chain: Chain, monkeypatch:
     assert chain.execute() == []
 
 
-@pytest.mark.parametrize("damage", ["deleted", "empty", "nonsense", "of another"])
+@pytest.mark.parametrize("damage", ["deleted", "empty", "nonsense", "deep", "no text", "of another"])
 def test_a_stage_without_its_stamp_runs_again(chain: Chain, damage: str) -> None:
     stamp = chain.root / STAMPS / "b.json"
     if damage == "deleted":
         stamp.unlink()
     else:
-        content = {"empty": "", "nonsense": "{", "of another": (chain.root / STAMPS / "a.json").read_text()}[damage]
-        stamp.write_text(content)
+        other = (chain.root / STAMPS / "a.json").read_bytes()
+        contents = {"empty": b"", "nonsense": b"{", "deep": b"[" * 200_000, "no text": b"\xff", "of another": other}
+        stamp.write_bytes(contents[damage])
     assert chain.execute() == ["b"]
     assert chain.execute() == []
 

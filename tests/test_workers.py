@@ -115,6 +115,7 @@ def test_a_death_is_reported_and_the_next_call_has_a_fresh_process(
     with pytest.raises(WorkerError, match="fragile process ended without an answer") as caught:
         worker.call(function, *arguments)  # type: ignore[arg-type]
     assert caught.value.found == ending
+    assert ("out of memory" in str(caught.value)) == (function is kill_oneself)
     assert str(worker.log) in str(caught.value.remedy)
     assert not running(first)
     assert worker.call(pid) != first

@@ -10,6 +10,7 @@ import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,18 @@ def read_bytes(path: Path) -> bytes:
     """
     with opened(path) as stream:
         return stream.read()
+
+
+def read_text(path: Path) -> str:
+    """The file's text.
+
+    Raises:
+        StorageError: as :func:`opened`, or when it is not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        raise StorageError(f"{path} is no text", found=str(error), expected="UTF-8", remedy="convert it") from error
 
 
 @contextmanager
@@ -176,15 +189,26 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """A folder for what is needed in the block only, below ``parent`` or where the system keeps temporary files.
 
     Raises:
-        StorageError: when it cannot be made.
+        StorageError: when it cannot be made, or has no room left when the block fails, whatever a library made of that.
     """
     import tempfile  # it takes other modules, for what few commands do
 
+    place = partial(writing, "cannot write temporary files", remedy="make room, or name another place with TMPDIR")
     with ExitStack() as stack:
-        with writing("cannot make a temporary folder", remedy="make room, or name another place with TMPDIR"):
-            place = parent or Path(tempfile.gettempdir())
-            folder = stack.enter_context(_part(place, lambda part: part.mkdir(mode=0o700)))
-        yield folder
+        with place():
+            folder = parent or Path(tempfile.gettempdir())
+            folder = stack.enter_context(_part(folder, lambda part: part.mkdir(mode=0o700)))
+        try:
+            yield folder
+        except Exception:
+            if parent is None:
+                with place():
+                    (folder / "room").write_bytes(bytes(_ROOM))
+            raise
+
+
+_ROOM = 4 * 2**20
+"""Bytes that there is room for beside what was written, or a temporary folder counts as full."""
 
 
 @contextmanager

@@ -23,9 +23,10 @@ from resnet8.conversion import convert
 from resnet8.data import calibration
 from resnet8.data.assets import fetch
 from resnet8.data.cifar10 import META, SPLIT_FILES, read_split
+from resnet8.errors import StorageError
 from resnet8.evaluation import probe, record_path
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
-from resnet8.files import sha256_file, write_text
+from resnet8.files import read_bytes, reading, sha256_file, write_text
 from resnet8.quantization import RECIPES, quantize
 from resnet8.report.documents import ANALYSIS, COMPARISON, PARITY, noise_files, write_comparison
 from resnet8.results import Comparison, Parity
@@ -159,7 +160,8 @@ def _digests(paths: tuple[Path, ...]) -> list[list[str | None]]:
 
 
 def _digest(path: Path) -> str | None:
-    status = path.stat() if path.is_file() else None
+    with reading(path):
+        status = path.stat() if path.is_file() else None
     return status and _digest_since(path, status.st_size, status.st_mtime_ns)
 
 
@@ -171,8 +173,8 @@ def _digest_since(path: Path, size: int, changed: int) -> str:  # noqa: ARG001 -
 
 def _read_stamp(path: Path) -> object:
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return json.loads(read_bytes(path))
+    except (StorageError, ValueError, RecursionError):
         return None
 
 

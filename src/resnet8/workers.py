@@ -24,6 +24,7 @@ from importlib.machinery import ModuleSpec
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
+from resnet8 import streams
 from resnet8.errors import Resnet8Error, WorkerError
 from resnet8.files import writing
 
@@ -47,7 +48,7 @@ def append_to_log(path: Path, text: str = "") -> None:
     """
     with writing(f"cannot write the log {path}", expected="a writable folder", remedy="choose another place"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as stream:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
 
 
@@ -142,7 +143,7 @@ class Worker:
             raise self._error(
                 "ended without an answer",
                 found=_ending(process.exitcode),
-                expected="a result (it may have run out of memory)",
+                expected=f"a result{' (it may have run out of memory)' if process.exitcode == -signal.SIGKILL else ''}",
             ) from error
 
     def _error(self, what: str, **facts: str) -> WorkerError:
@@ -151,6 +152,7 @@ class Worker:
 
     def _start(self) -> tuple[BaseProcess, Connection]:
         if self._running is None:
+            streams.open_closed()  # the process would take the pipe to it for its output
             if self.log is not None:
                 append_to_log(self.log)
             context = multiprocessing.get_context("spawn")
@@ -343,9 +345,8 @@ _LISTED = 20
 def _redirect(log: Path | None) -> None:
     """Send standard output and error, of Python and of native libraries, to ``log``."""
     target = os.open(log or os.devnull, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    sys.stdout.flush()
-    sys.stderr.flush()
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)
+    streams.prepare()  # a full disk keeps the log short, and ends nothing
     start_logging(logging.StreamHandler(sys.stderr))

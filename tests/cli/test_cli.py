@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from shell import INTERRUPTIBLE, assert_defaults_shown
 
+from resnet8.cli.common import progress
 from resnet8.data.cifar10 import FOLDER, perf_indices, read_split
 from resnet8.facts import PARAMETERS
 from resnet8.pipeline import FLOAT_RESULTS, Reproduction
@@ -162,9 +164,14 @@ def test_evaluate_opens_every_kind_by_its_content(
     assert (result.runtime, result.model.dtype, result.overall.total) == (runtime, dtype, 100)
 
 
-def test_evaluate_the_keras_file(shell: Shell, reproduced: Reproduction, demo_assets: Assets) -> None:
-    done = shell.process("evaluate", demo_assets.keras_model, "--demo", "--json", "r.json")
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize(("name", "backend"), [("model.h5", "torch"), ("model.keras", "nonsense")])
+def test_evaluate_the_keras_file(
+    shell: Shell, reproduced: Reproduction, demo_assets: Assets, name: str, backend: str
+) -> None:
+    """By its content, whatever it is called and Keras is set to; and TensorFlow keeps quiet."""
+    shutil.copy(demo_assets.keras_model, shell.folder / name)
+    done = shell.process("evaluate", name, "--demo", "--json", "r.json", KERAS_BACKEND=backend)
+    assert (done.returncode, done.stderr) == (0, "")
     result = load(Evaluation, shell.folder / "r.json")
     recorded = load(Evaluation, reproduced.output_dir / FLOAT_RESULTS["keras"])
     assert (result.runtime, result.predictions) == ("keras", recorded.predictions)
@@ -655,3 +662,19 @@ def test_an_interrupt_while_python_still_imports_is_quiet(shell: Shell) -> None:
     )
     assert done.returncode == 130
     assert re.fullmatch(r"interrupted.*\n", done.stderr)
+
+
+# --- progress ---
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with progress() as step:
+        step("evaluate [/x]:smile:.onnx")(1, 2)
+    assert "evaluate [/x]:smile:.onnx" in sys.stderr.getvalue()  # type: ignore[attr-defined]

@@ -143,6 +143,7 @@ def test_a_recipe_of_ones_own_is_read(tmp_path: Path) -> None:
         ("mine", 'framework = "pytorch"', "found no activations and no weights, expected framework, activations and"),
         ("mine", OWN.replace("true", '"yes"'), "found per_channel = 'yes', expected Input should be a valid boolean"),
         ("mine", OWN.replace('"int8"', '"int4"'), "found weights = 'int4', expected Input should be 'int8' or 'uint8'"),
+        ("mine", "a = " + "[" * 100_000, "mine.toml is no recipe: found maximum recursion"),
         ("mine", "framework = ", "mine.toml is no recipe: found Invalid value"),
         ("ort-int8", OWN, "found the name ort-int8, expected a name that no recipe has"),
         ("published-mine", OWN, "found the name published-mine"),

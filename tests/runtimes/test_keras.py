@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from resnet8.conversion import convert_keras
-from resnet8.errors import ConversionError, ModelError
+from resnet8.errors import ConversionError, ModelError, StorageError
 from resnet8.evaluation import probe
 from resnet8.results import Evaluation, load
 
@@ -40,6 +41,18 @@ def write_other(path: Path, shape: tuple[int, ...], classes: int, marker: Path |
         marker.unlink(missing_ok=True)  # building the model has run the layer
 
 
+def without_room(path: Path) -> None:
+    """Runs in the process: no file grows beyond a thousand bytes meanwhile."""
+    from resnet8.runtimes.keras import load
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        load(path, path.read_bytes())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def modules() -> set[str]:
     """Runs in the process."""
     return {name.partition(".")[0] for name in sys.modules}
@@ -62,6 +75,11 @@ def test_the_frameworks_live_apart(workers: Workers, demo_assets: Assets) -> Non
     assert "tensorflow" in there
     assert not {"torch", "onnx2torch", "torchvision"} & there
     assert "tensorflow" not in sys.modules
+
+
+def test_no_room_for_its_copy_is_no_damage(workers: Workers, demo_assets: Assets) -> None:
+    with pytest.raises(StorageError, match=r"cannot write temporary files: found File too large.*TMPDIR"):
+        workers["keras"].call(without_room, demo_assets.keras_model)
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.999])

@@ -11,14 +11,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from resnet8.data.cifar10 import preprocess, read_split
-from resnet8.errors import ModelError, StorageError
+from resnet8.errors import ModelError, StorageError, opening
 from resnet8.evaluation import evaluate, evaluate_split
 from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
 from resnet8.quantization.recipes import RECIPES
 from resnet8.results import Evaluation, load
 from resnet8.runtimes import open_model
+from resnet8.runtimes.ort import optimized
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -92,6 +95,17 @@ def test_a_model_of_the_right_form_is_opened(tmp_path: Path) -> None:
 
 def test_the_name_does_not_matter(tmp_path: Path) -> None:
     assert open_model(linear(tmp_path / "model.h5")).model.format == "onnx"
+
+
+def test_no_room_for_the_optimized_graph_is_no_damage_of_the_model(
+    tmp_path: Path, no_room: Callable[[], AbstractContextManager[None]]
+) -> None:
+    path = linear(tmp_path / "linear.onnx")
+    content = path.read_bytes()
+    assert optimized(content).graph.node
+    words = r"cannot write temporary files: found File too large.*TMPDIR"
+    with no_room(), pytest.raises(StorageError, match=words), opening(path, "ONNX Runtime"):
+        optimized(content)
 
 
 def test_the_converted_model_is_described(reproduced: Reproduction) -> None:

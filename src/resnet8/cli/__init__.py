@@ -25,7 +25,9 @@ from resnet8.cli import (
     reproduce,
     vectors,
 )
+from resnet8.cli.common import say
 from resnet8.errors import Resnet8Error
+from resnet8.streams import prepare, require_output
 from resnet8.workers import rare_garbage_collection
 
 INTERRUPTED = 130
@@ -85,25 +87,25 @@ def execute(application: typer.Typer, arguments: list[str] | None = None) -> NoR
 
     Exit codes: 0 done, 1 an error of this project, 2 unusable arguments, 130 interrupted.
     """
+    prepare()
+    # ONNX Runtime would send telemetry, keep an identifier for it, and complain on standard error where it cannot.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and temporary files are cleared away
     rare_garbage_collection()
     atexit.register(gc.freeze)  # the one at exit would look at a whole framework once more
     try:
         code = application(args=arguments, standalone_mode=False)
+        require_output()
     except typer.TyperException as error:
-        _say(_usage(error))
+        say(_usage(error))
         code = error.exit_code
     except Resnet8Error as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output went away (| head): not our error, and nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     if code == INTERRUPTED:  # typer turns an interrupt inside a command into this code
-        _say("interrupted; files written so far are whole, and the next run goes on from them")
+        say("interrupted; files written so far are whole, and the next run goes on from them")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -113,7 +115,3 @@ def _usage(error: typer.TyperException) -> str:
     if "\n" in message or context is None:
         return message if "\n" in message else f"error: {message}"
     return f"error: {message.rstrip('.')}; see «{context.command_path} --help»"
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)

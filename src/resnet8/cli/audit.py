@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, progress, show
+from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, progress, show, write_json
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
@@ -171,10 +171,7 @@ class _Asked:
 
 def _answer(question: Callable[..., Answer], label: str, json: Path | None) -> Answer:
     """The result of ``question``, which takes a ``progress``, shown under ``label``; written where it was asked for."""
-    from resnet8 import results
-
     with progress() as step:
         result = question(progress=step(label))
-    if json is not None:
-        results.save(result, json)
+    write_json(result, json)
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,10 +74,17 @@ def console(*, err: bool = False) -> Console:
     """
     from rich.console import Console
 
-    plain = Console(stderr=err, highlight=False)
+    # No markup: a path may hold square brackets or :words:, which stand for nothing else.
+    make = partial(Console, stderr=err, highlight=False, markup=False, emoji=False)
+    plain = make()
     if err and plain.is_terminal:
         return plain
-    return Console(stderr=err, highlight=False, width=max(plain.width, WIDE))
+    return make(width=max(plain.width, WIDE))
+
+
+def say(line: str) -> None:
+    """Say a line on standard error."""
+    typer.echo(line, err=True)
 
 
 def show(content: RenderableType) -> None:
@@ -110,7 +118,7 @@ def logged(name: str, folder: Path = Path("logs")) -> Iterator[None]:
 
     path = folder / f"{name}.log"
     append_to_log(path)
-    handler = start_logging(logging.FileHandler(path, encoding="utf-8"))
+    handler = start_logging(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
     try:
         yield
     finally:
@@ -128,7 +136,7 @@ def progress() -> Iterator[Callable[[str], Progress]]:
     target = console(err=True)
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnet8.cli.common import Json, show
+from resnet8.cli.common import Json, say, show, write_json
 
 if TYPE_CHECKING:
     from resnet8.results import Evaluation, NoiseStudy, Quantization
@@ -32,7 +32,6 @@ def compare(
 
     Of a folder, every .json directly inside is read. Results of other kinds are skipped.
     """
-    from resnet8 import results
     from resnet8.comparison import compare as run
     from resnet8.files import write_text
     from resnet8.report import analysis, text
@@ -50,8 +49,7 @@ def compare(
         noise=[one for _, one in loaded if isinstance(one, NoiseStudy)],
         max_drop_points=max_drop,
     )
-    if json is not None:
-        results.save(comparison, json)
+    write_json(comparison, json)
     if markdown is not None:
         write_text(markdown, written(*analysis.comparison(comparison)))
     show(text.comparison(comparison))
@@ -95,5 +93,5 @@ def _read(named: list[Path]) -> list[tuple[Path, Evaluation | Quantization | Noi
             expected="evaluations (resnet8 evaluate … --json F)",
         )
     if skipped:
-        typer.echo(f"skipped {words}", err=True)
+        say(f"skipped {words}")
     return found

@@ -25,6 +25,8 @@ def reproduce(
 
     Run again, it redoes only what is out of date.
     """
+    from rich.text import Text
+
     from resnet8.report import text
     from resnet8.report.documents import ANALYSIS
 
@@ -45,7 +47,11 @@ def reproduce(
             ended=ended,
         )
     if found.demo:
-        show("[bold]DEMO[/bold]: handwritten digits and their own weights; no number here is CIFAR-10's.\n")
+        show(
+            Text.assemble(
+                ("DEMO", "bold"), ": handwritten digits and their own weights; no number here is CIFAR-10's.\n"
+            )
+        )
     show(text.parity(outcome.parity))
     show(text.comparison(outcome.comparison))
     total = sum(outcome.seconds.values())

@@ -13,7 +13,7 @@ from resnet8.cli import calibrate as calibrate_command
 from resnet8.cli import convert as convert_command
 from resnet8.cli import evaluate as evaluate_command
 from resnet8.cli import quantize as quantize_command
-from resnet8.cli.common import DataDir, MaxSamples, SamplesPerClass, Seed, progress, require, show
+from resnet8.cli.common import DataDir, MaxSamples, SamplesPerClass, Seed, progress, require, say, show
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _evaluate(model: Path, data_dir: Path | None, max_samples: int | None, outpu
             told = step(f"evaluate {beside.name}")
             other = resnet8.evaluate(beside, images, max_samples=max_samples, progress=told).overall.accuracy
     except Resnet8Error as error:
-        typer.echo(f"no delta to {beside}: {error}", err=True)
+        say(f"no delta to {beside}: {error}")
         return
     show(f"delta to {beside} ({other * 100:.2f} %): {(accuracy - other) * 100:+.2f} points")
 

@@ -19,6 +19,7 @@ import tf2onnx
 from resnet8.conversion import folding, structure
 from resnet8.errors import ConversionError
 from resnet8.facts import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, OPSET
+from resnet8.files import read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +34,7 @@ def keras_to_onnx(keras_model: Path) -> structure.Converted:
         ModelError: when the Keras file cannot be loaded.
         ConversionError: when the graph is not ResNet8's.
     """
-    network = runtime.load(keras_model)
+    network = runtime.load(keras_model, read_bytes(keras_model))
     log.info("loaded %s: %d parameters", keras_model, network.count_params())
     structure.require_parameters(network.count_params())
     signature = (tf.TensorSpec((None, *IMAGE_SHAPE), tf.float32, name=INPUT_NAME),)

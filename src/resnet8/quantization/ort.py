@@ -60,15 +60,17 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
     recipe.require(observer=_OBSERVERS)
     if recipe.activations == "int8":  # quantize_static has no other weights for them
         recipe.require("give it int8 weights, or uint8 activations, which go with both", weights=("int8",))
-    network = read_float(model, read_bytes(model))
+    content = read_bytes(model)
+    network = read_float(model, content)
     with scratch_folder() as folder:
-        result = folder / "quantized.onnx"
+        given, result = folder / "float.onnx", folder / "quantized.onnx"
+        given.write_bytes(content)
         if recipe.fold:
             folded = folder / "folded.onnx"
             # The shapes here need no symbolic inference, and it imports sympy.
-            quant_pre_process(str(model), str(folded), skip_symbolic_shape=True)
+            quant_pre_process(str(given), str(folded), skip_symbolic_shape=True)
             log.info("folded: %d nodes of %d", len(onnx.load(folded).graph.node), len(network.graph.node))
-        observed = folded if recipe.fold else model
+        observed = folded if recipe.fold else given
         known = folder / "ranges.json"
         save_tensors_data(_ranges(observed, recipe, images), known)
         quantize_static(

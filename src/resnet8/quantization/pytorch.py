@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
 from resnet8.conversion.onnx_to_pytorch import save, to_module
 from resnet8.data.cifar10 import preprocess
-from resnet8.errors import BackendRefusal, ModelError
+from resnet8.errors import BackendRefusal, ModelError, StorageError
 from resnet8.files import read_bytes, sha256_file
 from resnet8.results import sha256
 from resnet8.runtimes import identify
@@ -69,8 +70,9 @@ def source(model: Path) -> Path:
             remedy="name the ONNX file instead",
         )
     for candidate in sorted(model.parent.glob("*.onnx")):
-        if sha256_file(candidate) == wanted:
-            return candidate
+        with suppress(StorageError):  # something else that lies there
+            if sha256_file(candidate) == wanted:
+                return candidate
     raise ModelError(
         f"the ONNX file that {model} was converted from is not beside it",
         found=f"no .onnx file in {model.parent} with sha256 {wanted[:12]}…",

@@ -235,7 +235,7 @@ def read(path: Path) -> Recipe:
         raise _unusable(path, f"the name {name}", "a name that no recipe has")
     try:
         given = tomllib.loads(read_bytes(path).decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unusable(path, str(error)[:200], "TOML") from error
     own = {one.name for one in fields(Recipe)} - {"name", "refused", "output"}
     if unknown := sorted(given.keys() - own):

@@ -12,7 +12,7 @@ from typing import TypeVar
 from resnet8 import results
 from resnet8.comparison import compare, name_of, noise_of
 from resnet8.errors import ResultError
-from resnet8.files import read_bytes, write_text
+from resnet8.files import read_text, write_text
 from resnet8.report import api, blocks, cpus
 from resnet8.report.analysis import analysis, comparison, recommendations
 from resnet8.report.document import markdown
@@ -73,7 +73,7 @@ def stale(root: Path) -> dict[Path, str]:
     for path in sorted([root / "README.md", *(root / "docs").rglob("*.md")]):
         if path.is_file() and path not in wanted:
             wanted[path] = _filled(path, known)
-    return {path: text for path, text in wanted.items() if not path.is_file() or read_bytes(path).decode() != text}
+    return {path: text for path, text in wanted.items() if not path.is_file() or read_text(path) != text}
 
 
 def _filled(path: Path, known: dict[str, str]) -> str:
@@ -83,7 +83,7 @@ def _filled(path: Path, known: dict[str, str]) -> str:
             raise ResultError(f"{path} has a block that is not known", found=name, expected=", ".join(known))
         return f"{match[1]}{known[name]}{match[3]}"
 
-    return _BLOCK.sub(fill, read_bytes(path).decode())
+    return _BLOCK.sub(fill, read_text(path))
 
 
 class _Evidence:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from resnet8.results.evaluation import DataSource, Score
 from resnet8.results.storage import SCHEMA_VERSION, STRICT
@@ -95,7 +97,7 @@ class Comparison:
 
     data: DataSource
     baseline: str
-    rows: tuple[ComparisonRow, ...]
+    rows: Annotated[tuple[ComparisonRow, ...], Field(min_length=1)]
     refused: dict[str, str]
     rule: str
     recommendations: tuple[Recommendation, ...]

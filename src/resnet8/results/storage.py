@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 
 SCHEMA_VERSION: Literal[1] = 1
+
+_UNPAIRED = re.compile("[\ud800-\udfff]")
+"""What Python decodes such bytes to."""
 
 STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 """Unknown fields are an error; every result's ``__pydantic_config__``."""
@@ -63,8 +67,12 @@ def from_digits(text: str) -> NDArray[np.int64]:
 
 
 def to_json(result: AnyResult) -> str:
-    """The result as indented JSON; lists of plain numbers or words stay on one line."""
-    return _layout(_adapter(type(result)).dump_python(result, mode="json", by_alias=True)) + "\n"
+    """The result as indented JSON; lists of plain numbers or words stay on one line.
+
+    Bytes of a file's name that are not UTF-8 are spelled out in it: JSON has no letters for them.
+    """
+    text = _layout(_adapter(type(result)).dump_python(result, mode="json", by_alias=True)) + "\n"
+    return _UNPAIRED.sub(lambda match: rf"\\u{ord(match[0]):x}", text)
 
 
 def from_json(kind: type[Result], text: str | bytes, source: str) -> Result:

@@ -7,6 +7,7 @@ import os
 import threading
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from resnet8.errors import ModelError, WorkerError, missing_extra, opening
@@ -84,10 +85,8 @@ class Runtime:
         Raises:
             MissingExtraError: when that is not installed.
         """
-        try:
-            importlib.import_module(self.package)
-        except ImportError as error:
-            raise missing_extra(self.package, self.extra) from error
+        if find_spec(self.package) is None:  # it is imported by the module, which may have to set what it reads
+            raise missing_extra(self.package, self.extra)
         return importlib.import_module(f"resnet8.runtimes.{self.module}")
 
     def call(self, path: Path, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

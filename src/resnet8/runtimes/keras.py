@@ -13,7 +13,8 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import keras
 import tensorflow as tf
 
-from resnet8.errors import ModelError
+from resnet8.errors import ModelError, Resnet8Error
+from resnet8.files import scratch_folder
 from resnet8.results import ModelDescription
 from resnet8.runtimes.base import Predictor, require_shapes
 
@@ -21,15 +22,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def load(path: Path) -> keras.Model:
-    """The Keras model in ``path``, checked to be a ResNet8 by its shapes.
+def load(path: Path, content: bytes) -> keras.Model:
+    """The Keras model in ``content``, checked to be a ResNet8 by its shapes; ``path`` only names it in errors.
 
     Raises:
         ModelError: when it cannot be loaded or has other shapes.
     """
     try:
-        # safe_mode: a Lambda layer in the file would run code.
-        network = keras.models.load_model(path, compile=False, safe_mode=True)
+        with scratch_folder() as folder:  # Keras goes by a file's name
+            copy = folder / "model.h5"
+            copy.write_bytes(content)
+            # safe_mode: a Lambda layer in the file would run code.
+            network = keras.models.load_model(copy, compile=False, safe_mode=True)
+    except Resnet8Error:
+        raise
     except Exception as error:
         raise ModelError(
             f"{path} is no Keras model that can be loaded",
@@ -42,12 +48,12 @@ def load(path: Path) -> keras.Model:
 
 
 def open_content(path: Path, content: bytes) -> Predictor:
-    """Open the Keras model at ``path``, whose bytes are ``content``; TensorFlow divides the work among CPUs itself.
+    """Open the Keras model in ``content``; TensorFlow divides the work among CPUs itself.
 
     Raises:
         ModelError: as :func:`load`.
     """
-    network = load(path)
+    network = load(path, content)
     call = tf.function(lambda images: network(images, training=False), reduce_retracing=True)
     description = ModelDescription.of(path, content, "keras-h5", "float32", "float32")
     return Predictor("keras", description, lambda images: call(tf.constant(images)).numpy())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from typing import TYPE_CHECKING
 
 from resnet8.results import ModelDescription
+from resnet8.results.storage import fields_of
 from resnet8.runtimes import torchscript
 from resnet8.runtimes.base import FORMATS
 
@@ -58,4 +58,4 @@ def source_sha256(content: bytes) -> str | None:
     """SHA-256 of the ONNX file that the file with this ``content`` was converted from; none where it does not say."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         member = next((name for name in archive.namelist() if name.endswith(f"extra/{SOURCE_FILE}")), None)
-        return json.loads(archive.read(member)).get("onnx_sha256") if member else None
+        return fields_of(archive.read(member)).get("onnx_sha256") if member else None

@@ -162,7 +162,7 @@ def export_vectors(
             environment=environment.current(),
             created=results.now(),
         )
-        writer.write("README.md", readme.readme(vectors).encode())
+        writer.write("README.md", readme.readme(vectors).encode(errors="backslashreplace"))
         vectors = replace(vectors, files=dict(sorted(writer.digests.items())))
         writer.write(MANIFEST, results.to_json(vectors).encode())
     return vectors

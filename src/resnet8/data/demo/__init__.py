@@ -24,7 +24,7 @@ import numpy as np
 from resnet8.data.cifar10 import FOLDER, META, SPLIT_FILES
 from resnet8.errors import DataError, StorageError, missing_extra
 from resnet8.facts import CLASSES, IMAGE_SHAPE, KERAS_MODEL, VALUES_PER_IMAGE
-from resnet8.files import read_bytes, sha256_file, whole_folder, write_bytes
+from resnet8.files import read_bytes, reading, sha256_file, whole_folder, write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -303,14 +303,15 @@ def _packaged(name: str) -> bytes:
 
 def _complete(folder: Path, digests: Mapping[str, str], contents: Callable[[], Mapping[str, bytes]]) -> Path:
     """Make ``folder`` hold files of these SHA-256 digests, by path in it; ``contents`` is asked when one is missing."""
-    if _spoilt(folder, digests):
-        _refuse_foreign(folder, digests)
-        made = contents()
-        if not folder.exists():
-            _create(folder, made)
-        # What is still not right was damaged before. After a new build, whoever's, that is nothing.
-        for name in _spoilt(folder, digests):
-            write_bytes(folder / name, made[name])
+    with reading(folder):
+        if _spoilt(folder, digests):
+            _refuse_foreign(folder, digests)
+            made = contents()
+            if not folder.exists():
+                _create(folder, made)
+            # What is still not right was damaged before. After a new build, whoever's, that is nothing.
+            for name in _spoilt(folder, digests):
+                write_bytes(folder / name, made[name])
     return folder
 
 
