@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -19,6 +20,13 @@ from resnet8.workers import Progress, limited, no_progress
 
 def add(a: int, *, b: int = 0) -> int:
     return a + b
+
+
+def leave_a_file() -> Path:
+    descriptor, name = tempfile.mkstemp()
+    os.close(descriptor)
+    assert Path(os.environ["TMPDIR"]) == Path(name).parent  # for native libraries
+    return Path(name)
 
 
 def pid() -> int:

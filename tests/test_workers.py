@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -9,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +27,7 @@ from in_workers import (
     imported,
     kill_oneself,
     leave,
+    leave_a_file,
     pid,
     refuse,
     room,
@@ -250,6 +253,30 @@ def test_full_disk_for_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         Worker("w", tmp_path / "logs" / "w.log").call(add, 1)
 
 
+def test_what_it_leaves_among_temporary_files_goes_with_it(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As TensorFlow and ONNX Runtime leave theirs, whatever way the process ends."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    Path(tempfile.gettempdir()).mkdir()
+    for end in (worker.close, lambda: worker.call(die, 3)):
+        left = worker.call(leave_a_file)
+        assert left.is_file()
+        assert left.is_relative_to(tmp_path / "temporary")
+        with contextlib.suppress(WorkerError):
+            end()
+        worker.call(pid)
+        assert not left.exists()
+    worker.close()
+    assert list(Path(tempfile.gettempdir()).iterdir()) == []
+
+
+def test_no_room_for_temporary_files(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(StorageError, match=r"temporary.*TMPDIR"):
+        worker.call(pid)
+
+
 def test_warm_imports_ahead(worker: Worker) -> None:
     worker.warm("colorsys")
     assert worker.call(imported, "colorsys")
@@ -277,10 +304,8 @@ def test_workers_end_with_an_error_too() -> None:
 
 def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     """Whatever it computes, even what holds the interpreter; the system gives back its lock on a file."""
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import fcntl, os, signal\n"
-        "from resnet8.workers import Workers\n"
+    (tmp_path / "computing.py").write_text(
+        "import fcntl, os\n"
         "def compute(progress):\n"
         "    alive = open('alive', 'w')\n"
         "    fcntl.flock(alive, fcntl.LOCK_EX)\n"
@@ -288,9 +313,13 @@ def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         "    alive.flush()\n"
         "    progress(1, 1)\n"
         "    sum(range(10**15))\n"
-        "if __name__ == '__main__':\n"
-        "    with Workers() as workers:\n"
-        "        workers['w'].call(compute, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal\n"
+        "from computing import compute\n"
+        "from resnet8.workers import Worker\n"
+        "Worker('w').call(compute, progress=lambda *_: os.kill(os.getpid(), signal.SIGKILL))\n"
     )
     killed = subprocess.run([sys.executable, str(program)], cwd=tmp_path, timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL

@@ -1,7 +1,8 @@
 """One process for each framework: TensorFlow and torch abort when they meet in one.
 
 A :class:`Worker` is a fresh interpreter that answers calls one after another. Whatever its libraries print or log goes
-to a file, progress comes back to the caller, and an interrupt ends it at once.
+to a file, whatever they write aside to a folder that is removed, progress comes back to the caller, and an interrupt
+ends it at once.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from resnet8 import streams
 from resnet8.errors import Resnet8Error, WorkerError
-from resnet8.files import writing
+from resnet8.files import scratch_folder, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,6 +91,7 @@ class Worker:
         self.name = name
         self.log = log
         self._running: tuple[BaseProcess, Connection] | None = None
+        self._temporary = contextlib.ExitStack()
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """``function(*args, **kwargs)``, run in the process; ``function`` must be importable by name.
@@ -130,6 +132,7 @@ class Worker:
             process.join(5)
             process.kill()  # a computation that holds the interpreter
             process.join()
+        self._temporary.close()
 
     def _answers(self, *request: object) -> Iterator[tuple[str, Any]]:
         """What the process says to a request, as it comes: ``progress``, and in the end ``result`` or an error."""
@@ -155,9 +158,11 @@ class Worker:
             streams.open_closed()  # the process would take the pipe to it for its output
             if self.log is not None:
                 append_to_log(self.log)
+            self._temporary.close()
+            temporary = self._temporary.enter_context(scratch_folder())
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, self.log), name=self.name, daemon=True)
+            process = context.Process(target=_serve, args=(theirs, self.log, temporary), name=self.name, daemon=True)
             resource_tracker.ensure_running()  # its first start, which the process's would bring on, unblocks SIGINT
             with _interrupt_later(), _no_script():
                 process.start()
@@ -265,12 +270,15 @@ def rare_garbage_collection() -> None:
     gc.set_threshold(100_000)
 
 
-def _serve(connection: Connection, log: Path | None) -> None:
+def _serve(connection: Connection, log: Path | None, temporary: Path) -> None:
     """Answer calls until the connection ends, or the process is told to; taking a framework apart takes too long."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary folders are removed
+    import tempfile  # a worker has use for it, the command line may not
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its log is whole
     code = 0
     try:
         _end_with_parent()
+        os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)  # what the frameworks leave there goes with it
         _redirect(log)
         rare_garbage_collection()
         while True:
