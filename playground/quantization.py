@@ -116,7 +116,7 @@ def _(demo_button, folder_field, refresh_button):
     )
     _rows = [
         (
-            one.path.name,
+            one.name,
             " · ".join(filter(None, (one.kind, one.error, one.notice))),
             "" if one.description is None else kilobytes(one.description.size_bytes),
             "" if one.score is None else percent(one.score.accuracy),
@@ -168,7 +168,7 @@ def _(entries, model_field):
                 float_opened = None
                 _said.append(_problem)
     _facts = [
-        f"**{entry.path.name}**",
+        f"**{page.plain(entry.path.name)}**",
         entry.kind,
         kilobytes(opened.description.size_bytes),
         "accuracy not measured" if entry.score is None else f"top-1 {percent(entry.score.accuracy)}",
@@ -176,7 +176,7 @@ def _(entries, model_field):
         f"{sum(one.macs for one in network.layers):,} multiply-accumulates",
     ]
     if float_opened is not None:
-        _facts.append(f"compared with {Path(float_opened.description.path).name}")
+        _facts.append(f"compared with {page.plain(Path(float_opened.description.path).name)}")
     mo.vstack([mo.md(" · ".join(_facts)), *_said])
     return entry, float_opened, network, opened, real
 
@@ -273,7 +273,7 @@ def _(layer, number, opened, set_layer):
     mo.vstack(
         [
             mo.md(
-                f"## The network\n\nLayer {number} of {len(opened.network.layers)}: **{layer.name}**. Click on another, or choose it on the left."
+                f"## The network\n\nLayer {number} of {len(opened.network.layers)}: **{page.plain(layer.name)}**. Click on another, or choose it on the left."
             ),
             network_strip,
             mo.md(f"With its neighbours; {words.GRID}:"),
@@ -311,10 +311,13 @@ def _(layer):
         _facts.append("ReLU")
     if layer.macs:
         _facts.append(f"{layer.macs:,} multiply-accumulates for one image")
-    _places = "\n".join(f"- {role}: `{name}`" for role, name in layer.parameters.items()) or "- no parameters"
-    _nodes = "\n".join(f"- `{name}`" for name in layer.nodes)
+    _places = (
+        "\n".join(f"- {role}: <code>{page.plain(name)}</code>" for role, name in layer.parameters.items())
+        or "- no parameters"
+    )
+    _nodes = "\n".join(f"- <code>{page.plain(name)}</code>" for name in layer.nodes)
     _views = [
-        mo.md(f"## Layer {layer.name}\n\n" + " · ".join(_facts)),
+        mo.md(f"## Layer {page.plain(layer.name)}\n\n" + " · ".join(_facts)),
         page.table(_headings, [_row(*one) for one in _tensors], left=4),
         mo.accordion({"Where the parameters are in the graph": mo.md(f"Parameters\n\n{_places}\n\nNodes\n\n{_nodes}")}),
     ]
@@ -384,7 +387,7 @@ def _(layer, others_field):
             _said.append(_problem)
     _missing = [name for name, one in _found.items() if one is None]
     if _missing:
-        _said.append(mo.md(f"No weights under the name {layer.name} in: {', '.join(_missing)}."))
+        _said.append(mo.md(page.plain(f"No weights under the name {layer.name} in: {', '.join(_missing)}.")))
     _tensors = {name: one.real for name, one in _found.items() if one is not None}
     mo.vstack(
         [
@@ -408,12 +411,12 @@ def _(index, label, network, pixels, real, split):
     flows |= {plots.QUANTIZED: flow} if network.quantized else {}
     _models = {name: one.probabilities[0] for name, one in flows.items()}
     _said = " · ".join(
-        f"{name}: **{split.class_names[int(one.argmax())]}** ({percent(float(one.max()))})"
+        f"{name}: **{page.plain(split.class_names[int(one.argmax())])}** ({percent(float(one.max()))})"
         for name, one in _models.items()
     )
     mo.vstack(
         [
-            mo.md(f"## The image\n\nTest image {index} is a **{split.class_names[label]}**. {_said}"),
+            mo.md(f"## The image\n\nTest image {index} is a **{page.plain(split.class_names[label])}**. {_said}"),
             mo.hstack(
                 [
                     page.picture(pixels[0], 9, f"test image {index}", f"test image {index}"),
@@ -454,7 +457,7 @@ def _(float_flow, flow, layer):
     mo.vstack(
         [
             mo.md(
-                f"## What flows\n\nThe output of **{layer.name}**, {words.shape(layer.output.shape)}, for this image."
+                f"## What flows\n\nThe output of **{page.plain(layer.name)}**, {words.shape(layer.output.shape)}, for this image."
             ),
             *_views,
         ]
@@ -539,7 +542,10 @@ def _(entry, layer):
     for _one in layer.reads:
         _tensors[f"input: {_one.name}"] = _one
     tensor_field = mo.ui.dropdown(
-        _tensors, value=next(iter(_tensors)), label=f"Tensor of {layer.name} ({entry.path.name})", full_width=True
+        _tensors,
+        value=next(iter(_tensors)),
+        label=page.plain(f"Tensor of {layer.name} ({entry.path.name})"),
+        full_width=True,
     )
     field_field = mo.ui.dropdown(list(FIELDS), value="scale", label="What")
     run_change = mo.ui.run_button(label="Run", kind="success")
@@ -644,9 +650,9 @@ def _(changed, flow, layer, pixels, split):
     mo.stop(changed is None)
     changed_flow = flow_of(changed, pixels)
     before, after = (one.real(layer.output.name) for one in (flow, changed_flow))
-    _was, _is = (split.class_names[int(one.probabilities[0].argmax())] for one in (flow, changed_flow))
+    _was, _is = (page.plain(split.class_names[int(one.probabilities[0].argmax())]) for one in (flow, changed_flow))
     mo.md(
-        f"### This image, original and changed\n\nPredicted: **{_was}** → **{_is}**. In the output of {layer.name}, "
+        f"### This image, original and changed\n\nPredicted: **{_was}** → **{_is}**. In the output of {page.plain(layer.name)}, "
         f"{percent(float((before != after).mean()))} of the values are others."
     )
     return after, before, changed_flow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -125,6 +126,19 @@ def test_a_link_that_leads_nowhere_takes_no_other_file_away(tmp_path: Path, name
     good, link = models(tmp_path, evaluations(tmp_path))
     assert (good.path.name, good.error) == ("good.onnx", "")
     assert "link.onnx" in link.error
+
+
+def test_a_name_that_is_no_text_takes_no_other_file_away(tmp_path: Path) -> None:
+    onnx.save(float_network(), tmp_path / os.fsdecode(b"\xff.onnx"))
+    onnx.save(float_network(), tmp_path / "good.onnx")
+    good, bad = models(tmp_path, evaluations(tmp_path))
+    assert (good.name, good.error) == ("good.onnx", "")
+    assert bad.error == "\ufffd.onnx cannot be shown: found a name that is not UTF-8; rename the file"
+    assert (bad.name, bad.label) == ("\ufffd.onnx", "\ufffd.onnx · \ufffd.onnx cannot be shown")
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    with pytest.raises(StorageError, match=r"the folder '.*udcff' cannot be shown: found a name that is not UTF-8"):
+        models(folder, ())
 
 
 def test_a_fault_in_reading_is_that_files_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ pytest.importorskip("marimo")
 pytest.importorskip("altair")
 
 import marimo
+import onnx
 
 from resnet8.network.change import Change, apply
 from resnet8.playground import page, sqnr
@@ -32,6 +33,11 @@ STATES = ("changes", "flips", "flips_job", "folder", "job", "layer", "noise", "s
 
 def shown(folder: Path, model: str = "", **states: object) -> str:
     """What every cell shows as one text, of a page with these states; a cell in error raises."""
+    return html.unescape(marked_up(folder, model, **states))
+
+
+def marked_up(folder: Path, model: str = "", **states: object) -> str:
+    """The same as HTML."""
     values: dict[str, Any] = dict.fromkeys(STATES) | {
         "changes": (None, (), None),
         "flips_job": (None, ""),
@@ -50,7 +56,7 @@ def shown(folder: Path, model: str = "", **states: object) -> str:
     for name, value in values.items():
         given |= {f"get_{name}": lambda value=value: value, f"set_{name}": lambda _: None}
     outputs, _ = module.app.run(defs=given)
-    return html.unescape("\n".join(marimo.as_html(one).text for one in outputs))
+    return "\n".join(marimo.as_html(one).text for one in outputs)
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +110,26 @@ def test_a_model_without_its_float_model_is_looked_into_and_changed(torch_file: 
     assert "There is no float model here" in seen
     assert "there is none here" in seen
     assert "changed against original" in seen
+
+
+def test_names_in_files_are_shown_and_nothing_else(demo_run: Path, tmp_path: Path) -> None:
+    """A script in the page could do what its buttons do."""
+    models, evil = tmp_path / "models", '<script src="x">*a*`'
+    models.mkdir()
+    for name in ("resnet8.onnx", "resnet8_int8.onnx"):
+        model = onnx.load(demo_run / "models" / name)
+        for node in model.graph.node:
+            node.name += evil
+        onnx.save(model, models / f"{evil}{name}")
+    opened, plain = (page.load(models / f"{evil}{name}") for name in ("resnet8_int8.onnx", "resnet8.onnx"))
+    assert all("<script" in one.name for one in opened.network.layers)
+    changes = (Change(opened.network.layers[0].output.name, "bits", 3),)
+    changed = apply(opened.network, changes, page.matched(opened, plain))
+    text = marked_up(tmp_path, f"{evil}resnet8_int8.onnx", changes=(opened.key, changes, changed))
+    assert "This image, original and changed" in text
+    assert "<script" not in text
+    assert "<em>a" not in text
+    assert f"Layer {opened.network.layers[0].name}" in html.unescape(text)
 
 
 def test_a_folder_without_models_says_what_makes_them(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resnet8.errors import ModelError, Resnet8Error, opening
+from resnet8.errors import ModelError, Resnet8Error, StorageError, opening
 from resnet8.evaluation import record_of, record_path
 from resnet8.files import read_bytes, reading
 from resnet8.playground.sources import require_folder
@@ -50,6 +50,11 @@ class Entry:
     score: Score | None = None
     error: str = ""
     notice: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the file, for people: what is no text in it is replaced."""
+        return os.fsencode(self.path.name).decode(errors="replace")
 
     @property
     def quantized(self) -> bool:
@@ -160,9 +165,11 @@ def describe(path: Path, content: bytes) -> ModelDescription:
 
 def _entry(path: Path, known: tuple[Evaluation, ...]) -> Entry:
     try:
+        if (name := Entry(path, "").name) != path.name:
+            raise StorageError(f"{name} cannot be shown", found="a name that is not UTF-8", remedy="rename the file")
         description = describe(path, read_bytes(path))
     except Resnet8Error as error:
-        return Entry(path, f"{path.name} · {error.what}", error=str(error))
+        return Entry(path, f"{name} · {error.what}", error=str(error))
     evaluation = of_model(known, description.sha256)
     score = None if evaluation is None else evaluation.overall
     kind = f"{FORMATS[description.format].label} {description.dtype}"

@@ -185,6 +185,11 @@ def comparisons(real: Program | None) -> int:
 # What is shown
 
 
+def plain(name: object) -> str:
+    """A name out of a file, for Markdown, which would take it for more: tags, scripts, emphasis."""
+    return re.sub(r"[^\w ]|_", lambda found: f"&#{ord(found[0])};", str(name))
+
+
 def sketch(drawn: Drawing, key: str) -> Any:
     """A drawing without its legend, the box with that key marked."""
     text = mermaid(drawn, legend=False)
@@ -207,7 +212,8 @@ def picture(pixels: NDArray[np.uint8], factor: int, caption: str, alt: str = "")
     """Pixels, (H, W) or (H, W, 3), each ``factor`` wide, with a caption."""
     # As text in the page: Marimo may drop a file before the browser has asked for it.
     source = f"data:image/png;base64,{base64.b64encode(png(pixels, factor)).decode()}"
-    return mo.image(source, alt=alt or caption, caption=caption, width=pixels.shape[1] * factor)
+    width = pixels.shape[1] * factor
+    return mo.image(source, alt=html.escape(alt or caption), caption=html.escape(caption), width=width)
 
 
 def maps(values: NDArray[Any], span: tuple[float, float] | None, caption: str) -> Any:

@@ -53,8 +53,12 @@ def require_folder(folder: Path) -> None:
     """Refuse a folder that is none.
 
     Raises:
-        StorageError: when it does not exist, is a file, or cannot be read.
+        StorageError: when it does not exist, is a file, cannot be read, or its name is no text.
     """
+    if str(folder) != os.fsencode(folder).decode(errors="replace"):
+        raise StorageError(
+            f"the folder {str(folder)!r} cannot be shown", found="a name that is not UTF-8", remedy="rename the folder"
+        )
     with reading(folder):
         if not folder.is_dir():
             raise StorageError(
