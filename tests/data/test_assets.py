@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import gzip
 import hashlib
 import io
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -66,12 +68,22 @@ def batch_members(**instead: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
 ARCHIVE = archive(*batch_members(), regular(f"{FOLDER}/readme.html", b"<html>"))
 
 
-def whole(data: bytes) -> Answer:
+def whole(data: bytes, length: str | None = None) -> Answer:
     def answer(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
-        handler.send_header("Content-Length", str(len(data)))
+        handler.send_header("Content-Length", length or str(len(data)))
         handler.end_headers()
         handler.wfile.write(data)
+
+    return answer
+
+
+def moved(target: Callable[[BaseHTTPRequestHandler], str]) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", target(handler))
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
 
     return answer
 
@@ -363,6 +375,12 @@ BAD_ANSWERS: dict[str, tuple[Callable[[bytes], Answer], str]] = {
     "500": (lambda data: lambda handler: handler.send_error(500), "HTTP status 500"),
     "cut half-way": (half, "IncompleteRead"),
     "no HTTP": (lambda data: lambda handler: None, "cannot download"),
+    "a length beyond all files": (lambda data: whole(data, str(10**12)), "found 1,000,000,000,000 bytes"),
+    "a redirect in a circle": (lambda data: moved(lambda handler: handler.path), "redirects"),
+    **{
+        f"a redirect to {target}": (lambda data, target=target: moved(lambda handler: target), "cannot download")
+        for target in ("http://[", "file:///etc/passwd", "http://.x/", "http://x:99999999/", "http://\xff\xfe/", "//")
+    },
 }
 
 
@@ -397,6 +415,54 @@ def test_a_server_that_falls_silent_is_given_up(cache: Path, server: Server, whe
     server.answers[MODEL_PATH] = half(MODEL, silence) if when == "half-way" else lambda handler: silence()
     with refused(cache, server, DownloadError, r"no answer for 0\.1 s", {}):
         fetch(homes=replace(server.homes(), timeout=0.1))
+
+
+def endless(handler: BaseHTTPRequestHandler, pause: float = 0) -> None:
+    """Sends until the client hangs up."""
+    if not hasattr(handler, "_headers_buffer"):
+        handler.send_response(200)
+    handler.end_headers()
+    while not handler.server.ending.wait(pause):  # type: ignore[attr-defined]
+        handler.wfile.write(bytes(1 if pause else 10_000))
+
+
+def test_a_file_without_an_end_is_given_up(cache: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assets, "LARGEST", 100_000)
+    server.answers[MODEL_PATH] = endless
+    with refused(cache, server, DownloadError, r"found 1\d\d,\d\d\d bytes, which are more than any file here", {}):
+        fetch(homes=server.homes())
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(cache: Path, server: Server) -> None:
+    server.answers[MODEL_PATH] = partial(endless, pause=0.01)
+    with refused(cache, server, DownloadError, r"found \d+ bytes in 0\.1 s", {}):
+        fetch(homes=replace(server.homes(), patience=0.1))
+
+
+def test_a_redirect_is_followed_whatever_else_it_says(cache: Path, server: Server) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", "/elsewhere")
+        endless(handler)
+
+    server.answers |= {MODEL_PATH: answer, "/elsewhere": whole(MODEL)}
+    fetch(homes=server.homes())
+    assert content(cache) == COMPLETE
+
+
+@pytest.mark.parametrize("length", ["many", "-5", "9" * 5000])
+def test_a_length_that_is_none_is_not_needed(cache: Path, server: Server, length: str) -> None:
+    server.answers[MODEL_PATH] = whole(MODEL, length)
+    fetch(homes=server.homes())
+    assert content(cache) == COMPLETE
+
+
+@pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")
+def test_two_lengths(cache: Path, server: Server) -> None:
+    server.answers[MODEL_PATH] = whole(MODEL, "5, 7")
+    with refused(cache, server, DownloadError, "multiple unmatching values", {}):
+        fetch(homes=server.homes())
+    gc.collect()  # urllib3 leaves the socket to it
 
 
 def test_no_server(cache: Path, server: Server) -> None:
@@ -531,7 +597,7 @@ def test_members_that_lead_elsewhere_are_never_written(cache: Path, server: Serv
 @pytest.mark.parametrize(
     ("step", "kept"),
     [
-        ("pooch.HTTPDownloader.__call__", {}),
+        ("resnet8.data.assets._receive", {}),
         ("resnet8.data.assets.os.fsync", {}),
         ("resnet8.data.assets.shutil.copyfileobj", {"pretrainedResnet.h5": MODEL}),
     ],

@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tarfile
+import time
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 from resnet8.data.cifar10 import FOLDER, MD5, find
 from resnet8.errors import DataError, DownloadError, ModelError, Resnet8Error
 from resnet8.facts import KERAS_MODEL, KERAS_SHA256
-from resnet8.files import clear, reading, scratch_folder, settle, writing
+from resnet8.files import LARGEST, clear, opened, reading, scratch_folder, settle, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,12 +76,14 @@ class Homes:
         cifar10: The gzipped tar archive of the batch files.
         members: Digest (``algorithm:hex``) of each file taken from the archive, by name; the rest is ignored.
         timeout: Seconds without a byte after which a server is given up.
+        patience: Seconds that a file may take.
     """
 
     keras_model: RemoteFile
     cifar10: RemoteFile
     members: Mapping[str, str]
     timeout: float = 30.0
+    patience: float = 3600.0
 
 
 HOMES = Homes(
@@ -220,9 +223,9 @@ def _complete(cache: Path, homes: Homes, *, download: bool, show: bool, check: b
         )
     with _staging(cache) as staging:
         if lacks_model:
-            settle(_download(model, staging, show=show, timeout=homes.timeout), cache / model.name)
+            settle(_download(model, staging, homes, show=show), cache / model.name)
         if lacking:
-            archive = _download(homes.cifar10, staging, show=show, timeout=homes.timeout)
+            archive = _download(homes.cifar10, staging, homes, show=show)
             folder = _extract(archive, staging / FOLDER, homes)
             (cache / FOLDER).mkdir(exist_ok=True)
             for name in lacking:
@@ -242,36 +245,16 @@ def _staging(cache: Path) -> Iterator[Path]:
             yield folder
 
 
-def _download(remote: RemoteFile, folder: Path, *, show: bool, timeout: float) -> Path:
+def _download(remote: RemoteFile, folder: Path, homes: Homes, *, show: bool) -> Path:
     """The path of ``remote`` in ``folder``, downloaded and verified."""
-    # Used bare: pooch's own registry would log, rename and retry in ways of its own.
-    import pooch
     import requests
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from urllib3.exceptions import HTTPError
 
     path = folder / remote.name
-    responses: list[requests.Response] = []
     try:
-        with tqdm(total=1, desc=remote.name, unit="B", unit_scale=True, disable=not show) as bar:
-            downloader = pooch.HTTPDownloader(
-                progressbar=bar,
-                chunk_size=1 << 16,
-                timeout=timeout,
-                # Otherwise a server may compress the file once more, or call a .tar.gz a compressed .tar.
-                headers={"Accept-Encoding": "identity"},
-                hooks={"response": lambda response, **_: responses.append(response)},
-            )
-            downloader(remote.url, str(path), None)
-    except requests.RequestException as error:
-        raise DownloadError(
-            f"cannot download {remote.name} from {remote.url}",
-            found=_reason(error, timeout),
-            expected="the whole file",
-            remedy=f"check the network and try again, or {_BY_HAND}",
-        ) from error
-    finally:
-        for response in responses:  # the downloader leaves the connection open when it fails
-            response.close()
+        _receive(remote, path, homes, show=show)
+    except (requests.RequestException, HTTPError, ValueError) as error:  # the last from a redirect to no address
+        raise _failed(remote, _reason(error, homes.timeout)) from error
     algorithm, expected = remote.digest.split(":")
     if (found := _digest(path, algorithm)) != expected:
         raise DownloadError(
@@ -281,6 +264,41 @@ def _download(remote: RemoteFile, folder: Path, *, show: bool, timeout: float) -
             remedy=f"it was discarded; try again, or {_BY_HAND}",
         )
     return path
+
+
+def _receive(remote: RemoteFile, path: Path, homes: Homes, *, show: bool) -> None:
+    """Write to ``path`` what the server sends, within limits of size and time."""
+    import requests
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    def follow(response: requests.Response, **_: object) -> None:
+        if response.is_redirect:
+            response.close()  # what else it says is of no use, and may have no end
+
+    ending = time.monotonic() + homes.patience
+    # Without the header a server may compress the file once more, or call a .tar.gz a compressed .tar.
+    ask = partial(requests.get, headers={"Accept-Encoding": "identity"}, hooks={"response": follow})
+    with ask(remote.url, stream=True, timeout=homes.timeout) as response, path.open("wb") as file:
+        response.raise_for_status()
+        promised = response.raw.length_remaining
+        with tqdm(total=promised, desc=remote.name, unit="B", unit_scale=True, disable=not show) as bar:
+            size = promised or 0
+            while size <= LARGEST and (part := response.raw.read1(1 << 16)):
+                bar.update(file.write(part))
+                size = file.tell()
+                if time.monotonic() > ending:
+                    raise _failed(remote, f"{size:,} bytes in {homes.patience:g} s")
+    if size > LARGEST:
+        raise _failed(remote, f"{size:,} bytes, which are more than any file here")
+
+
+def _failed(remote: RemoteFile, found: str) -> DownloadError:
+    return DownloadError(
+        f"cannot download {remote.name} from {remote.url}",
+        found=found,
+        expected="the whole file",
+        remedy=f"check the network and try again, or {_BY_HAND}",
+    )
 
 
 def _reason(error: Exception, timeout: float) -> str:
@@ -340,5 +358,5 @@ def _intact(path: Path, digest: str | None) -> bool:
 
 def _digest(path: Path, algorithm: str) -> str:
     # Not for security: md5 is what CIFAR-10's home publishes, and some systems forbid it for anything else.
-    with reading(path), path.open("rb") as stream:
+    with opened(path) as stream:
         return hashlib.file_digest(stream, partial(hashlib.new, algorithm, usedforsecurity=False)).hexdigest()
