@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from resnet8.errors import StorageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from _typeshed import ReadableBuffer
 
 
@@ -32,13 +34,17 @@ def prepare() -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__"):  # not what somebody put in its place
-            willing = io.TextIOWrapper(
-                io.BufferedWriter(_Willing(number, "wb", closefd=False)),
-                encoding=getattr(stream, "encoding", None),
-                errors="backslashreplace",
-                line_buffering=getattr(stream, "line_buffering", False),
-            )
-            setattr(sys, name, willing)
+            lines, encoding = getattr(stream, "line_buffering", False), getattr(stream, "encoding", None)
+            setattr(sys, name, _text(_Willing(number, "wb", closefd=False), encoding, lines=lines))
+
+
+def log(path: Path) -> io.TextIOWrapper:
+    """A log to append to, as UTF-8: one that is cut short by a full disk ends no work."""
+    return _text(_Willing(path, "ab"), "utf-8", lines=True)
+
+
+def _text(raw: io.RawIOBase, encoding: str | None, *, lines: bool) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=lines)
 
 
 def require_output() -> None:

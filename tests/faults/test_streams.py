@@ -29,6 +29,8 @@ open_closed()  # the libraries below open files
 def child(arguments):
     code = 70
     try:
+        while "=" in arguments[0]:
+            os.environ.update([arguments.pop(0).split("=")])
         sys.argv = ["resnet8", *arguments]
         main()
     except SystemExit as end:
@@ -84,11 +86,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def started(
-    folder: Path, demo_assets: Assets, redirections: str, *arguments: str, encoding: str = "utf-8"
+    folder: Path, demo_assets: Assets, redirections: str, *arguments: str, encoding: str = "utf-8", prefix: str = ""
 ) -> tuple[int, str]:
     """Exit code of Python with these arguments, started by a shell with these redirections, and standard error."""
     done = subprocess.run(
-        ["/bin/sh", "-c", f'"$@" 2>errors {redirections}', "sh", sys.executable, *arguments],
+        ["/bin/sh", "-c", f'{prefix} "$@" 2>errors {redirections}', "sh", sys.executable, *arguments],
         cwd=folder,
         env=os.environ
         | {"RESNET8_CACHE": str(demo_assets.keras_model.parent.parent), "PYTHONIOENCODING": encoding, "COLUMNS": "200"},
@@ -99,11 +101,11 @@ def started(
 
 
 def ran(
-    folder: Path, demo_assets: Assets, redirections: str, commands: tuple[tuple[str, ...], ...], encoding: str = "utf-8"
+    folder: Path, demo_assets: Assets, redirections: str, commands: tuple[tuple[str, ...], ...], **how: str
 ) -> tuple[list[int], str]:
     """Exit codes of the commands, and standard error."""
     (folder / "commands").write_text(json.dumps(commands))
-    code, errors = started(folder, demo_assets, redirections, "-c", RUN, "commands", "codes", encoding=encoding)
+    code, errors = started(folder, demo_assets, redirections, "-c", RUN, "commands", "codes", **how)
     assert code == 0, errors
     return json.loads((folder / "codes").read_text()), errors
 
@@ -179,7 +181,7 @@ def test_names_that_are_no_text(folder: Path, demo_assets: Assets, encoding: str
         ("evaluate", f"{name}.json", "--demo"),
         ("compare", name),
     )
-    codes, errors = ran(folder, demo_assets, ">output", commands, encoding)
+    codes, errors = ran(folder, demo_assets, ">output", commands, encoding=encoding)
     assert codes == [0] * 7 + [1] * 2, errors
     assert len(errors.splitlines()) == 2, errors
     assert "[/x]" in errors
@@ -187,3 +189,44 @@ def test_names_that_are_no_text(folder: Path, demo_assets: Assets, encoding: str
     assert output.count(b"[/x]") > 5
     shown = load(Evaluation, folder / f"{name}.result").model_path
     assert shown == "[bold]\\udcffü[/x].onnx"
+
+
+def test_folders_that_may_not_be_searched(folder: Path, demo_assets: Assets) -> None:
+    prefix = ""
+    if os.geteuid() == 0:  # root may search every folder, unless
+        prefix = "setpriv --bounding-set -dac_override,-dac_read_search"
+        if shutil.which("setpriv") is None:
+            pytest.skip("run by root, who may search every folder, and no setpriv to change that")
+    for name in ("closed", "data/cifar-10-batches-py"):
+        (folder / name).mkdir(parents=True)
+        (folder / name).chmod(0)
+    commands = (
+        ("evaluate", "closed/m.onnx", "--demo"),
+        ("evaluate", MODEL, "--data-dir", "data"),
+        ("evaluate", MODEL, *DEMO, "--logs", "closed/logs"),
+        ("evaluate", MODEL, *DEMO, "--json", "closed/result.json"),
+        ("RESNET8_CACHE=closed", "evaluate", MODEL, "--demo"),
+        ("RESNET8_CACHE=closed", "fetch"),
+        ("RESNET8_ASSETS=closed/assets", "evaluate", MODEL),
+        ("fetch", "--assets-dir", "closed/assets"),
+        ("compare", "closed/r.json"),
+        ("docs", "--root", "closed/repository"),
+        ("reproduce", "--demo", "--output-dir", "closed/run"),
+        ("quantize", "resnet8.onnx", "--recipe", "closed/mine.toml", "--output", "made.onnx", "--demo"),
+        ("inspect", "graph", MODEL, "-o", "closed/graph.mmd"),
+        ("vectors", MODEL, "--demo", "-o", "closed/vectors"),
+        ("playground", "closed/run", "--headless"),
+    )
+    codes, errors = ran(folder, demo_assets, ">output", commands, prefix=prefix)
+    assert codes == [1] * len(commands), errors
+    lines = errors.splitlines()
+    assert len(lines) == len(commands), errors
+    assert all(line.startswith("error: ") and "Permission denied" in line for line in lines), errors
+
+
+def test_a_full_disk_below_the_logs(folder: Path, demo_assets: Assets) -> None:
+    (folder / "logs").mkdir()
+    (folder / "logs/evaluate.log").symlink_to("/dev/full")
+    codes, errors = ran(folder, demo_assets, ">output", (("evaluate", MODEL, *DEMO, "--json", "result.json"),))
+    assert (codes, errors) == ([0], "")
+    assert load(Evaluation, folder / "result.json").overall.total == 5

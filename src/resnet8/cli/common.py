@@ -13,6 +13,7 @@ import typer
 
 import resnet8
 from resnet8.errors import missing_extra
+from resnet8.streams import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,13 +119,14 @@ def logged(name: str, folder: Path = Path("logs")) -> Iterator[None]:
 
     path = folder / f"{name}.log"
     append_to_log(path)
-    handler = start_logging(logging.FileHandler(path, encoding="utf-8", errors="backslashreplace"))
-    try:
-        yield
-    finally:
-        logging.captureWarnings(capture=False)
-        logging.getLogger().removeHandler(handler)
-        handler.close()
+    with log(path) as stream:
+        handler = start_logging(logging.StreamHandler(stream))
+        try:
+            yield
+        finally:
+            logging.captureWarnings(capture=False)
+            logging.getLogger().removeHandler(handler)
+            handler.close()
 
 
 @contextmanager
