@@ -28,12 +28,17 @@ def template(tmp_path_factory: pytest.TempPathFactory, demo_assets: Assets, repr
     for name in ("fp32-onnx.json", "published-int8.json"):
         shutil.copy(run / "results" / name, folder)
     (folder / "results").symlink_to(".")  # where the page looks for them
+    shutil.copy(demo_assets.keras_model, folder / "pretrainedResnet.h5")
+    for part in ("results", "docs"):
+        shutil.copytree(reproduced.output_dir / part, folder / "run" / part)
     data = folder / "cifar-10-batches-py"
     data.mkdir()
     for path in demo_assets.data_dir.iterdir():
-        if path.name in ("test_batch", "batches.meta"):
+        if path.name in ("test_batch", "data_batch_1", "batches.meta"):
             shutil.copy(path, data)
         else:
             (data / path.name).symlink_to(path)
-    (folder / "mine.toml").write_text('base = "ort-int8"\nbits = 8\n')
+    (folder / "mine.toml").write_text(
+        'framework = "onnxruntime"\nactivations = "uint8"\nweights = "int8"\nper_channel = true\nreduce_range = true\n'
+    )
     return folder

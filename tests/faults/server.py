@@ -14,6 +14,7 @@ import resource
 import select
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,11 +49,14 @@ def carried_out(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kill_group(group: int) -> bool:
-    """Whether a process of the command outlived it."""
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
+    """Whether a process of the command outlived it by more than a few seconds."""
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
     return True
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PATIENCE = 20
-"""Seconds after which a command hangs."""
+"""A command hangs that takes so many seconds more than with the whole input."""
 MEMORY_MB = 2_500
 """More than this is a failure; PyTorch with its libraries takes some 700."""
+
+_SLOW = {"seconds": 120.0}
 
 GOOD = ("clear error", "same result", "other result with notice", "another file, another result")
 BAD = ("silent difference", "foreign exception", "crash", "hang", "memory", "left over")
@@ -46,13 +49,15 @@ class Subject:
         commands: Arguments of each; ``page FOLDER`` is what the playground does when it opens a folder.
         known: Whether something else says what the file must be: then another result needs a notice.
         needs: The modules that the commands import, for the server.
+        share: How many inputs of this kind for one of the others, as its commands take long.
     """
 
     name: str
     kind: str
     commands: tuple[tuple[str, ...], ...]
     known: bool = False
-    needs: tuple[str, ...] = ("onnxruntime", "resnet8.cli", "resnet8.network.onnx_read", "resnet8.runtimes.ort")
+    needs: tuple[str, ...] = ()
+    share: float = 1
 
 
 @dataclass
@@ -78,22 +83,22 @@ class Server:
     def __post_init__(self) -> None:
         script = Path(__file__).with_name("server.py")
         self.process = subprocess.Popen(
-            [sys.executable, str(script), *self.needs],
+            [sys.executable, str(script), "resnet8.cli", "resnet8.report.text", *self.needs],
             env=os.environ | self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, folder: Path, arguments: tuple[str, ...]) -> dict[str, Any]:
-        """How the command ended, with what it printed."""
+    def run(self, folder: Path, arguments: tuple[str, ...], patience: float) -> dict[str, Any]:
+        """How the command ended, with what it printed; ended after ``patience`` seconds."""
         output, errors = (folder.parent / f"{folder.name}.{name}" for name in ("out", "err"))
         request = {
             "folder": str(folder),
             "arguments": arguments,
             "output": str(output),
             "errors": str(errors),
-            "patience": PATIENCE,
+            "patience": patience,
             "environment": {},
         }
         assert self.process.stdin is not None
@@ -126,10 +131,7 @@ class Trial:
         self.subject, self.template, self.work = subject, template, work
         self.content = (template / subject.name).read_bytes()
         self.server = Server(subject.needs, environment)
-        self.whole = {command: self._run(command, self.content) for command in subject.commands}
-        for command, answer in self.whole.items():
-            assert answer["code"] == 0, (command, answer)
-            assert not answer["files"], (command, answer["files"])
+        self.whole: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def __enter__(self) -> Trial:
         return self
@@ -140,6 +142,10 @@ class Trial:
     def findings(self, seed: int, count: int) -> Iterator[Finding]:
         """``count`` damaged files, each through one command in turn."""
         commands = self.subject.commands
+        self.whole = {command: self._run(command, self.content) for command in commands}
+        for command, answer in self.whole.items():
+            assert answer["code"] == 0, (command, answer)
+            assert not answer["files"], (command, answer["files"])
         for index in range(count):
             command, name = commands[index % len(commands)], f"{seed}/{self.subject.name}/{index}"
             words, content = damaged(self.subject.kind, self.content, name)
@@ -154,7 +160,9 @@ class Trial:
         shutil.copytree(self.template, folder, symlinks=True)
         (folder / self.subject.name).write_bytes(content)
         before = set(folder.rglob("*"))
-        answer = self.server.run(folder, command)
+        started = time.monotonic()
+        answer = self.server.run(folder, command, PATIENCE + self.whole.get(command, _SLOW)["seconds"])
+        answer["seconds"] = time.monotonic() - started
         new = {path for path in folder.rglob("*") if path not in before}
         answer["files"] = sorted(str(path.relative_to(folder)) for path in new if _unwanted(path))
         return answer
@@ -187,9 +195,6 @@ def _normal(text: str) -> str:
     return " ".join(_VARYING.sub("", text).split())
 
 
-def table(findings: list[Finding]) -> dict[str, dict[str, int]]:
-    """How many of each outcome, by subject."""
-    counts: dict[str, Counter[str]] = {}
-    for one in findings:
-        counts.setdefault(one.subject, Counter())[one.outcome] += 1
-    return {name: dict(counter) for name, counter in counts.items()}
+def table(findings: list[Finding]) -> dict[str, int]:
+    """How many of each outcome."""
+    return dict(Counter(one.outcome for one in findings))
