@@ -92,9 +92,7 @@ SUBJECTS = {
     "record": Subject(
         "resnet8_int8.onnx.json", ".json", (("evaluate", "resnet8_int8.onnx", *DATA),), needs=ORT, known=True
     ),
-    "recipe": Subject(
-        "mine.toml", ".toml", (("quantize", "resnet8.onnx", *SMALL),), needs=ORT, share=0.1
-    ),
+    "recipe": Subject("mine.toml", ".toml", (("quantize", "resnet8.onnx", *SMALL),), needs=ORT, share=0.1),
     "images": Subject(
         "cifar-10-batches-py/test_batch",
         "batch",
@@ -135,7 +133,7 @@ def test_damaged_inputs(
     count = max(round(int(request.config.getoption("--faults")) * SUBJECTS[kind].share), 1)
     with Trial(SUBJECTS[kind], template, tmp_path, {}) as trial:
         found = list(trial.findings(SEED, count))
-    record_property("outcomes", json.dumps(table(found)))
+    record_property("outcomes", json.dumps({kind: table(found)}))
     assert [one for one in found if one.outcome in BAD] == [], table(found)
     noticed = sum(one.outcome in ("clear error", "other result with notice") for one in found)
-    assert noticed >= count // 5, table(found)
+    assert noticed >= count // 4, table(found)

@@ -24,6 +24,7 @@ from resnet8.results import (
     LayerAgreement,
     PlaygroundUse,
     PredictionDifference,
+    Reliability,
     from_json,
     to_json,
 )
@@ -328,3 +329,23 @@ def test_the_playground_has_a_column_for_each_model() -> None:
     assert "3 changes" in text
     assert "Chromium 1.2" in text
     assert "load before: 0.1, 1.2." in text
+
+
+def test_reliability_has_a_column_for_each_allowed_outcome_and_one_for_the_others() -> None:
+    result = Reliability(
+        outcomes={
+            "onnx": {"clear error": 1_200, "crash": 1},
+            "record": {"clear error": 3, "same result": 4, "hang": 2},
+        },
+        failures=("crash", "hang", "memory"),
+        seconds=600.0,
+        environment=builders.ENVIRONMENT,
+        created="2026-01-02T03:04:05+00:00",
+    )
+    assert from_json(Reliability, to_json(result), "memory") == result
+    text = blocks.reliability(result)
+    assert "| what | tried | clear error | same result | not allowed |" in text
+    assert "| onnx | 1,201 | 1,200 | 0 | 1 |" in text
+    assert "| record | 9 | 3 | 4 | 2 |" in text
+    assert "| **all** | 1,210 | 1,203 | 4 | 3 |" in text
+    assert "met 3 times: crash, hang, memory. 10 minutes on" in text

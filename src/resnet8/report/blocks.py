@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import floor
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -262,6 +263,31 @@ def playground(uses: Sequence[results.PlaygroundUse]) -> str:
         f"{cpu.logical_cpus} CPUs ({cpu.model}), shared by server and browser; "
         f"load before: {', '.join(f'{one.load:.1f}' for one in uses)}.",
     )
+
+
+def reliability(result: results.Reliability) -> str:
+    """``reliability``: what became of the damaged inputs and interrupted runs, one column for each outcome."""
+    met = dict.fromkeys(outcome for counts in result.outcomes.values() for outcome in counts)
+    good = [outcome for outcome in met if outcome not in result.failures]
+    columns: dict[str, Callable[[tuple[str, Mapping[str, int]]], int]] = {
+        "tried": lambda one: sum(one[1].values()),
+        **{outcome: partial(_count, outcome) for outcome in good},
+        "not allowed": lambda one: sum(one[1].get(outcome, 0) for outcome in result.failures),
+    }
+    total: dict[str, int] = {
+        outcome: sum(counts.get(outcome, 0) for counts in result.outcomes.values()) for outcome in met
+    }
+    rows = [*result.outcomes.items(), ("**all**", total)]
+    where = result.environment
+    return markdown(
+        table(rows, {"what": lambda one: one[0], **columns}),
+        f"Not allowed, and met {sum(total.get(one, 0) for one in result.failures):,} times: {', '.join(result.failures)}. "
+        f"{result.seconds / 60:.0f} minutes on {where.cpu.logical_cpus} CPUs ({where.cpu.model}); {versions(where)}.",
+    )
+
+
+def _count(outcome: str, one: tuple[str, Mapping[str, int]]) -> int:
+    return one[1].get(outcome, 0)
 
 
 def _conditions(result: results.Agreement | results.RequantizationStudy | results.AccumulatorAudit) -> str:

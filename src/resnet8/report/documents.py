@@ -26,6 +26,7 @@ PARITY = Path("results/parity.json")
 ARITHMETIC = Path("results/arithmetic")
 CPUS = Path("results/cpus")
 PLAYGROUND = Path("results/playground")
+RELIABILITY = Path("results/reliability/trial.json")
 NOISE = Path("results/noise")
 """Where noise studies are kept, if there are any: «resnet8 audit noise» makes them, which takes minutes."""
 
@@ -199,5 +200,10 @@ def _of_page(evidence: _Evidence) -> dict[str, str]:
     )
 
 
-_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_page, lambda _: {"api": api.page()})
+def _of_reliability(evidence: _Evidence) -> dict[str, str]:
+    path = evidence.root / RELIABILITY
+    return {"reliability": blocks.reliability(results.load(results.Reliability, path))} if path.is_file() else {}
+
+
+_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_page, _of_reliability, lambda _: {"api": api.page()})
 """What makes the blocks of the pages, by name, of what results there are."""

@@ -32,6 +32,7 @@ from resnet8.results.evaluation import (
 )
 from resnet8.results.noise import NoiseRun, NoiseStudy
 from resnet8.results.playground import PlaygroundUse
+from resnet8.results.reliability import Reliability
 from resnet8.results.storage import (
     SCHEMA_VERSION,
     STRICT,
@@ -93,6 +94,7 @@ __all__ = [
     "PredictionDifference",
     "Quantization",
     "Recommendation",
+    "Reliability",
     "RequantizationRow",
     "RequantizationStudy",
     "Result",
