@@ -55,7 +55,7 @@ SUBJECTS = {
     "float ONNX to quantize": Subject(
         "resnet8.onnx", ".onnx", (("quantize", "resnet8.onnx", *SMALL),), needs=ORT, share=0.1
     ),
-    "float TorchScript": Subject("resnet8.pt", ".pt", (("evaluate", "resnet8.pt", *DATA),), share=0.2),
+    "float TorchScript": Subject("resnet8.pt", ".pt", (("evaluate", "resnet8.pt", *DATA),), share=0.1),
     "quantized TorchScript": Subject(
         "resnet8_int8.pt",
         ".pt",
@@ -65,7 +65,7 @@ SUBJECTS = {
             ("audit", "agreement", "resnet8_int8.pt", *DATA),
             ("audit", "accumulators", "resnet8_int8.pt", *DATA),
         ),
-        share=0.2,
+        share=0.1,
     ),
     "Keras": Subject(
         "pretrainedResnet.h5",
@@ -116,7 +116,7 @@ PAGE = ("quantized ONNX", "float ONNX", "float TorchScript", "quantized TorchScr
 
 SUBJECTS |= {
     f"page: {name}": replace(
-        SUBJECTS[name], commands=(("page", "."),), needs=(*ORT, "resnet8.playground.catalogue"), share=0.1
+        SUBJECTS[name], commands=(("page", "."),), needs=(*ORT, "resnet8.playground.catalogue"), share=0.02
     )
     for name in PAGE
 }
