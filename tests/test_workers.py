@@ -271,6 +271,15 @@ def test_what_it_leaves_among_temporary_files_goes_with_it(
     assert list(Path(tempfile.gettempdir()).iterdir()) == []
 
 
+def test_what_killed_processes_left_is_cleared_though_none_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".resnet8-0123456789abcdef.part" / "inside").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Workers():
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_no_room_for_temporary_files(worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(StorageError, match=r"temporary.*TMPDIR"):

@@ -129,14 +129,14 @@ def _sync(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def clear(folder: Path) -> None:
-    """Remove from ``folder`` what processes that are dead have left there unfinished.
+def clear(folder: Path | None = None) -> None:
+    """Remove from ``folder``, or where the system keeps temporary files, what dead processes have left unfinished.
 
     While a part is written its writer holds a lock on it, which the system gives back when the writer ends, however it
     ends and whatever container it is in. On a file system without such locks nothing is removed.
     """
     with suppress(OSError):
-        for path in folder.iterdir():
+        for path in (folder or _temporary()).iterdir():
             if _PART.fullmatch(path.name):
                 with suppress(OSError), _locked(path):
                     _remove(path)
@@ -151,6 +151,12 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _temporary() -> Path:
+    import tempfile  # it takes other modules, for what few commands do
+
+    return Path(tempfile.gettempdir())
 
 
 def _remove(part: Path) -> None:
@@ -191,12 +197,10 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     Raises:
         StorageError: when it cannot be made, or has no room left when the block fails, whatever a library made of that.
     """
-    import tempfile  # it takes other modules, for what few commands do
-
     place = partial(writing, "cannot write temporary files", remedy="make room, or name another place with TMPDIR")
     with ExitStack() as stack:
         with place():
-            folder = parent or Path(tempfile.gettempdir())
+            folder = parent or _temporary()
             folder = stack.enter_context(_part(folder, lambda part: part.mkdir(mode=0o700)))
         try:
             yield folder

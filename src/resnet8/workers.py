@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from resnet8 import streams
 from resnet8.errors import Resnet8Error, WorkerError
-from resnet8.files import scratch_folder, writing
+from resnet8.files import clear, scratch_folder, writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,6 +187,7 @@ class Workers(dict[str, Worker]):
         return self[name]
 
     def __enter__(self) -> Workers:
+        clear()  # there may be nothing to do that needs a process, and so none that did it
         return self
 
     def __exit__(self, *_: object) -> None:
