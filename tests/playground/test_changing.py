@@ -15,6 +15,7 @@ from quantized import assert_same_program, network, to_onnx
 
 from resnet8.data.cifar10 import preprocess
 from resnet8.errors import ModelError, QuantizationError, StorageError
+from resnet8.evaluation import record_path
 from resnet8.facts import IR_VERSION, OPSET
 from resnet8.files import sha256_file
 from resnet8.network import onnx_write
@@ -135,6 +136,19 @@ def test_a_saved_file_can_be_changed_and_saved_again(tmp_path: Path) -> None:
     found = open_file(tmp_path / "two.onnx").require_quantized()
     assert_same_program(found, expected)
     np.testing.assert_array_equal(flow(found, IMAGES).probabilities, flow(expected, IMAGES).probabilities)
+
+
+def test_what_was_killed_between_the_model_and_its_record_is_completed(tmp_path: Path) -> None:
+    opened = open_file(written(tmp_path))
+    path = tmp_path / "changed.onnx"
+    record = save(path, opened, NARROW)
+    content = path.read_bytes()
+    record_path(path).unlink()
+    with pytest.raises(StorageError, match="is there already"):
+        save(path, opened, [Change("first", "bits", 5)])  # another model
+    assert save(path, opened, NARROW).model_sha256 == record.model_sha256
+    assert path.read_bytes() == content
+    assert record_path(path).is_file()
 
 
 def test_nothing_is_overwritten_and_nothing_stays_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

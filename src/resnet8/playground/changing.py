@@ -12,7 +12,7 @@ from resnet8 import results
 from resnet8.environment import Environment, current
 from resnet8.errors import QuantizationError, StorageError
 from resnet8.evaluation import record_path
-from resnet8.files import write_bytes
+from resnet8.files import read_bytes, write_bytes
 from resnet8.network.change import Change, apply
 from resnet8.network.onnx_write import to_onnx
 from resnet8.results import SCHEMA_VERSION, STRICT, ModelDescription
@@ -112,7 +112,8 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\.|$)", re.IGNORECASE) 
 def save(path: Path, opened: Opened, changes: Sequence[Change], real: Opened | None = None) -> ChangeRecord:
     """Write a model with ``changes`` to ``path`` as ONNX, and beside it ``path``.json, the record.
 
-    Nothing that is there is overwritten, and where the record cannot be written the model goes too.
+    Nothing that is there is overwritten, but for this very model without its record, as a process leaves it that ends
+    between the two; where the record cannot be written the model goes too.
 
     Args:
         path: The new file.
@@ -133,16 +134,17 @@ def save(path: Path, opened: Opened, changes: Sequence[Change], real: Opened | N
             remedy="choose another name",
         )
     record_file = record_path(path)
-    for one in (path, record_file):
-        if os.path.lexists(one):  # a link that leads nowhere too: what it names would be written
-            raise StorageError(
-                f"{one} is there already",
-                found="a file of that name",
-                expected="a new name: nothing is overwritten",
-                remedy="choose another name",
-            )
     changed = apply(opened.require_quantized(), changes, None if real is None else opened.reference(real))
     content = to_onnx(changed).SerializeToString()
+    # A link that leads nowhere is there too: what it names would be written.
+    there = [one for one in (path, record_file) if os.path.lexists(one)]
+    if there and not (there == [path] and not path.is_symlink() and read_bytes(path) == content):
+        raise StorageError(
+            f"{there[0]} is there already",
+            found="a file of that name",
+            expected="a new name: nothing is overwritten",
+            remedy="choose another name",
+        )
     record = ChangeRecord(
         source=opened.description,
         reference=None if real is None else real.description,
