@@ -29,6 +29,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", default="20", help="damaged inputs of each kind (default: 20)")
+    parser.addoption(
+        "--kills",
+        default="4",
+        help="signals to each command that writes, and other disturbances in proportion (default: 4)",
+    )
 
 
 def pytest_configure() -> None:

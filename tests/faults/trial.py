@@ -32,7 +32,10 @@ MEMORY_MB = 2_500
 _SLOW = {"seconds": 120.0}
 
 GOOD = ("clear error", "same result", "other result with notice", "another file, another result")
-BAD = ("silent difference", "foreign exception", "crash", "hang", "memory", "left over")
+BAD = (
+    *("silent difference", "foreign exception", "crash", "hang", "memory", "left over"),
+    *("half-written", "lost", "another result", "no result", "outlived", "exit code"),  # of what is disturbed
+)
 
 NOTICE = re.compile(r"NOT the official|not what .* names|notice:|damaged|no accuracy is known", re.IGNORECASE)
 _VARYING = re.compile(r"[\d,.]+ (?:images/s|s\b|ms\b|MB\b)|\d{4}-\d\d-\d\dT\S+|sha256 \w+|[0-9a-f]{8,64}|│|[─┏┓┗┛━]+")
@@ -90,24 +93,35 @@ class Server:
             text=True,
         )
 
-    def run(self, folder: Path, arguments: tuple[str, ...], patience: float) -> dict[str, Any]:
-        """How the command ended, with what it printed; ended after ``patience`` seconds."""
-        output, errors = (folder.parent / f"{folder.name}.{name}" for name in ("out", "err"))
-        request = {
-            "folder": str(folder),
-            "arguments": arguments,
-            "output": str(output),
-            "errors": str(errors),
-            "patience": patience,
-            "environment": {},
-        }
+    def run(self, folder: Path, arguments: tuple[str, ...], **also: object) -> dict[str, Any]:
+        """How the command ended, with what it printed; ``also`` are further fields of the request."""
+        return self.run_at_once(folder, [arguments], **also)[0]
+
+    def run_at_once(self, folder: Path, commands: list[tuple[str, ...]], **also: object) -> list[dict[str, Any]]:
+        """How several commands ended that began together."""
+        places = [str(folder.parent / f"{folder.name}.{index}") for index in range(len(commands))]
+        requests = [
+            {
+                "folder": str(folder),
+                "arguments": arguments,
+                "output": f"{place}.out",
+                "errors": f"{place}.err",
+                "patience": PATIENCE,
+                "environment": {},
+            }
+            | also
+            for arguments, place in zip(commands, places, strict=True)
+        ]
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.write(json.dumps(requests) + "\n")
         self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        answer["output"], answer["error"] = (one.read_text(errors="replace") for one in (output, errors))
-        return answer
+        answers: list[dict[str, Any]] = json.loads(self.process.stdout.readline())
+        for answer, place in zip(answers, places, strict=True):
+            answer["output"], answer["error"] = (
+                Path(f"{place}.{name}").read_text(errors="replace") for name in ("out", "err")
+            )
+        return answers
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -161,7 +175,7 @@ class Trial:
         (folder / self.subject.name).write_bytes(content)
         before = set(folder.rglob("*"))
         started = time.monotonic()
-        answer = self.server.run(folder, command, PATIENCE + self.whole.get(command, _SLOW)["seconds"])
+        answer = self.server.run(folder, command, patience=PATIENCE + self.whole.get(command, _SLOW)["seconds"])
         answer["seconds"] = time.monotonic() - started
         new = {path for path in folder.rglob("*") if path not in before}
         answer["files"] = sorted(str(path.relative_to(folder)) for path in new if _unwanted(path))
@@ -179,7 +193,7 @@ class Trial:
             "foreign exception": foreign,
             "left over": answer["files"] or answer["left"],
             "clear error": answer["code"] != 0,
-            "same result": unchanged or _normal(answer["output"]) == _normal(self.whole[command]["output"]),
+            "same result": unchanged or normal(answer["output"]) == normal(self.whole[command]["output"]),
             "another file, another result": not self.subject.known,
             "other result with notice": NOTICE.search(text),
             "silent difference": True,
@@ -191,7 +205,8 @@ def _unwanted(path: Path) -> bool:
     return path.name.startswith(".") or path.suffix == ".part"
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
+    """Text without what differs between two runs of one command."""
     return " ".join(_VARYING.sub("", text).split())
 
 
