@@ -101,8 +101,8 @@ def _child(request: dict[str, Any]) -> None:
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
             os.dup2(os.open(name, flags), number)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # What has imported PyTorch is its process: what a file does there is seen here, and costs no further import.
-        multiprocessing.current_process().daemon = "torch" in sys.modules
+        # What has imported a framework is its process: what a file does there is seen here, and costs no import.
+        multiprocessing.current_process().daemon = not {"torch", "keras"}.isdisjoint(sys.modules)
         if "size" in request:
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["size"], request["size"]))
         if request.get("ordinary"):

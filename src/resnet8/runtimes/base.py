@@ -108,7 +108,7 @@ class Runtime:
                 f"{path} failed in {self.label}",
                 found=f"{error.what}: {error.found}",
                 expected="a model that computes, with moderate memory and time",
-                remedy="make the file again with «resnet8 convert» or «resnet8 quantize»",
+                remedy="fetch or make the file again",
             ) from error
 
 
@@ -124,10 +124,10 @@ def _process(name: str, owner: int) -> Worker:  # noqa: ARG001 - a fork of this 
 RUNTIMES = {
     runtime.name: runtime
     for runtime in (
-        Runtime("keras", "Keras", "keras-h5", "keras", "keras", "keras"),
+        Runtime("keras", "Keras", "keras-h5", "keras", "keras", "keras", apart=True),
         Runtime("onnxruntime", "ONNX Runtime", "onnx", "ort", "onnxruntime", quantizes=True),
         Runtime("pytorch", "PyTorch", "torchscript", "pytorch", "torch", "torch", quantizes=True, apart=True),
-        Runtime("litert", "LiteRT", "tflite", "litert", "ai_edge_litert", "litert", quantizes=True),
+        Runtime("litert", "LiteRT", "tflite", "litert", "ai_edge_litert", "litert", quantizes=True, apart=True),
         Runtime("integer", "integer engine", "", "integer"),
         Runtime("emulated-avx2", "ONNX Runtime (emulated, no VNNI)", "", "integer"),
     )
