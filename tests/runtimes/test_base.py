@@ -218,6 +218,7 @@ def test_missing_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path = tmp_path / "model.tflite"
     path.write_bytes(b"\x1c\0\0\0TFL3" + bytes(100))
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    monkeypatch.delitem(sys.modules, "resnet8.runtimes.litert", raising=False)
     with pytest.raises(MissingExtraError, match=r"ai_edge_litert.*pip install 'resnet8-.*\.whl\[litert\]'"):
         open_model(path)
 

@@ -31,7 +31,7 @@ def write_tflite(keras_model: Path, path: Path, images: NDArray[np.float32] | No
 
     from resnet8.runtimes.keras import load as load_keras
 
-    network = load_keras(keras_model)
+    network = load_keras(keras_model, keras_model.read_bytes())
     call = tf.function(lambda x: network(x, training=False))
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 

@@ -7,7 +7,6 @@ import os
 import threading
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from resnet8.errors import ModelError, WorkerError, missing_extra, opening
@@ -85,9 +84,10 @@ class Runtime:
         Raises:
             MissingExtraError: when that is not installed.
         """
-        if find_spec(self.package) is None:  # it is imported by the module, which may have to set what it reads
-            raise missing_extra(self.package, self.extra)
-        return importlib.import_module(f"resnet8.runtimes.{self.module}")
+        try:  # the module imports the package, and may have to set what that reads
+            return importlib.import_module(f"resnet8.runtimes.{self.module}")
+        except ImportError as error:
+            raise missing_extra(self.package, self.extra) from error
 
     def call(self, path: Path, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """``function(*args, **kwargs)``, which opens the file at ``path``; in a process of a runtime that is ``apart``.
