@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import multiprocessing.util
 import os
 import signal
 import subprocess
@@ -339,6 +340,30 @@ def test_it_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         except TimeoutError:
             os.kill(int(alive.read()), signal.SIGKILL)
             raise
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_starts_counts_when_it_has(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    """Half started, it would print that nobody told it what to do."""
+    spawn = multiprocessing.util.spawnv_passfds
+
+    def signalled(*arguments: object) -> int:
+        process: int = spawn(*arguments)
+        os.kill(os.getpid(), number)
+        return process
+
+    before = signal.signal(number, lambda *_: sys.exit(number))
+    try:
+        with monkeypatch.context() as patch, pytest.raises(SystemExit):  # noqa: PT012
+            patch.setattr(multiprocessing.util, "spawnv_passfds", signalled)
+            worker.call(pid)
+    finally:
+        signal.signal(number, before)
+    assert worker.call(add, 1) == 1
+    worker.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_interrupt_of_the_whole_group(tmp_path: Path) -> None:

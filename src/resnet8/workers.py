@@ -197,24 +197,26 @@ class Workers(dict[str, Worker]):
 
 @contextlib.contextmanager
 def _interrupt_later() -> Iterator[None]:
-    """Ctrl-C in this block counts at its end: a process that is half started would report that its parent is gone.
+    """Signals in this block count at its end: a process that is half started would report that its parent is gone.
 
-    It reaches the whole group, but processes started here never see one: they inherit the mask, and only the parent
+    Ctrl-C reaches the whole group, but processes started here never see one: they inherit the mask, and only the parent
     answers, and ends them. The mask does not hold for the parent's other threads, so its handler has to wait too.
     """
     held: list[int] = []
-    handler = None
+    handlers = {}
     if threading.current_thread() is threading.main_thread():
-        handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+        for one in (signal.SIGINT, signal.SIGTERM):
+            handlers[one] = signal.signal(one, lambda number, _: held.append(number))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
-    if held:
-        signal.raise_signal(signal.SIGINT)
+        for one, handler in handlers.items():
+            if handler is not None:
+                signal.signal(one, handler)
+    for number in held:
+        signal.raise_signal(number)
 
 
 @contextlib.contextmanager

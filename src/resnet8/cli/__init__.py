@@ -87,13 +87,13 @@ def execute(application: typer.Typer, arguments: list[str] | None = None) -> NoR
 
     Exit codes: 0 done, 1 an error of this project, 2 unusable arguments, 130 interrupted.
     """
-    prepare()
-    # ONNX Runtime would send telemetry, keep an identifier for it, and complain on standard error where it cannot.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and temporary files are cleared away
-    rare_garbage_collection()
-    atexit.register(gc.freeze)  # the one at exit would look at a whole framework once more
     try:
+        prepare()
+        # ONNX Runtime would send telemetry, keep an identifier for it, and complain on standard error where it cannot.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers and temporary files are cleared away
+        rare_garbage_collection()
+        atexit.register(gc.freeze)  # the one at exit would look at a whole framework once more
         code = application(args=arguments, standalone_mode=False)
         require_output()
     except typer.TyperException as error:
