@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -29,8 +30,8 @@ SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 CODES = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (143, -signal.SIGTERM), signal.SIGKILL: (-9,)}
 """Also as of a signal that came before or after all the command's doing."""
 PATIENCE = 300
-THEIRS = {".ses"}
-"""What ONNX Runtime keeps where temporary files are: one, for good."""
+THEIRS = re.compile(r"\.ses|[a-z0-9_]{8}")
+"""Among temporary files: ONNX Runtime's one for good, and what Python tries the place with."""
 _LINES = 1 << 12
 """Bytes that what is printed may take, where the size of files is limited."""
 NOISE = ("Traceback", "Exception ignored", "KeyboardInterrupt", "SystemExit", "leaked")
@@ -260,7 +261,7 @@ class Disturbance:
         outcomes = {
             "hang": answer["hung"],
             "outlived": answer["left"],
-            "foreign exception": any(word in answer["error"] for word in NOISE),
+            "foreign exception": any(word in answer["error"] for word in NOISE) and not _half_started(number, answer),
             "exit code": answer["code"] not in (0, *CODES[signal.Signals(number)]),
             "left over": number != signal.SIGKILL and self._left_over(),
         }
@@ -321,11 +322,16 @@ class Disturbance:
     def _parts(self) -> list[str]:
         return [
             *(path.name for path in self.here.rglob("*") if _unfinished(path.relative_to(self.here))),
-            *(path.name for path in self.temporary.iterdir() if path.name not in THEIRS),
+            *(path.name for path in self.temporary.iterdir() if not THEIRS.fullmatch(path.name)),
         ]
 
     def _left_over(self) -> str | None:
         return "left over" if self._parts() else None
+
+
+def _half_started(number: int, answer: dict[str, Any]) -> bool:
+    """Whether what was said came from a process in its start, which a killed parent cannot keep from saying so."""
+    return number == signal.SIGKILL and "spawn_main" in answer["error"]
 
 
 def _unfinished(path: Path) -> bool:

@@ -111,6 +111,7 @@ def _child(request: dict[str, Any]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         _run(request["arguments"])
     except SystemExit as end:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
             sys.stderr.write(f"{end.code}\n")
