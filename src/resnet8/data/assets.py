@@ -107,9 +107,9 @@ def cache_dir() -> Path:
     """The folder of downloaded assets: ``RESNET8_CACHE`` if set, else the system's place for caches."""
     if folder := os.environ.get(CACHE_VARIABLE):
         return Path(folder)
-    import pooch
+    import platformdirs
 
-    return Path(pooch.os_cache("resnet8"))
+    return platformdirs.user_cache_path("resnet8")
 
 
 def locate(directory: Path) -> Assets:
