@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="4",
         help="signals to each command that writes, and other disturbances in proportion (default: 4)",
     )
+    parser.addoption("--kept", help="folder for the outcomes of the trials; what ended well there is not tried again")
 
 
 def pytest_configure() -> None:

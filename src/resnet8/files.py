@@ -160,9 +160,13 @@ def _temporary() -> Path:
 
 
 def _remove(part: Path) -> None:
-    with suppress(OSError):
-        part.unlink()
-    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with suppress(OSError):
+            part.unlink()
+        shutil.rmtree(part, ignore_errors=True)
+    except BaseException:  # an interrupt in this very moment
+        _remove(part)
+        raise
 
 
 @contextmanager

@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet8.errors import StorageError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from _typeshed import ReadableBuffer
 
 
 def open_closed() -> None:
@@ -70,7 +68,7 @@ class _Willing(io.FileIO):
 
     refusal: OSError | None = None
 
-    def write(self, data: ReadableBuffer) -> int:
+    def write(self, data: Any) -> int:
         if self.refusal is None:
             try:
                 return super().write(data)

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from trial import BAD
 
 from resnet8.data import demo
+from resnet8.files import write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resnet8.data.assets import Assets
     from resnet8.pipeline import Reproduction
+
+
+@pytest.fixture
+def keep(request: pytest.FixtureRequest) -> Callable[[dict[str, dict[str, int]]], None]:
+    """Writes the outcomes of a trial where «--kept» says; a skip where they are there from before, and good."""
+    folder = request.config.getoption("--kept")
+    path = Path(folder or "", re.sub(r"\W+", "-", request.node.name) + ".json")
+    if folder and path.is_file() and not any(set(one) & set(BAD) for one in json.loads(path.read_text()).values()):
+        pytest.skip(f"kept in {path}")
+
+    def write(outcomes: dict[str, dict[str, int]]) -> None:
+        if folder:
+            write_text(path, json.dumps(outcomes))
+
+    return write
 
 
 @pytest.fixture(scope="session")

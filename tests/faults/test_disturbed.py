@@ -89,7 +89,7 @@ def workshop(template: Path, reproduced: Reproduction, demo_assets: Assets) -> P
 
 @pytest.mark.parametrize("name", WORKS)
 def test_disturbed_commands(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path, record_property: Callable[[str, object], None]
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, keep: Callable[[dict[str, dict[str, int]]], None]
 ) -> None:
     """SIGKILL, SIGTERM and Ctrl-C; a full disk and limited files; several at once; folders not to be written."""
     work = WORKS[name]
@@ -98,7 +98,5 @@ def test_disturbed_commands(
     with Disturbance(name, work, template, tmp_path) as disturbance:
         found = list(disturbance.findings(SEED, count))
     kinds = sorted({one.subject for one in found})
-    record_property(
-        "outcomes", json.dumps({kind: table([one for one in found if one.subject == kind]) for kind in kinds})
-    )
+    keep({kind: table([one for one in found if one.subject == kind]) for kind in kinds})
     assert [one for one in found if one.outcome in BAD] == [], table(found)

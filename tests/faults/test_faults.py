@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -139,12 +138,12 @@ def test_damaged_inputs(
     template: Path,
     tmp_path: Path,
     request: pytest.FixtureRequest,
-    record_property: Callable[[str, object], None],
+    keep: Callable[[dict[str, dict[str, int]]], None],
 ) -> None:
     count = max(round(int(request.config.getoption("--faults")) * SUBJECTS[kind].share), 1)
     with Trial(SUBJECTS[kind], template, tmp_path, {}) as trial:
         found = list(trial.findings(SEED, count))
-    record_property("outcomes", json.dumps({kind: table(found)}))
+    keep({kind: table(found)})
     assert [one for one in found if one.outcome in BAD] == [], table(found)
     if kind in ("page: result", "page: record"):
         return  # most of what is in them is not shown there

@@ -338,7 +338,6 @@ def test_reliability_has_a_column_for_each_allowed_outcome_and_one_for_the_other
             "record": {"clear error": 3, "same result": 4, "hang": 2},
         },
         failures=("crash", "hang", "memory"),
-        seconds=600.0,
         environment=builders.ENVIRONMENT,
         created="2026-01-02T03:04:05+00:00",
     )
@@ -348,4 +347,4 @@ def test_reliability_has_a_column_for_each_allowed_outcome_and_one_for_the_other
     assert "| onnx | 1,201 | 1,200 | 0 | 1 |" in text
     assert "| record | 9 | 3 | 4 | 2 |" in text
     assert "| **all** | 1,210 | 1,203 | 4 | 3 |" in text
-    assert "met 3 times: crash, hang, memory. 10 minutes on" in text
+    assert "met 3 times: crash, hang, memory. " in text

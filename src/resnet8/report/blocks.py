@@ -282,7 +282,7 @@ def reliability(result: results.Reliability) -> str:
     return markdown(
         table(rows, {"what": lambda one: one[0], **columns}),
         f"Not allowed, and met {sum(total.get(one, 0) for one in result.failures):,} times: {', '.join(result.failures)}. "
-        f"{result.seconds / 60:.0f} minutes on {where.cpu.logical_cpus} CPUs ({where.cpu.model}); {versions(where)}.",
+        f"{where.cpu.model}, {versions(where)}.",
     )
 
 

@@ -17,12 +17,10 @@ class Reliability:
         outcomes: What became of the inputs or runs, and of how many, by what was tried and by the outcome's name; those
             that are not allowed are there too, with 0 where none was met.
         failures: Names of the outcomes that are not allowed.
-        seconds: How long the trial took.
     """
 
     outcomes: dict[str, dict[str, int]]
     failures: tuple[str, ...]
-    seconds: float
     environment: Environment
     created: str
     kind: Literal["reliability"] = "reliability"
