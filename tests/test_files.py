@@ -414,3 +414,18 @@ def test_text_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("ü".encode("latin-1"))
     with pytest.raises(StorageError, match="latin is no text: found 'utf-8' codec can't decode byte 0xfc"):
         read_text(tmp_path / "latin")
+
+
+def test_an_interrupt_while_a_part_is_removed_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupts = [KeyboardInterrupt]
+    unlink = Path.unlink
+
+    def interrupted(path: Path) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "it"):
+        raise ValueError  # the part is removed, not given its name
+    assert list(tmp_path.iterdir()) == []
