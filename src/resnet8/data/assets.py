@@ -278,7 +278,7 @@ def _receive(remote: RemoteFile, path: Path, homes: Homes, *, show: bool) -> Non
     ending = time.monotonic() + homes.patience
     # Without the header a server may compress the file once more, or call a .tar.gz a compressed .tar.
     ask = partial(requests.get, headers={"Accept-Encoding": "identity"}, hooks={"response": follow})
-    with ask(remote.url, stream=True, timeout=homes.timeout) as response, path.open("wb") as file:
+    with path.open("wb") as file, ask(remote.url, stream=True, timeout=homes.timeout) as response:
         response.raise_for_status()
         promised = response.raw.length_remaining
         with tqdm(total=promised, desc=remote.name, unit="B", unit_scale=True, disable=not show) as bar:
