@@ -33,6 +33,13 @@ _QUANTIZED = frozenset(
         *("conv2d_prepack", "linear_prepack"),
     )
 )
+_TYPES: dict[str, tuple[int, tuple[int | None, ...]]] = {
+    "quantize_per_tensor": (3, (12, 13)),
+    "softmax": (2, (None,)),
+    "mean": (3, (None,)),
+    "contiguous": (1, (0,)),
+}
+"""Where an operator's argument is the number of a type, and which may stand there: PyTorch does not check others."""
 _BUILT_IN = frozenset(("getattr", "annotate", "range", "int", "float", "bool", "unchecked_cast"))
 _METHODS = {"forward": 3, "__getstate__": 2, "__setstate__": 2, "set_weight_bias": 1, "_weight_bias": 1}
 _METHODS |= {"unpack": 0, "__code_getter": 0}
@@ -202,6 +209,9 @@ class _Code:
         target = "".join(values.get(name, (name,))[:1])
         if root == "torch":
             self._require(last in _TORCH, call, f"the operator {name}")
+            place, types = _TYPES.get(last, (0, ()))
+            for one in call.args[place : place + 1] if types else ():
+                self._require(isinstance(one, ast.Constant) and one.value in types, one, f"a data type of {name}")
             if last == "pad":
                 numbers = [part.value for part in ast.walk(call) if isinstance(part, ast.Constant)]
                 small = all(abs(one) <= _PADDING for one in numbers if isinstance(one, int))
