@@ -91,7 +91,12 @@ SUBJECTS = {
         "published-int8.json", ".json", (("compare", "fp32-onnx.json", "published-int8.json"),), needs=READ
     ),
     "result of a run": Subject(
-        "run/results/published-int8.json", ".json", (("docs", "--root", "run", "--check"),), needs=READ, known=True
+        "run/results/published-int8.json",
+        ".json",
+        (("docs", "--root", "run", "--check"),),
+        needs=READ,
+        known=True,
+        share=0.15,
     ),
     "certificate of a run": Subject(
         "run/results/parity.json", ".json", (("docs", "--root", "run", "--check"),), needs=READ, known=True

@@ -348,3 +348,18 @@ def test_reliability_has_a_column_for_each_allowed_outcome_and_one_for_the_other
     assert "| record | 9 | 3 | 4 | 2 |" in text
     assert "| **all** | 1,210 | 1,203 | 4 | 3 |" in text
     assert "met 3 times: crash, hang, memory. " in text
+    assert "elsewhere" not in text
+
+
+def test_reliability_says_what_was_tried_in_another_environment() -> None:
+    other = replace(builders.ENVIRONMENT, libraries={"numpy": "9.8.7"})
+    result = Reliability(
+        outcomes={"onnx": {"clear error": 1}, "record": {"clear error": 3}},
+        failures=("crash",),
+        environment=builders.ENVIRONMENT,
+        created="2026-01-02T03:04:05+00:00",
+        elsewhere={"record": other},
+    )
+    assert from_json(Reliability, to_json(result), "memory") == result
+    model = builders.ENVIRONMENT.cpu.model
+    assert f"Tried elsewhere: record ({model}, numpy 9.8.7)." in blocks.reliability(result)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from resnet8 import results
+    from resnet8.environment import Environment
 
 
 def agreement(name: str, result: results.Agreement) -> dict[str, str]:
@@ -278,12 +279,16 @@ def reliability(result: results.Reliability) -> str:
         outcome: sum(counts.get(outcome, 0) for counts in result.outcomes.values()) for outcome in met
     }
     rows = [*result.outcomes.items(), ("**all**", total)]
-    where = result.environment
     return markdown(
         table(rows, {"what": lambda one: one[0], **columns}),
         f"Not allowed, and met {sum(total.get(one, 0) for one in result.failures):,} times: {', '.join(result.failures)}. "
-        f"{where.cpu.model}, {versions(where)}.",
+        f"{_where(result.environment)}.",
+        *(f"Tried elsewhere: {what} ({_where(where)})." for what, where in result.elsewhere.items()),
     )
+
+
+def _where(environment: Environment) -> str:
+    return f"{environment.cpu.model}, {versions(environment)}"
 
 
 def _count(outcome: str, one: tuple[str, Mapping[str, int]]) -> int:
