@@ -15,7 +15,7 @@ from resnet8 import environment
 from resnet8.audit.agreement import audit_agreement, require_explained
 from resnet8.data.assets import HOMES, Assets, fetch, locate, verify
 from resnet8.data.cifar10 import KNOWN_FINGERPRINTS, MD5, read_split
-from resnet8.evaluation import evaluate
+from resnet8.evaluation import evaluate, evaluate_split
 from resnet8.facts import PUBLISHED_PER_CLASS
 from resnet8.pipeline import FLOAT_RESULTS, REFERENCE, Reproduction, reproduce
 from resnet8.quantization.recipes import RECIPES
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+EVIDENCE = ROOT / "results" / "arithmetic"
+"""What ``tools/arithmetic_evidence`` computed of all images."""
 
 VNNI = environment.has_vnni(environment.cpu())
 
@@ -217,10 +220,21 @@ def test_the_document_is_of_cifar10(run: Reproduction) -> None:
 def test_both_counts_are_computed_on_any_cpu_and_one_is_this_cpus(
     run: Reproduction, real_models: dict[str, Path], assets: Assets, name: str
 ) -> None:
-    exact = evaluate(real_models[name], assets.data_dir, opener=integer.open_content)
-    saturated = evaluate(real_models[name], assets.data_dir, opener=integer.open_emulated)
+    """ONNX Runtime against the evidence on every image, the engine where saturation matters, and on every 20th."""
+    evidence = {form: load(Evaluation, EVIDENCE / f"{form}_{name}.json") for form in ("exact", "emulated-avx2")}
+    exact, saturated = evidence.values()
     assert (exact.overall.correct, saturated.overall.correct) == (EXACT[name], SATURATED[name])
-    assert result(run, name).predictions == (exact if VNNI else saturated).predictions
+    measured = result(run, name)
+    assert measured.predictions == (exact if VNNI else saturated).predictions
+    for one in evidence.values():
+        assert (one.model_sha256, one.data_fingerprint) == (measured.model_sha256, measured.data_fingerprint)
+    differing = np.flatnonzero([a != b for a, b in zip(exact.predictions, saturated.predictions, strict=True)])
+    indices = np.union1d(differing, np.arange(0, len(exact.predictions), 20))
+    part = read_split(assets.data_dir, "test").select(indices, "those that matter")
+    path, content = real_models[name], real_models[name].read_bytes()
+    for opener, one in ((integer.open_content, exact), (integer.open_emulated, saturated)):
+        found, _ = evaluate_split(opener(path, content), part)
+        assert found.predictions == "".join(one.predictions[index] for index in indices)
 
 
 @pytest.mark.parametrize("name", ["published-uint8", "ort-portable", "ort-7bit-weights"])
