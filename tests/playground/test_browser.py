@@ -112,7 +112,18 @@ def save(page: Any, path: Path) -> dict[str, Any]:
 def test_look_change_and_save(served: browser.Server, tmp_path: Path) -> None:
     with browser.opened(served) as page:
         browser.model(page, "resnet8_int8.onnx")
-        browser.layer(page, "conv2d_1_2/BiasAdd")
+        # a click on the drawing chooses a layer
+        names = browser.layers(page)
+        for number in (7, 1, 7):
+            page.wait_for_timeout(1000)
+            drawing = page.locator("marimo-vega canvas").first
+            width = drawing.bounding_box()["width"]
+            columns = 1 + 29 - 2  # the input; two convolutions are beside others
+            drawing.click(position={"x": 5 + (width - 10) / columns * (number + 0.5), "y": 45})
+            browser.shown(page, names[number - 1])
+            chosen = page.get_by_role("radio", checked=True).locator("visible=true").first
+            assert chosen.evaluate("one => one.parentElement.innerText").split(" · ")[2].strip() == names[number - 1]
+        browser.layer(page, "conv2d_1_2/BiasAdd")  # the list goes on from there
         shoot(page, "network", "The network")
         shoot(page, "layer", "Layer conv2d_1_2/BiasAdd")
         scale = float(browser.value(page).input_value())
@@ -151,7 +162,10 @@ def test_look_change_and_save(served: browser.Server, tmp_path: Path) -> None:
         browser.reset(page)
 
 
-def test_noise_of_all_layers(served: browser.Server) -> None:
+def test_noise_of_all_layers_and_images_of_a_class_and_those_that_are_lost(
+    served: browser.Server, demo_assets: Assets
+) -> None:
+    split = read_split(demo_assets.data_dir, "test")
     with browser.opened(served, "dark") as page:
         browser.model(page, "resnet8_uint8.onnx")
         shoot(page, "dark")
@@ -163,27 +177,6 @@ def test_noise_of_all_layers(served: browser.Server) -> None:
         page.get_by_role("button", name="Stop").first.click()
         page.get_by_text("Each layer alone: stopped", exact=True).wait_for()
 
-
-def test_a_click_on_the_drawing_chooses_a_layer(served: browser.Server) -> None:
-    with browser.opened(served) as page:
-        browser.model(page, "resnet8_int8.onnx")
-        names = browser.layers(page)
-        for number in (7, 1, 7):
-            page.wait_for_timeout(1000)
-            drawing = page.locator("marimo-vega canvas").first
-            width = drawing.bounding_box()["width"]
-            columns = 1 + 29 - 2  # the input; two convolutions are beside others
-            drawing.click(position={"x": 5 + (width - 10) / columns * (number + 0.5), "y": 45})
-            browser.shown(page, names[number - 1])
-            chosen = page.get_by_role("radio", checked=True).locator("visible=true").first
-            assert chosen.evaluate("one => one.parentElement.innerText").split(" · ")[2].strip() == names[number - 1]
-        browser.layer(page, names[2])  # the list goes on from there
-
-
-def test_images_of_a_class_and_those_that_are_lost(served: browser.Server, demo_assets: Assets) -> None:
-    split = read_split(demo_assets.data_dir, "test")
-    with browser.opened(served) as page:
-        browser.model(page, "resnet8_uint8.onnx")
         browser.choose(page, "one class", "^one class$")
         browser.choose(page, "seven", "^seven$")
         first = int(np.flatnonzero(split.labels == 7)[0])
@@ -247,21 +240,9 @@ def test_every_kind_of_change_of_channels_bits_and_rounding(
     assert open_model(tmp_path / "changed.onnx").probabilities(preprocess(split.images)).shape == (50, 10)
 
 
-def test_a_torchscript_model_is_looked_into_changed_and_saved_as_onnx(served: browser.Server, tmp_path: Path) -> None:
-    with browser.opened(served) as page:
-        browser.choose(page, "resnet8.onnx", r"^resnet8\.pt ")
-        page.get_by_text("This is a float model").wait_for()
-        browser.model(page, "resnet8_int8.pt")
-        names = browser.layers(page)
-        browser.layer(page, names[-1])
-        browser.choose(page, "zero_point", "^factor$")
-        browser.run(page)
-        record = save(page, tmp_path / "from_torch.onnx")
-        assert [one["field"] for one in record["changes"]] == ["factor"]
-        assert open_model(tmp_path / "from_torch.onnx").model.quantized
-
-
-def test_values_that_make_no_sense_are_messages(served: browser.Server) -> None:
+def test_values_that_make_no_sense_are_messages_and_a_torchscript_model_is_saved_as_onnx(
+    served: browser.Server, tmp_path: Path
+) -> None:
     with browser.opened(served) as page:
         browser.model(page, "resnet8_int8.onnx")
         browser.layer(page, "conv2d_1_2/BiasAdd")
@@ -289,6 +270,17 @@ def test_values_that_make_no_sense_are_messages(served: browser.Server) -> None:
             page.wait_for_timeout(500)
             page.get_by_role("button", name="Save", exact=True).click()
             page.get_by_text(said).first.wait_for()
+
+        browser.choose(page, "resnet8.onnx", r"^resnet8\.pt ")
+        page.get_by_text("This is a float model").wait_for()
+        browser.model(page, "resnet8_int8.pt")
+        names = browser.layers(page)
+        browser.layer(page, names[-1])
+        browser.choose(page, "zero_point", "^factor$")
+        browser.run(page)
+        record = save(page, tmp_path / "from_torch.onnx")
+        assert [one["field"] for one in record["changes"]] == ["factor"]
+        assert open_model(tmp_path / "from_torch.onnx").model.quantized
 
 
 def test_files_and_folders_that_are_none_are_messages(
