@@ -12,7 +12,7 @@ import pytest
 from quantized import activation, addition, network, pool, product, refilled, rescale, to_onnx, weighted
 
 from resnet8.audit.agreement import CAUSES, audit_agreement, require_explained
-from resnet8.data.cifar10 import Split, preprocess, read_split
+from resnet8.data.cifar10 import Split, preprocess
 from resnet8.errors import ModelError
 from resnet8.execute import engine
 from resnet8.execute.exact import UNIT
@@ -22,9 +22,7 @@ from resnet8.network.layers import Weighted
 from resnet8.network.program import Program
 from resnet8.network.tensors import Constant
 from resnet8.numeric.grid import limits, qparams
-from resnet8.quantization.recipes import RECIPES
 from resnet8.results import Agreement, from_json, to_json
-from resnet8.runtimes import open_model
 from resnet8.runtimes.ort import Trace
 
 if TYPE_CHECKING:
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 
 MODEL = builders.model("network.onnx", "uint8", "int8")
 IMAGES = 130  # two batches, the second not full
-ORT_RECIPES = [name for name, recipe in RECIPES.items() if recipe.framework == "onnxruntime"]
 
 
 def images(count: int = IMAGES) -> Split:
@@ -432,24 +429,3 @@ def test_operators_have_names_for_people() -> None:
         "average-pool",
         "dense",
     ]
-
-
-# --- ResNet8 itself ---
-
-
-@pytest.mark.real
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ORT_RECIPES)
-def test_the_real_files_differ_by_known_causes_only(real_models: dict[str, Path], real_assets: Path, name: str) -> None:
-    path = real_models[name]
-    split = read_split(real_assets, "test").first(100)
-    traces = {
-        graph: Trace(path, path.read_bytes(), optimize=optimize)
-        for graph, optimize in (("optimized", True), ("as in the file", False))
-    }
-    found = audit_agreement(open_model(path).model, traces, split)
-    require_explained(found)
-    for graph in found.graphs:
-        sizes = [100 * int(np.prod(layer.output.shape)) for layer in traces[graph.graph].program.layers]
-        assert [layer.codes for layer in graph.layers] == sizes
-        assert graph.engine_correct > 70
