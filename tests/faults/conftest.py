@@ -21,16 +21,27 @@ if TYPE_CHECKING:
     from resnet8.pipeline import Reproduction
 
 
-@pytest.fixture
-def keep(request: pytest.FixtureRequest) -> Callable[[dict[str, dict[str, int]]], None]:
-    """Writes the outcomes of a trial where «--kept» says; a skip where they are there from before, and good."""
-    folder = request.config.getoption("--kept")
-    path = Path(folder or "", re.sub(r"\W+", "-", request.node.name) + ".json")
-    if folder and path.is_file() and not any(set(one) & set(BAD) for one in json.loads(path.read_text()).values()):
+def place(item: pytest.Item) -> Path | None:
+    """The file for the outcomes of a trial, where «--kept» names a folder."""
+    folder = item.config.getoption("--kept")
+    return Path(folder, re.sub(r"\W+", "-", item.name) + ".json") if folder else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a trial whose outcomes are there from before, and good; and make nothing for it."""
+    path = place(item)
+    if path and path.is_file() and not any(set(one) & set(BAD) for one in json.loads(path.read_text()).values()):
         pytest.skip(f"kept in {path}")
 
+
+@pytest.fixture
+def keep(request: pytest.FixtureRequest) -> Callable[[dict[str, dict[str, int]]], None]:
+    """Writes the outcomes of a trial where «--kept» says."""
+
     def write(outcomes: dict[str, dict[str, int]]) -> None:
-        if folder:
+        path = place(request.node)
+        if path:
             write_text(path, json.dumps(outcomes))
 
     return write

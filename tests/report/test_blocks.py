@@ -358,8 +358,8 @@ def test_reliability_says_what_was_tried_in_another_environment() -> None:
         failures=("crash",),
         environment=builders.ENVIRONMENT,
         created="2026-01-02T03:04:05+00:00",
-        elsewhere={"record": other},
+        elsewhere={"record": other, "onnx": other},
     )
     assert from_json(Reliability, to_json(result), "memory") == result
     model = builders.ENVIRONMENT.cpu.model
-    assert f"Tried elsewhere: record ({model}, numpy 9.8.7)." in blocks.reliability(result)
+    assert f"Tried elsewhere: record, onnx ({model}, numpy 9.8.7)." in blocks.reliability(result)

@@ -279,11 +279,14 @@ def reliability(result: results.Reliability) -> str:
         outcome: sum(counts.get(outcome, 0) for counts in result.outcomes.values()) for outcome in met
     }
     rows = [*result.outcomes.items(), ("**all**", total)]
+    elsewhere: dict[str, list[str]] = {}
+    for kind, environment in result.elsewhere.items():
+        elsewhere.setdefault(_where(environment), []).append(kind)
     return markdown(
         table(rows, {"what": lambda one: one[0], **columns}),
         f"Not allowed, and met {sum(total.get(one, 0) for one in result.failures):,} times: {', '.join(result.failures)}. "
         f"{_where(result.environment)}.",
-        *(f"Tried elsewhere: {what} ({_where(where)})." for what, where in result.elsewhere.items()),
+        *(f"Tried elsewhere: {', '.join(what)} ({where})." for where, what in elsewhere.items()),
     )
 
 
