@@ -243,8 +243,10 @@ def _grid(
 
 def _requantized(parameter: Constant, grid: QParams, behind: Constant | None) -> Constant:
     codes = quantize(parameter.real if behind is None else behind.real, grid)
-    # Fewer codes of a parameter are no grid of their own: they are the codes that there are.
-    return replace(parameter, codes=codes, grid=replace(grid, dtype=storage(grid.dtype).name))
+    # Fewer codes of a parameter are no grid of their own, but where they are stored so: they are the codes that there
+    # are.
+    dtype = grid.dtype if grid.dtype == parameter.params.dtype else storage(grid.dtype).name
+    return replace(parameter, codes=codes, grid=replace(grid, dtype=dtype))
 
 
 def _rebiased(before: Weighted, after: Weighted, behind: Weighted | None) -> Weighted:

@@ -208,7 +208,7 @@ class _Reader(Reader["onnx.NodeProto"]):
     def _float(self, node: onnx.NodeProto) -> Any:
         scales = [self._value(node, index) for index in range(len(node.input))]
         if self.quantized and node.op_type == "Mul" and all(isinstance(one, Stored) for one in scales):
-            return Stored(node.output[0], np.asarray(scales[0].codes * scales[1].codes, np.float32), None, "float32")
+            return Stored(node.output[0], self._graph.values(node.output[0]), None, "float32")
         operands = [self._operand(node, index) for index, name in enumerate(node.input) if name]
         layer = self._layer(node, node.op_type, operands, kernel="float")
         return layer if self.quantized else self.add(layer, node.output[0], None)

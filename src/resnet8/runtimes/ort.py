@@ -14,7 +14,7 @@ from resnet8.files import read_bytes, scratch_folder
 from resnet8.network.onnx_read import extract
 from resnet8.numeric.grid import storage
 from resnet8.runtimes.base import Predictor
-from resnet8.runtimes.onnx_file import describe, parse, read
+from resnet8.runtimes.onnx_file import describe, least_bits, parse, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,6 +43,7 @@ def open_content(path: Path, content: bytes, options: Mapping[str, str] = Mappin
         ModelError: when it is damaged or no ResNet8.
     """
     model = read(path, content)
+    require_bits(str(path), least_bits(model))
     settings = session_options()
     for name, value in options.items():
         settings.add_session_config_entry(name, value)
@@ -55,6 +56,31 @@ def open_content(path: Path, content: bytes, options: Mapping[str, str] = Mappin
         threads=cpu().logical_cpus,
         session_options=options,
     )
+
+
+SINCE: Mapping[int, tuple[int, int]] = MappingProxyType({4: (1, 23), 2: (1, 24)})
+"""The first release of ONNX Runtime that casts codes of so many bits (1.18 dequantizes those of 4)."""
+
+
+def require_bits(what: str, bits: int) -> None:
+    """Check that the installed ONNX Runtime runs files with codes of ``bits`` bits.
+
+    Args:
+        what: The file or recipe that has them, for the message.
+        bits: The fewest.
+
+    Raises:
+        ModelError: when it is too old.
+    """
+    major, minor = SINCE.get(bits, (0, 0))
+    installed = onnxruntime.__version__
+    if tuple(map(int, installed.split(".")[:2])) < (major, minor):
+        raise ModelError(
+            f"{what} has weights of {bits} bits, which the installed ONNX Runtime does not run",
+            found=f"onnxruntime {installed}",
+            expected=f"{major}.{minor} or newer",
+            remedy="install it: pip install --upgrade onnxruntime",
+        )
 
 
 def session_options() -> onnxruntime.SessionOptions:
@@ -104,6 +130,7 @@ class Trace:
 
     def __init__(self, path: Path, content: bytes, *, optimize: bool) -> None:
         model = parse(path, content)
+        require_bits(str(path), least_bits(model))
         if optimize:
             with opening(path, "ONNX Runtime"):
                 model = optimized(content)
