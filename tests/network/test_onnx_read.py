@@ -642,14 +642,26 @@ def test_a_float_network_is_refused() -> None:
     )
 
 
-def test_an_output_that_is_not_quantized_is_refused() -> None:
-    model = to_onnx(replace(network(), softmax=False), "qdq")
+def with_float_end(program: Program) -> onnx.ModelProto:
+    """The QDQ file of ``program``, whose last layer's output is not quantized."""
+    model = to_onnx(replace(program, softmax=False), "qdq")
     last = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")][-2:]
     for node in last:
         model.graph.node.remove(node)
     model.graph.output[0].name = "logits.float"
+    return model
+
+
+def test_an_output_that_is_not_quantized_has_accumulators_for_codes() -> None:
+    found = extract(with_float_end(network()), "network.onnx")
+    assert (found.logits.name, found.logits.params.dtype, found.logits.zero_point) == ("logits.float", "int32", 0)
+    dense = found.weighted[-1]
+    assert found.logits.scale == dense.x.scale * dense.weights.params.scale
+
+
+def test_an_output_of_several_scales_that_is_not_quantized_is_refused() -> None:
     with pytest.raises(ModelError, match=r"an output \(logits.float\) that is no quantized tensor, expected logits"):
-        extract(model, "network.onnx")
+        extract(with_float_end(network(per_channel=True)), "network.onnx")
 
 
 def test_weights_alone_are_no_quantized_network() -> None:

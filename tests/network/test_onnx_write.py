@@ -24,6 +24,7 @@ from resnet8.network.onnx_read import extract
 from resnet8.network.onnx_write import to_onnx
 from resnet8.network.short import shortened
 from resnet8.numeric.grid import qparams
+from resnet8.numeric.variants import Requantization
 from resnet8.playground.opened import open_file
 from resnet8.runtimes import onnx_file
 from resnet8.runtimes.ort import Trace
@@ -293,6 +294,91 @@ def test_the_cast_keeps_2_bit_weights_out_of_the_graph_that_onnx_runtime_makes_i
     wanted = 2 * np.rint((pixels()[..., 0] - pixels()[..., 2]) / 2)
     found = run(one_convolution(TensorProto.INT2, cast=True), LEVELS[level])[:, 0]
     np.testing.assert_array_equal(found, np.clip(wanted, -256, 254))
+
+
+# --- class scores that are not quantized ---
+
+
+def float_logits(seed: int = 6) -> Program:
+    return retyped(network(seed), ("uint8", "int4", "uint8")).with_float_logits()
+
+
+@pytest.mark.parametrize("compact", [False, True], ids=["named", "compact"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("softmax", [False, True], ids=["logits", "softmax"])
+def test_float_logits_are_read_back_as_accumulators(softmax: bool, form: Any, compact: bool) -> None:
+    program = replace(float_logits(), softmax=softmax)
+    model = to_onnx(program, form, compact=compact)
+    found = extract(model, "network.onnx")
+    expected = shortened(program) if compact else program
+    if not softmax:  # the last tensor is called as the file's output is
+        renamed = replace(expected.logits, name=found.logits.name)
+        last = replace(expected.layers[-1], output=renamed, name=found.layers[-1].name)
+        expected = replace(expected, layers=(*expected.layers[:-1], last), logits=renamed)
+    assert_same_program(found, expected)
+    assert found.logits.params.dtype == "int32"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_float_logits_are_those_of_onnx_runtime(level: str) -> None:
+    """The accumulators, as whole numbers, times one scale: no rounding in between."""
+    program = replace(float_logits(), softmax=False)
+    found = run(to_onnx(program, "qoperator", compact=True), LEVELS[level])
+    codes = engine.run(program.as_integer(), engine.input_codes(program, IMAGES))
+    assert codes.dtype == np.int32
+    dense = program.weighted[-1]
+    read = engine.activations(program.as_integer(), engine.input_codes(program, IMAGES))[dense.x.name]
+    sums = (read.reshape(-1, 4).astype(np.int64) - dense.x.zero_point) @ dense.matrix + dense.added
+    np.testing.assert_array_equal(codes, sums)
+    np.testing.assert_array_equal(found, sums.astype(np.float32) * program.logits.scale)
+
+
+def test_float_logits_are_what_integers_requantize_to() -> None:
+    """Every fixed-point multiplier is 1."""
+    program = float_logits().as_integer()
+    codes = engine.input_codes(program, IMAGES)
+    expected = engine.activations(program, codes)
+    for kind in ("fixed32", "fixed16", "fixed8", "power-of-two"):
+        found = engine.step(program.layers[-1], expected, Requantization(kind))
+        np.testing.assert_array_equal(found, expected[program.logits.name])
+
+
+@pytest.mark.parametrize("optimize", [False, True], ids=["as written", "optimized"])
+def test_float_logits_agree_code_by_code(optimize: bool) -> None:
+    content = to_onnx(float_logits(), "qoperator", compact=True).SerializeToString()
+    split = Split(IMAGES, np.zeros(len(IMAGES), np.int64), builders.CLASS_NAMES, builders.CIFAR10)
+    trace = Trace(Path("network.onnx"), content, optimize=optimize)
+    (graph,) = audit_agreement(builders.model("n.onnx", "uint8", "int4"), {"": trace}, split).graphs
+    assert sum(layer.differing for layer in graph.layers) == 0
+    assert graph.prediction_differences == ()
+
+
+def test_float_logits_of_a_float_operator_differ_by_the_rounding_of_float_sums() -> None:
+    """Accumulators are finer than float32's sums of products: differences of several steps are float rounding."""
+    trace = Trace(Path("network.onnx"), to_onnx(float_logits()).SerializeToString(), optimize=False)
+    split = Split(IMAGES, np.zeros(len(IMAGES), np.int64), builders.CLASS_NAMES, builders.CIFAR10)
+    (graph,) = audit_agreement(builders.model("n.onnx", "uint8", "int4"), {"": trace}, split).graphs
+    assert sum(layer.causes["other"] for layer in graph.layers) == 0
+
+
+def test_float_logits_need_one_scale() -> None:
+    with pytest.raises(QuantizationError, match="found weights with a scale for each channel, expected one scale"):
+        network(per_channel=True).with_float_logits()
+
+
+def test_float_logits_follow_a_change_of_what_the_last_layer_reads() -> None:
+    program = float_logits()
+    changed = apply(program, [Change("mean", "factor", 1.5)])
+    dense = changed.weighted[-1]
+    assert changed.logits.scale == dense.output.scale == dense.x.scale * dense.weights.params.scale
+    assert_same_program(extract(to_onnx(changed), "network.onnx"), changed)
+
+
+def test_accumulators_on_another_grid_have_no_place_in_a_file() -> None:
+    program = apply(float_logits(), [Change("logits", "factor", 2)])
+    for form in FORMS:
+        with pytest.raises(QuantizationError, match="logits does not fit an ONNX file: found codes of type int32"):
+            to_onnx(program, form)
 
 
 # --- who reads the files ---

@@ -142,7 +142,9 @@ def apply(original: Program, changes: Iterable[Change], reference: Program | Non
     reals = {} if reference is None else {one.output.name: one for one in reference.weighted}
     weighted = {one.output.name: _rebiased(one, layer(one), reals.get(one.output.name)) for one in original.weighted}
     layers: tuple[AnyLayer, ...] = tuple(weighted.get(one.output.name) or layer(one) for one in original.layers)
-    return replace(original, input=activation(original.input), layers=layers, logits=activation(original.logits))
+    changed = replace(original, input=activation(original.input), layers=layers, logits=activation(original.logits))
+    unquantized = original.logits.accumulated and original.logits.name not in grids
+    return changed.with_float_logits() if unquantized else changed
 
 
 def _rounding(change: Change, written: set[str]) -> Rounding | None:

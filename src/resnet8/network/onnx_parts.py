@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from resnet8.errors import QuantizationError
 from resnet8.facts import IMAGE_SHAPE, INPUT_NAME, IR_VERSION, NARROW_VERSIONS, OPSET
 from resnet8.network.onnx_graph import PACKED
+from resnet8.network.tensors import accumulator_grid
 from resnet8.numeric.grid import limits, of_width, storage, width
 
 if TYPE_CHECKING:
@@ -180,9 +181,30 @@ class Writer:
         strides = {"strides": layer.strides} if layer.strides != (1, 1) else {}
         return strides | ({"pads": layer.pads} if any(layer.pads) else {})
 
+    def float_output(self, layer: Weighted) -> bool:
+        """Whether the file has its output as real numbers: where its codes are the accumulators.
+
+        Raises:
+            QuantizationError: when they are accumulators, but in other steps than ``scale_x * scale_w``.
+        """
+        found = layer.output
+        if not found.accumulated:
+            return False
+        if found.name != self.program.logits.name or not found.params.same_as(
+            accumulator_grid(layer.x, layer.weights.params)
+        ):
+            raise QuantizationError(
+                f"{found.name} does not fit an ONNX file",
+                found=f"codes of type {found.params.dtype}",
+                expected="codes of at most 8 bits, or class scores in steps of scale_x * scale_w",
+                remedy="quantize it to 8 bits",
+            )
+        return True
+
     def _end(self) -> None:
         logits = self.program.logits
-        output = self.flat(self.dequantize(logits.name, logits.params), logits)
+        output = logits.name if logits.accumulated else self.dequantize(logits.name, logits.params)
+        output = self.flat(output, logits)
         if self.program.softmax:
             axis: dict[str, Any] = {} if self.compact else {"axis": 1}  # the last one, as without it
             output = self.node("Softmax", [output], self.inner("softmax"), **axis)

@@ -9,6 +9,9 @@ at every optimization level. Those of 2 bits (opset 25) are cast to 8 first: at 
 takes a DequantizeLinear of INT2, as one of int8, into a QLinearConv, which has no such weights, and then refuses the
 graph that it made. The Cast it computes when it loads the file, and runs its integer kernels.
 
+Class scores that are not quantized come straight from Gemm. ONNX Runtime then computes the last layer as a MatMulNBits
+of its own, whose sums are of floats; in a QOperator file they are exact.
+
 A compact file dequantizes each activation once, has no zero points of 0 for what is signed, and multiplies scale_x by
 scale_w in the graph: the scales of biases are most of what QDQ files have more than others.
 """
@@ -43,7 +46,10 @@ class QDQ(Writer):
         """Add the nodes of ``layer``."""
         output = layer.output.name
         if isinstance(layer, Weighted):
-            real = self._weighted(layer)
+            if self.float_output(layer):
+                self._weighted(layer, output)
+                return
+            real = self._weighted(layer, self.inner(f"{output}_float"))
         elif isinstance(layer, Product):
             inputs = [self._constant(layer.x, layer.constant), self._read(layer.x)][::-1]
             real = self.node("Mul", inputs, self.inner(f"{output}_float"), name=layer.name)
@@ -75,7 +81,7 @@ class QDQ(Writer):
         codes = self.constant(constant.name, channelwise(x, constant), stored(constant.params.dtype))
         return self._parameter(codes, constant.params)
 
-    def _weighted(self, layer: Weighted) -> str:
+    def _weighted(self, layer: Weighted, output: str) -> str:
         params, codes = layer.weights.params, weight_codes(layer)
         axis: dict[str, Any] = {"axis": 1 if layer.dense else 0} if params.per_channel else {}
         weights = self.constant(layer.weights.name, codes, stored(params.dtype))
@@ -86,7 +92,7 @@ class QDQ(Writer):
         if not layer.dense:
             attributes = self.geometry(layer)
         operator = ("Gemm" if layer.bias is not None else "MatMul") if layer.dense else "Conv"
-        return self.node(operator, inputs, self.inner(f"{layer.output.name}_float"), name=layer.name, **attributes)
+        return self.node(operator, inputs, output, name=layer.name, **attributes)
 
     def _parameter(self, codes: str, params: QParams, **axis: Any) -> str:
         """The reals of stored codes."""

@@ -97,10 +97,12 @@ class QOperator(Writer):
             *self._activation(layer.x),
             *self._parameter(layer.weights, weight_codes(layer), dense=layer.dense),
         ]
-        grid = self.grid(layer.output.name, layer.output.params)
+        grid = [] if self.float_output(layer) else self.grid(layer.output.name, layer.output.params)
         bias = [] if layer.bias is None else [self.constant(layer.bias.name, layer.bias.codes)]
-        if layer.dense and bias:
-            self.node("QGemm", [*inputs, *bias, *grid], output, name=layer.name, domain=MICROSOFT)
+        if layer.dense and (bias or not grid):
+            self.node(
+                "QGemm", [*inputs, *(bias or ([""] if grid else [])), *grid], output, name=layer.name, domain=MICROSOFT
+            )
         elif layer.dense:
             self.node("QLinearMatMul", [*inputs, *grid], output, name=layer.name)
         else:

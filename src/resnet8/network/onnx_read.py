@@ -5,12 +5,12 @@ The rules, in the order of the graph:
 1. QuantizeLinear of the graph's input (also behind a Transpose) begins the program.
 2. QLinearConv, QLinearMatMul, QGemm, QLinearAdd, QLinearMul, QLinearAveragePool, QLinearGlobalAveragePool: one layer.
 3. DequantizeLinear on every input of Conv, MatMul, Gemm, Add, Mul, AveragePool, GlobalAveragePool, an optional Relu,
-   then
-   QuantizeLinear: one layer.
+   then QuantizeLinear: one layer.
 4. DequantizeLinear, then QuantizeLinear (also behind Reshape, Flatten, Transpose or Relu): a :class:`Rescale`, or,
    where both grids agree, nothing.
 5. Transpose between NCHW and NHWC, Reshape and Flatten to (batch, features) of a 1 x 1 map: no arithmetic.
-6. Softmax, QLinearSoftmax behind the last layer, and its QuantizeLinear and DequantizeLinear: the end.
+6. Softmax, QLinearSoftmax behind the last layer, and its QuantizeLinear and DequantizeLinear: the end. The last layer
+   may write real numbers: its accumulators are their codes.
 7. Clip of codes between two constants: the grid of what wrote them has fewer codes (``int4``), or a ReLU, where the
    lower one is the zero point.
 8. Conv, MatMul, Gemm, Add, Mul, Relu, AveragePool, GlobalAveragePool on real numbers: one layer without grids; a Relu
@@ -30,12 +30,12 @@ import onnx
 
 from resnet8.errors import ModelError, opening
 from resnet8.network import reading
-from resnet8.network.layers import AnyLayer, Rescale
+from resnet8.network.layers import AnyLayer, Rescale, Weighted
 from resnet8.network.onnx_graph import PACKED, Graph, attribute
-from resnet8.network.onnx_values import Parameter, Stored, output_axis, require_grids, without_auto_pad
+from resnet8.network.onnx_values import QLINEAR, Parameter, Stored, output_axis, require_grids, without_auto_pad
 from resnet8.network.reading import NCHW, NHWC, Images, Reader, Scores, Tensor, Unfit, clean
 from resnet8.network.rewrite import merged
-from resnet8.network.tensors import Activation, Constant
+from resnet8.network.tensors import Activation, Constant, accumulator_grid
 from resnet8.numeric.grid import QParams, limits, of_width, storage
 
 if TYPE_CHECKING:
@@ -52,16 +52,6 @@ SUPPORTED = (
     "Transpose, Reshape, Flatten, Softmax"
 )
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}
-_QLINEAR: Mapping[str, tuple[str, tuple[int, ...], int, int]] = {
-    "QLinearConv": ("Conv", (0, 3), 8, 6),
-    "QLinearMatMul": ("MatMul", (0, 3), 0, 6),
-    "QGemm": ("Gemm", (0, 3), 6, 7),
-    "QLinearAdd": ("Add", (0, 3), 0, 6),
-    "QLinearMul": ("Mul", (0, 3), 0, 6),
-    "QLinearAveragePool": ("AveragePool", (0,), 0, 3),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,), 0, 3),
-}
-"""The float operator that each stands for; where its operands, its bias (0: none) and the grid of its output are."""
 
 
 def read(model: onnx.ModelProto, source: str) -> Program:
@@ -116,6 +106,8 @@ class _Reader(Reader["onnx.NodeProto"]):
         if self.quantized and self.input is None:
             raise self.refused("no QuantizeLinear of the input", "images quantized before the first layer")
         end = self.values.get(self._output)
+        if isinstance(end, Weighted) and not end.relu and not end.weights.params.per_channel:
+            end = self._accumulated(end, self._output)
         if isinstance(end, Tensor) and not end.relu:
             end = Scores(end.activation, None, softmax=False)
         if not isinstance(end, Scores):
@@ -208,7 +200,7 @@ class _Reader(Reader["onnx.NodeProto"]):
     def _float(self, node: onnx.NodeProto) -> Any:
         scales = [self._value(node, index) for index in range(len(node.input))]
         if self.quantized and node.op_type == "Mul" and all(isinstance(one, Stored) for one in scales):
-            return Stored(node.output[0], self._graph.values(node.output[0]), None, "float32")
+            return Stored(node.output[0], self._graph.values(node.output[0]), None)
         operands = [self._operand(node, index) for index, name in enumerate(node.input) if name]
         layer = self._layer(node, node.op_type, operands, kernel="float")
         return layer if self.quantized else self.add(layer, node.output[0], None)
@@ -241,13 +233,13 @@ class _Reader(Reader["onnx.NodeProto"]):
     # Rule 2
 
     def _qlinear(self, node: onnx.NodeProto) -> Any:
-        operator, inputs, bias, out = _QLINEAR[node.op_type]
-        if not self._name(node, out):
-            raise Unfit("float output")
+        operator, inputs, bias, out = QLINEAR[node.op_type]
         operands: list[Activation | Constant] = [self._gridded(node, index) for index in inputs]
         if bias and self._name(node, bias):
             operands.append(Constant(node.input[bias], self._constant(node, bias), None))
         layer = self._layer(node, operator, operands, kernel="integer")
+        if not self._name(node, out):
+            return self._accumulated(layer, node.output[0])
         return self.add(layer, node.output[0], self._grid(node, out))
 
     def _gridded(self, node: onnx.NodeProto, index: int) -> Activation | Constant:
@@ -257,6 +249,14 @@ class _Reader(Reader["onnx.NodeProto"]):
             grid = value.on(self._grid(node, index + 1))
             return Parameter(value.name, value.codes, grid, output_axis(node))
         return self._regridded(node, index)
+
+    def _accumulated(self, layer: AnyLayer, name: str) -> Tensor:
+        """Real numbers at the end, which are quantized nowhere: accumulators are their codes."""
+        last = all(reader.op_type == "Softmax" for reader in self._graph.readers[name])
+        if not isinstance(layer, Weighted) or layer.relu or not last:
+            raise Unfit("float output")
+        grid = accumulator_grid(layer.x, layer.weights.params)
+        return replace(self.add(layer, name, grid), real=True)
 
     # Layers
 
@@ -363,6 +363,8 @@ class _Reader(Reader["onnx.NodeProto"]):
         if attribute(node, "axis", -1) not in (-1, 1):
             raise Unfit("another axis than the classes'")
         source, quantized = self._value(node, 0), node.op_type == "QLinearSoftmax"
+        if isinstance(source, AnyLayer):
+            source = self._accumulated(source, node.input[0])
         reals = isinstance(source, Tensor) and source.real is self.quantized and not source.relu
         x = self._regridded(node, 0) if quantized else source.activation if reals else None
         if x is None or len(x.shape) != 1:
@@ -381,7 +383,7 @@ class _Reader(Reader["onnx.NodeProto"]):
         "Reshape": _flatten,
         "Flatten": _flatten,
         **dict.fromkeys(("Conv", "MatMul", "Gemm", "Add", "Mul", "AveragePool", "GlobalAveragePool"), _float),
-        **dict.fromkeys(_QLINEAR, _qlinear),
+        **dict.fromkeys(QLINEAR, _qlinear),
     }
 
 

@@ -1,4 +1,4 @@
-"""What an ONNX node reads that is stored: codes and their types, weights on their grids, how they lie."""
+"""What an ONNX node reads, and what of it is stored: codes and their types, weights on their grids, how they lie."""
 
 from __future__ import annotations
 
@@ -13,7 +13,20 @@ from resnet8.network.tensors import Activation, Constant
 from resnet8.numeric.grid import QParams, storage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx
+
+QLINEAR: Mapping[str, tuple[str, tuple[int, ...], int, int]] = {
+    "QLinearConv": ("Conv", (0, 3), 8, 6),
+    "QLinearMatMul": ("MatMul", (0, 3), 0, 6),
+    "QGemm": ("Gemm", (0, 3), 6, 7),
+    "QLinearAdd": ("Add", (0, 3), 0, 6),
+    "QLinearMul": ("Mul", (0, 3), 0, 6),
+    "QLinearAveragePool": ("AveragePool", (0,), 0, 3),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,), 0, 3),
+}
+"""The float operator that each stands for; where its operands, its bias (0: none) and the grid of its output are."""
 
 
 @dataclass(frozen=True)

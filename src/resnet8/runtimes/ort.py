@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import onnxruntime
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from resnet8.network.program import Program
@@ -139,7 +139,8 @@ class Trace:
         known = {value.name for value in model.graph.output}
         for activation in self._activations:
             if activation.name not in known:
-                code_type = onnx.helper.np_dtype_to_tensor_dtype(storage(activation.params.dtype))
+                dtype = np.dtype(np.float32) if activation.accumulated else storage(activation.params.dtype)
+                code_type = onnx.helper.np_dtype_to_tensor_dtype(dtype)
                 model.graph.output.append(onnx.helper.make_tensor_value_info(activation.name, code_type, None))
         self._path = path
         with opening(path, "ONNX Runtime"):
@@ -166,5 +167,7 @@ class Trace:
 
 
 def _channels_last(codes: NDArray[Any], activation: Activation) -> NDArray[Any]:
+    if activation.accumulated:
+        codes = np.rint(codes / np.float64(activation.scale)).astype(np.int32)
     codes = codes.transpose(0, 2, 3, 1) if activation.nchw and codes.ndim == 4 else codes
     return codes.reshape(len(codes), *activation.shape)
