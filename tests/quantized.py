@@ -18,9 +18,11 @@ from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
 from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 from resnet8.network.program import Program
 from resnet8.network.tensors import Activation, Constant
-from resnet8.numeric.grid import QParams, limits, qparams
+from resnet8.numeric.grid import QParams, limits, qparams, storage, width
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from resnet8.network.layers import AnyLayer
@@ -197,6 +199,27 @@ def network(
     )
     layers = (first, scaled, shifted, second, joined, mean, dense)
     return Program(image, layers, dense.output, softmax=True, probabilities=None)
+
+
+def retyped(program: Program, types: Sequence[Dtype], seed: int = 30) -> Program:
+    """``program`` with other random weights, of each layer on ``types``, unsigned ones around the middle.
+
+    Those of int8 saturate in no kernel. Scales grow as the codes become few.
+    """
+    rng = np.random.default_rng(seed)
+    layers: list[AnyLayer] = []
+    kinds = iter(types)
+    for layer in program.layers:
+        if isinstance(layer, Weighted):
+            dtype = next(kinds)
+            low, high = (-64, 64) if dtype == "int8" else limits(dtype)
+            codes = rng.integers(low, high + 1, layer.weights.shape).astype(storage(dtype))
+            scale = layer.weights.params.scale * np.float32(2 ** (8 - width(dtype)))
+            zeros = np.full(scale.shape, 2 ** (width(dtype) - 1) if dtype[0] == "u" else 0, np.int32)
+            layers.append(refilled(layer, codes, QParams(np.asarray(scale), zeros, dtype)))
+        else:
+            layers.append(layer)
+    return replace(program, layers=tuple(layers))
 
 
 # --- ONNX ---

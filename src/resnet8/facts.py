@@ -43,6 +43,10 @@ OPSET = 13
 IR_VERSION = 7
 """File format version that goes with :data:`OPSET`."""
 
+NARROW_VERSIONS = {4: (21, 10), 2: (25, 13)}
+"""Operator set and file format version that have tensors of 4 and of 2 bits an element; files without them keep
+:data:`OPSET` and :data:`IR_VERSION`."""
+
 MAX_READABLE_OPSET = 26
 """The newest operator set that the tested ONNX Runtime reads."""
 

@@ -16,6 +16,7 @@ import onnx
 import pytest
 import tiny
 from onnx import numpy_helper
+from quantized import network, retyped
 
 from resnet8.cli import app
 from resnet8.errors import ModelError, ResultError, StorageError
@@ -32,6 +33,7 @@ from resnet8.inspection.records import (
     Weights,
 )
 from resnet8.inspection.source import read_onnx
+from resnet8.network.onnx_write import to_onnx
 from resnet8.report import tables
 from resnet8.results import from_json, load, save, to_json
 
@@ -253,6 +255,23 @@ def test_a_zero_point_that_is_left_out_is_zero(tmp_path: Path) -> None:
 
 
 # --- as a result ---
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator"])
+def test_codes_of_few_bits_are_told_as_they_are_stored(tmp_path: Path, form: Any) -> None:
+    path, program = tmp_path / "narrow.onnx", retyped(network(per_channel=True), ("int4", "int2", "uint8"))
+    onnx.save(to_onnx(program, form, compact=True), path)
+    found = inspect_operations(read_onnx(path))
+    first, second = (one for one in found.layers if one.kind == "conv")
+    assert first.parameters["weights"] == Parameter("w1", "int4", (4, 3, 3, 3), 54)
+    assert second.parameters["weights"] == Parameter("w2", "int2", (4, 4, 3, 3), 36)
+    assert first.weights is not None
+    assert first.weights.grid.dtype == "int4"
+    assert first.weights.codes_used + first.weights.codes_unused == 16
+    if form == "qdq":
+        (bias,) = (one for one in found.nodes if one.inputs[0].name == "b1")
+        steps = program.weighted[0].x.scale * program.weighted[0].weights.params.scale
+        assert bias.grids["x"].scale == tuple(steps.tolist())
 
 
 def test_the_result_is_read_back_as_it_was(qdq: Operations, qlinear: Operations, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from builders import noise
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from quantized import (
     activation,
@@ -642,14 +642,26 @@ def test_a_float_network_is_refused() -> None:
     )
 
 
-def test_an_output_that_is_not_quantized_is_refused() -> None:
-    model = to_onnx(replace(network(), softmax=False), "qdq")
+def with_float_end(program: Program) -> onnx.ModelProto:
+    """The QDQ file of ``program``, whose last layer's output is not quantized."""
+    model = to_onnx(replace(program, softmax=False), "qdq")
     last = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")][-2:]
     for node in last:
         model.graph.node.remove(node)
     model.graph.output[0].name = "logits.float"
+    return model
+
+
+def test_an_output_that_is_not_quantized_has_accumulators_for_codes() -> None:
+    found = extract(with_float_end(network()), "network.onnx")
+    assert (found.logits.name, found.logits.params.dtype, found.logits.zero_point) == ("logits.float", "int32", 0)
+    dense = found.weighted[-1]
+    assert found.logits.scale == dense.x.scale * dense.weights.params.scale
+
+
+def test_an_output_of_several_scales_that_is_not_quantized_is_refused() -> None:
     with pytest.raises(ModelError, match=r"an output \(logits.float\) that is no quantized tensor, expected logits"):
-        extract(model, "network.onnx")
+        extract(with_float_end(network(per_channel=True)), "network.onnx")
 
 
 def test_weights_alone_are_no_quantized_network() -> None:
@@ -748,3 +760,48 @@ def test_narrow_codes_are_those_of_onnx_runtime() -> None:
 def test_another_clip_is_refused_by_name(low: int, high: int, twice: bool, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         extract(clipped(low, high, twice=twice), "clips.onnx")
+
+
+def test_a_clip_from_the_zero_point_on_is_a_relu() -> None:
+    found = extract(clipped(120, 255), "clips.onnx")
+    (layer,) = (one for one in found.layers if one.output.name == "first")
+    assert (layer.relu, layer.output.params.dtype) == (True, "uint8")
+    codes = engine.input_codes(found, noise(8, 3))
+    expected = np.maximum(engine.activations(network(4), codes)["first"], 120)
+    np.testing.assert_array_equal(engine.activations(found, codes)["first"], expected)
+
+
+# --- stored codes of few bits ---
+
+
+def packed(kind: int = TensorProto.INT4, zero: int = 0, of_zero: Any = np.int8) -> onnx.ModelProto:
+    """A QOperator network whose first weights are cast from ``kind``."""
+    model = to_onnx(network(4), "qoperator")
+    conv = node_of(model, "QLinearConv")
+    conv.input[3], conv.input[5] = "wide", "packed_zero"
+    model.graph.node.insert(0, helper.make_node("Cast", ["packed"], ["wide"], name="cast", to=TensorProto.INT8))
+    model.graph.initializer.append(helper.make_tensor("packed", kind, [4, 3, 3, 3], [1] * 108))
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(zero, of_zero), "packed_zero"))
+    return model
+
+
+def test_a_cast_of_stored_codes_is_the_codes() -> None:
+    first = extract(packed(), "packed.onnx").layers[0]
+    assert isinstance(first, Weighted)
+    assert (first.weights.name, first.weights.params.dtype, first.weights.codes.dtype) == ("packed", "int4", np.int8)
+    assert (first.weights.codes == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (packed(TensorProto.UINT4), "node «cast», operator Cast: codes of type uint4 to another type than uint8"),
+        (packed(TensorProto.INT8), "operator Cast: something else than stored codes of 4 or 2 bits"),
+        (packed(of_zero=np.uint8), "operator QLinearConv: a zero point of type uint8 for codes of type int4"),
+        (packed(zero=9), "a zero point is out of range: found 9, expected a code of int4: -8 to 7"),
+    ],
+    ids=["sign", "not packed", "zero point", "range"],
+)
+def test_another_cast_is_refused_by_name(model: onnx.ModelProto, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        extract(model, "packed.onnx")

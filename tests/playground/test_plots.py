@@ -49,6 +49,14 @@ def test_channels_with_scales_of_their_own_are_counted_in_steps() -> None:
     assert len(rows(plots.in_steps(None, {"changed": np.array([3], np.int8)}, grid, (-4, 3)))) == 3
 
 
+def test_accumulators_are_shown_where_there_are_some() -> None:
+    codes = np.array([-300, 0, 0, 7000], np.int32)
+    grid = qparams(0.01, 0, "int32")
+    counted = rows(plots.in_steps(np.array([1.0]), {"quantized": codes}, grid, (-(2**31), 2**31 - 1)))
+    found = [(row["series"], row["code"], row["count"]) for row in counted if "series" in row]
+    assert found == [("FP32", 100, 1), ("quantized", -300, 1), ("quantized", 0, 2), ("quantized", 7000, 1)]
+
+
 def test_histograms_share_their_bins() -> None:
     chart = plots.values({"a": np.array([0.0, 1.0]), "b": np.array([2.0, 2.0, 2.0])}, "unit", bins=2)
     assert [(row["series"], row["value"], row["share"]) for row in rows(chart)] == [

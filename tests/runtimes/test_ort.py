@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from quantized import network, retyped
 
 from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.errors import ModelError, StorageError, opening
 from resnet8.evaluation import evaluate, evaluate_split
 from resnet8.facts import IMAGE_SHAPE, IR_VERSION, OPSET
+from resnet8.network.onnx_write import to_onnx
 from resnet8.quantization.recipes import RECIPES
 from resnet8.results import Evaluation, load
 from resnet8.runtimes import open_model
-from resnet8.runtimes.ort import optimized
+from resnet8.runtimes.ort import Trace, optimized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -279,6 +281,35 @@ def test_weights_alone_may_be_integers(tmp_path: Path) -> None:
     path = write(tmp_path / "weights.onnx", nodes, [codes, scalar("scale", 1e-4), scalar("zero", 0, np.int8)])
     model = open_model(path).model
     assert (model.activations, model.weights, model.quantized) == ("float32", "int8", True)
+
+
+@pytest.mark.parametrize(
+    ("types", "installed", "needed"),
+    [
+        (
+            ("uint8", "int4", "uint8"),
+            "1.22.1",
+            "has weights of 4 bits.*found onnxruntime 1.22.1, expected 1.23 or newer",
+        ),
+        (
+            ("uint8", "int4", "int2"),
+            "1.23.2",
+            "has weights of 2 bits.*found onnxruntime 1.23.2, expected 1.24 or newer",
+        ),
+    ],
+)
+def test_an_onnx_runtime_that_is_too_old_for_few_bits_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, types: Any, installed: str, needed: str
+) -> None:
+    path = tmp_path / "narrow.onnx"
+    onnx.save(to_onnx(retyped(network(), types), "qoperator", compact=True), path)
+    assert open_model(path).probabilities(noise(2)).shape == (2, 10)
+    monkeypatch.setattr("onnxruntime.__version__", installed)
+    with pytest.raises(ModelError, match=needed) as refused:
+        open_model(path)
+    assert refused.value.remedy == "install it: pip install --upgrade onnxruntime"
+    with pytest.raises(ModelError, match=needed):
+        Trace(path, path.read_bytes(), optimize=False)
 
 
 # --- agreement ---

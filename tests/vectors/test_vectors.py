@@ -21,7 +21,7 @@ import onnx
 import pytest
 from builders import cifar_folder
 from onnx import TensorProto, helper, numpy_helper
-from quantized import network, refilled, to_onnx
+from quantized import network, refilled, retyped, to_onnx
 
 from resnet8.cli import app
 from resnet8.data.cifar10 import FOLDER, random_images
@@ -172,6 +172,17 @@ def test_narrow_codes_are_exported_with_their_limits(tmp_path: Path) -> None:
     assert -8 <= written["output"].min() <= written["output"].max() <= 7
     if CC is not None:
         assert checked(tmp_path / "golden")[0] == 0
+
+
+@needs_cc
+def test_weights_of_few_bits_are_exported_as_bytes(tmp_path: Path) -> None:
+    program = retyped(network(per_channel=True), ("int4", "uint2", "uint8"))
+    write(tmp_path / "golden", program)
+    assert checked(tmp_path / "golden")[0] == 0
+    first, second = (arrays(folder)["weights"] for folder in layer_folders(tmp_path / "golden")[:4:3])
+    np.testing.assert_array_equal(first, program.weighted[0].weights.codes.transpose(3, 0, 1, 2))
+    np.testing.assert_array_equal(second, program.weighted[1].weights.codes.transpose(3, 0, 1, 2))
+    assert (first.dtype, second.dtype) == (np.int8, np.uint8)
 
 
 def spoil(path: Path, array: str) -> None:
@@ -599,6 +610,12 @@ def test_nothing_is_left_when_a_layer_does_not_fit(tmp_path: Path) -> None:
         ModelError, match=r"layer dense cannot be exported: found accumulators from .* expected .*int32"
     ):
         write(tmp_path / "new/golden", replace(program, layers=(*program.layers[:-1], heavy)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_accumulators_as_class_scores_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="layer dense cannot be exported: found codes of type int32"):
+        write(tmp_path / "new/golden", network().with_float_logits())
     assert not list(tmp_path.iterdir())
 
 

@@ -184,9 +184,10 @@ def _causes(
     theirs = codes[layer.output.name][images][local].astype(np.int64)
     ours = found[images][local].astype(np.int64)
     exact, magnitude = before_rounding(layer, read, local)
-    border = np.maximum(ours, theirs) - 0.5 - layer.output.zero_point
+    border = theirs + 0.5 * np.sign(ours - theirs) - layer.output.zero_point
     distance = np.abs(exact - border)
-    adjacent = np.abs(ours - theirs) == 1
+    # Accumulators as codes are so fine that the rounding of a float operator goes over several.
+    adjacent = (np.abs(ours - theirs) == 1) | layer.output.accumulated
     bound = np.maximum(float32_bound(layer, exact, magnitude), float32_bound(ran, exact, magnitude))
     causes = np.where(adjacent & (distance <= bound), "float rounding", "other").astype(object)
     for i in np.flatnonzero(adjacent & (distance < _NEAR)).tolist():

@@ -98,7 +98,7 @@ def _alone(
         values = engine.activations(program, engine.input_codes(program, split.images[part]))
         for layer in program.layers:
             sums = _once()
-            expected = values[layer.output.name].astype(np.int16)
+            expected = values[layer.output.name].astype(np.int64)
             for row, variant in zip(counts, variants, strict=True):
                 difference = np.abs(engine.step(layer, values, variant, sums) - expected)
                 row[0] += difference.size

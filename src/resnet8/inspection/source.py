@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -54,8 +55,9 @@ class Source:
 
     def parameter(self, name: str) -> Parameter:
         """What initializer ``name`` is."""
-        values = self.graph.values(name)
-        return Parameter(initializer=name, dtype=values.dtype.name, shape=values.shape, size_bytes=values.nbytes)
+        shape, dtype = self.graph.values(name).shape, self.graph.dtype(name)
+        size = -(-math.prod(shape) * onnx_file.element_bits(dtype) // 8)
+        return Parameter(initializer=name, dtype=dtype, shape=shape, size_bytes=size)
 
     def tensor(self, name: str) -> GraphTensor:
         """What tensor ``name`` is, as far as that is known."""

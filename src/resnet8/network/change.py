@@ -142,7 +142,9 @@ def apply(original: Program, changes: Iterable[Change], reference: Program | Non
     reals = {} if reference is None else {one.output.name: one for one in reference.weighted}
     weighted = {one.output.name: _rebiased(one, layer(one), reals.get(one.output.name)) for one in original.weighted}
     layers: tuple[AnyLayer, ...] = tuple(weighted.get(one.output.name) or layer(one) for one in original.layers)
-    return replace(original, input=activation(original.input), layers=layers, logits=activation(original.logits))
+    changed = replace(original, input=activation(original.input), layers=layers, logits=activation(original.logits))
+    unquantized = original.logits.accumulated and original.logits.name not in grids
+    return changed.with_float_logits() if unquantized else changed
 
 
 def _rounding(change: Change, written: set[str]) -> Rounding | None:
@@ -243,8 +245,10 @@ def _grid(
 
 def _requantized(parameter: Constant, grid: QParams, behind: Constant | None) -> Constant:
     codes = quantize(parameter.real if behind is None else behind.real, grid)
-    # Fewer codes of a parameter are no grid of their own: they are the codes that there are.
-    return replace(parameter, codes=codes, grid=replace(grid, dtype=storage(grid.dtype).name))
+    # Fewer codes of a parameter are no grid of their own, but where they are stored so: they are the codes that there
+    # are.
+    dtype = grid.dtype if grid.dtype == parameter.params.dtype else storage(grid.dtype).name
+    return replace(parameter, codes=codes, grid=replace(grid, dtype=dtype))
 
 
 def _rebiased(before: Weighted, after: Weighted, behind: Weighted | None) -> Weighted:

@@ -6,13 +6,19 @@ from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
+
+from resnet8.numeric.grid import storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+PACKED = ("int4", "uint4", "int2", "uint2")
+"""The types of which a byte of a file holds several elements."""
 
 
 class Graph:
@@ -52,10 +58,25 @@ class Graph:
         return found
 
     def values(self, name: str) -> NDArray[Any]:
-        """The elements of the constant ``name``, in its own type and shape."""
+        """The elements of the constant ``name``, in its own type and shape; codes of 4 or 2 bits as in memory.
+
+        What a Mul makes of two constants is one too, float32.
+        """
         if name not in self._values:
-            self._values[name] = numpy_helper.to_array(self.constants[name])
+            self._values[name] = self._stored(name) if name in self.constants else self._product(name)
         return self._values[name]
+
+    def _stored(self, name: str) -> NDArray[Any]:
+        values, dtype = numpy_helper.to_array(self.constants[name]), self.dtype(name)
+        return values.astype(storage(dtype)) if dtype in PACKED else values
+
+    def _product(self, name: str) -> NDArray[Any]:
+        one, other = map(self.values, self.nodes[self.writers[name]].input)
+        return np.asarray(one * other, np.float32)
+
+    def dtype(self, name: str) -> str:
+        """The type of the elements of the constant ``name``: ``float32``, ``int8``, ``int4`` and so on."""
+        return onnx.helper.tensor_dtype_to_np_dtype(self.constants[name].data_type).name
 
 
 def axes(value: onnx.ValueInfoProto) -> tuple[int | str, ...]:

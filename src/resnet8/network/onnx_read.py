@@ -5,39 +5,42 @@ The rules, in the order of the graph:
 1. QuantizeLinear of the graph's input (also behind a Transpose) begins the program.
 2. QLinearConv, QLinearMatMul, QGemm, QLinearAdd, QLinearMul, QLinearAveragePool, QLinearGlobalAveragePool: one layer.
 3. DequantizeLinear on every input of Conv, MatMul, Gemm, Add, Mul, AveragePool, GlobalAveragePool, an optional Relu,
-   then
-   QuantizeLinear: one layer.
+   then QuantizeLinear: one layer.
 4. DequantizeLinear, then QuantizeLinear (also behind Reshape, Flatten, Transpose or Relu): a :class:`Rescale`, or,
    where both grids agree, nothing.
 5. Transpose between NCHW and NHWC, Reshape and Flatten to (batch, features) of a 1 x 1 map: no arithmetic.
-6. Softmax, QLinearSoftmax behind the last layer, and its QuantizeLinear and DequantizeLinear: the end.
-7. Clip of codes between two constants: the grid of what wrote them has fewer codes (``int4``).
+6. Softmax, QLinearSoftmax behind the last layer, and its QuantizeLinear and DequantizeLinear: the end. The last layer
+   may write real numbers: its accumulators are their codes.
+7. Clip of codes between two constants: the grid of what wrote them has fewer codes (``int4``), or a ReLU, where the
+   lower one is the zero point.
 8. Conv, MatMul, Gemm, Add, Mul, Relu, AveragePool, GlobalAveragePool on real numbers: one layer without grids; a Relu
    belongs to the layer before it, where nothing else reads that layer.
+9. Cast of stored codes of 4 or 2 bits to 8: those codes. Mul of two stored scales: a scale.
 
 Anything else is refused, by name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import onnx
 
 from resnet8.errors import ModelError, opening
 from resnet8.network import reading
-from resnet8.network.layers import AnyLayer, Rescale
-from resnet8.network.onnx_graph import Graph, attribute
+from resnet8.network.layers import AnyLayer, Rescale, Weighted
+from resnet8.network.onnx_graph import PACKED, Graph, attribute
+from resnet8.network.onnx_values import QLINEAR, Parameter, Stored, output_axis, require_grids, without_auto_pad
 from resnet8.network.reading import NCHW, NHWC, Images, Reader, Scores, Tensor, Unfit, clean
 from resnet8.network.rewrite import merged
-from resnet8.network.tensors import Activation, Constant
+from resnet8.network.tensors import Activation, Constant, accumulator_grid
 from resnet8.numeric.grid import QParams, limits, of_width, storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    import onnx
     from numpy.typing import NDArray
 
     from resnet8.network.program import Program
@@ -45,19 +48,10 @@ if TYPE_CHECKING:
 SUPPORTED = (
     "QuantizeLinear, DequantizeLinear, QLinearConv, QLinearMatMul, QGemm, QLinearAdd, QLinearMul, QLinearAveragePool, "
     "QLinearGlobalAveragePool, QLinearSoftmax; Conv, MatMul, Gemm, Add, Mul, Relu, AveragePool, GlobalAveragePool "
-    "between DequantizeLinear and QuantizeLinear; Clip of codes to fewer bits; Transpose, Reshape, Flatten, Softmax"
+    "between DequantizeLinear and QuantizeLinear; Clip of codes to fewer bits; Cast of weights of 4 or 2 bits to 8; "
+    "Transpose, Reshape, Flatten, Softmax"
 )
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}
-_QLINEAR: Mapping[str, tuple[str, tuple[int, ...], int, int]] = {
-    "QLinearConv": ("Conv", (0, 3), 8, 6),
-    "QLinearMatMul": ("MatMul", (0, 3), 0, 6),
-    "QGemm": ("Gemm", (0, 3), 6, 7),
-    "QLinearAdd": ("Add", (0, 3), 0, 6),
-    "QLinearMul": ("Mul", (0, 3), 0, 6),
-    "QLinearAveragePool": ("AveragePool", (0,), 0, 3),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,), 0, 3),
-}
-"""The float operator that each stands for; where its operands, its bias (0: none) and the grid of its output are."""
 
 
 def read(model: onnx.ModelProto, source: str) -> Program:
@@ -95,13 +89,6 @@ def is_quantized(model: onnx.ModelProto) -> bool:
     return any(node.op_type in _QUANTIZED for node in model.graph.node)
 
 
-@dataclass(frozen=True)
-class _Parameter(Constant):
-    """A constant whose scales, where it has several, run along ``axis``."""
-
-    axis: int = 0
-
-
 class _Reader(Reader["onnx.NodeProto"]):
     """An operator on dequantized codes has a layer for a value, until its QuantizeLinear comes."""
 
@@ -119,6 +106,8 @@ class _Reader(Reader["onnx.NodeProto"]):
         if self.quantized and self.input is None:
             raise self.refused("no QuantizeLinear of the input", "images quantized before the first layer")
         end = self.values.get(self._output)
+        if isinstance(end, Weighted) and not end.relu and not end.weights.params.per_channel:
+            end = self._accumulated(end, self._output)
         if isinstance(end, Tensor) and not end.relu:
             end = Scores(end.activation, None, softmax=False)
         if not isinstance(end, Scores):
@@ -145,7 +134,7 @@ class _Reader(Reader["onnx.NodeProto"]):
         """What was read or stored as input ``index``; None where it is neither."""
         name = self._name(node, index)
         if name in self._graph.constants:
-            return Constant(name, self._graph.values(name), None)
+            return Stored(name, self._graph.values(name), None, self._graph.dtype(name))
         return self.values.get(name)
 
     def _constant(self, node: onnx.NodeProto, index: int) -> NDArray[Any]:
@@ -200,14 +189,18 @@ class _Reader(Reader["onnx.NodeProto"]):
 
     def _dequantize(self, node: onnx.NodeProto) -> Any:
         source = self._value(node, 0)
-        if isinstance(source, Constant):
+        if isinstance(source, Stored):
             axis = attribute(node, "axis", 1) % max(source.codes.ndim, 1)
-            return _Parameter(source.name, source.codes, self._grid(node, 1, source.codes.dtype), axis)
+            grid = source.on(self._grid(node, 1, source.codes.dtype))
+            return Parameter(source.name, source.codes, grid, axis)
         return source if isinstance(source, Scores) else Tensor(self._regridded(node, 0), real=True)
 
     # Rules 3 and 8
 
     def _float(self, node: onnx.NodeProto) -> Any:
+        scales = [self._value(node, index) for index in range(len(node.input))]
+        if self.quantized and node.op_type == "Mul" and all(isinstance(one, Stored) for one in scales):
+            return Stored(node.output[0], self._graph.values(node.output[0]), None)
         operands = [self._operand(node, index) for index, name in enumerate(node.input) if name]
         layer = self._layer(node, node.op_type, operands, kernel="float")
         return layer if self.quantized else self.add(layer, node.output[0], None)
@@ -218,7 +211,7 @@ class _Reader(Reader["onnx.NodeProto"]):
         if self.quantized:
             if isinstance(value, Tensor) and value.real and not value.relu:
                 return value.activation
-            if not isinstance(value, _Parameter):
+            if not isinstance(value, Parameter):
                 raise Unfit(f"its input {index} ({name}) is float, not dequantized codes")
             return value
         if isinstance(value, Tensor):
@@ -240,21 +233,30 @@ class _Reader(Reader["onnx.NodeProto"]):
     # Rule 2
 
     def _qlinear(self, node: onnx.NodeProto) -> Any:
-        operator, inputs, bias, out = _QLINEAR[node.op_type]
-        if not self._name(node, out):
-            raise Unfit("float output")
+        operator, inputs, bias, out = QLINEAR[node.op_type]
         operands: list[Activation | Constant] = [self._gridded(node, index) for index in inputs]
         if bias and self._name(node, bias):
             operands.append(Constant(node.input[bias], self._constant(node, bias), None))
         layer = self._layer(node, operator, operands, kernel="integer")
+        if not self._name(node, out):
+            return self._accumulated(layer, node.output[0])
         return self.add(layer, node.output[0], self._grid(node, out))
 
     def _gridded(self, node: onnx.NodeProto, index: int) -> Activation | Constant:
         """An input of a QLinear operator; scales of its weights run along their channels out."""
         value = self._value(node, index)
-        if isinstance(value, Constant):
-            return _Parameter(value.name, value.codes, self._grid(node, index + 1), _output_axis(node))
+        if isinstance(value, Stored):
+            grid = value.on(self._grid(node, index + 1))
+            return Parameter(value.name, value.codes, grid, output_axis(node))
         return self._regridded(node, index)
+
+    def _accumulated(self, layer: AnyLayer, name: str) -> Tensor:
+        """Real numbers at the end, which are quantized nowhere: accumulators are their codes."""
+        last = all(reader.op_type == "Softmax" for reader in self._graph.readers[name])
+        if not isinstance(layer, Weighted) or layer.relu or not last:
+            raise Unfit("float output")
+        grid = accumulator_grid(layer.x, layer.weights.params)
+        return replace(self.add(layer, name, grid), real=True)
 
     # Layers
 
@@ -270,7 +272,7 @@ class _Reader(Reader["onnx.NodeProto"]):
         if operator in ("Conv", "MatMul", "Gemm"):
             return self._weighted(node, x, others, **facts)
         window = tuple(attribute(node, "kernel_shape", [])) if operator == "AveragePool" else None
-        plain = not any(attribute(node, "pads", [0])) and _without_auto_pad(node)
+        plain = not any(attribute(node, "pads", [0])) and without_auto_pad(node)
         return reading.pooled(x, window, nchw=not attribute(node, "channels_last", 0), plain=plain, **facts)
 
     def _weighted(
@@ -284,7 +286,7 @@ class _Reader(Reader["onnx.NodeProto"]):
         if w.grid is None:
             bias = None if bias is None else replace(bias, codes=bias.codes.reshape(-1))
         else:
-            _require_grids(node, x, w, w.grid, bias)
+            require_grids(node, x, w, w.grid, bias)
         if not node.op_type.endswith("Conv"):
             if (attribute(node, "transA", 0), attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)) != (0, 1, 1):
                 raise Unfit("transA, alpha or beta")
@@ -293,7 +295,7 @@ class _Reader(Reader["onnx.NodeProto"]):
         else:
             if attribute(node, "group", 1) != 1 or list(attribute(node, "dilations", [1, 1])) != [1, 1]:
                 raise Unfit("groups or dilations")
-            if not _without_auto_pad(node):
+            if not without_auto_pad(node):
                 raise Unfit("auto_pad; explicit pads are supported")
             facts |= {"strides": attribute(node, "strides", [1, 1]), "pads": attribute(node, "pads", [0, 0, 0, 0])}
             layer = reading.convolution(x, w, bias, nchw=not attribute(node, "channels_last", 0), **facts)
@@ -312,14 +314,28 @@ class _Reader(Reader["onnx.NodeProto"]):
         if any(end.size != 1 for end in ends):
             raise Unfit("limits that are no single numbers")
         low, high = (int(end.item()) for end in ends)
-        dtype = next((one for bits in range(1, 17) if limits(one := of_width(x.params.dtype, bits)) == (low, high)), "")
-        if not dtype:
-            raise Unfit(f"codes from {low} to {high}; those of a number of bits are supported")
-        narrow = replace(x, name=node.output[0], grid=QParams(x.params.scale, x.params.zero_point, dtype))
+        own = x.params
+        dtype = next((one for bits in range(1, 17) if limits(one := of_width(own.dtype, bits))[1] == high), "")
+        relu = bool(dtype) and low == x.zero_point > limits(dtype)[0]
+        if (relu and self.input is x) or not dtype or not (relu or low == limits(dtype)[0]):
+            raise Unfit(f"codes from {low} to {high}; those of a number of bits are supported, or from the zero point")
+        narrow = replace(x, name=node.output[0], grid=QParams(own.scale, own.zero_point, dtype))
         if self.input is x:
             self.input = narrow
-        self.layers = [replace(one, output=narrow) if one.output is x else one for one in self.layers]
+        self.layers = [
+            replace(one, output=narrow, relu=one.relu or relu) if one.output is x else one for one in self.layers
+        ]
         return Tensor(narrow)
+
+    # Rule 9
+
+    def _cast(self, node: onnx.NodeProto) -> Stored:
+        source, wanted = self._value(node, 0), attribute(node, "to", 0)
+        if not isinstance(source, Stored) or source.of not in PACKED:
+            raise Unfit("something else than stored codes of 4 or 2 bits")
+        if wanted != onnx.helper.np_dtype_to_tensor_dtype(source.codes.dtype):
+            raise Unfit(f"codes of type {source.of} to another type than {source.codes.dtype}")
+        return source
 
     # Rule 5
 
@@ -347,6 +363,8 @@ class _Reader(Reader["onnx.NodeProto"]):
         if attribute(node, "axis", -1) not in (-1, 1):
             raise Unfit("another axis than the classes'")
         source, quantized = self._value(node, 0), node.op_type == "QLinearSoftmax"
+        if isinstance(source, AnyLayer):
+            source = self._accumulated(source, node.input[0])
         reals = isinstance(source, Tensor) and source.real is self.quantized and not source.relu
         x = self._regridded(node, 0) if quantized else source.activation if reals else None
         if x is None or len(x.shape) != 1:
@@ -360,37 +378,13 @@ class _Reader(Reader["onnx.NodeProto"]):
         "Softmax": _softmax,
         "Relu": _relu,
         "Clip": _clip,
+        "Cast": _cast,
         "Transpose": _transpose,
         "Reshape": _flatten,
         "Flatten": _flatten,
         **dict.fromkeys(("Conv", "MatMul", "Gemm", "Add", "Mul", "AveragePool", "GlobalAveragePool"), _float),
-        **dict.fromkeys(_QLINEAR, _qlinear),
+        **dict.fromkeys(QLINEAR, _qlinear),
     }
-
-
-def _require_grids(node: onnx.NodeProto, x: Activation, w: Constant, grid: QParams, bias: Constant | None) -> None:
-    """Check that weights and bias are on grids that accumulators can be in steps of."""
-    if grid.dtype == "int32":
-        raise Unfit("weights in int32; int8 and uint8 are supported")
-    axis = _output_axis(node)
-    along = w.axis if isinstance(w, _Parameter) else axis
-    if grid.per_channel and (along != axis or grid.scale.shape != w.codes.shape[axis : axis + 1]):
-        raise Unfit(f"scales of shape {grid.scale.shape} along axis {along} of the weights")
-    if bias is None or bias.grid is None:
-        return
-    if bias.grid.dtype != "int32" or bias.grid.zero_point.any():
-        raise Unfit(f"a bias in {bias.grid.dtype}; int32 with zero point 0 is supported")
-    if not np.allclose(bias.grid.scale, np.float64(x.scale) * grid.scale.astype(np.float64), rtol=1e-6, atol=0):
-        raise Unfit("a bias whose scale is not scale_x * scale_w")
-
-
-def _output_axis(node: onnx.NodeProto) -> int:
-    """The axis of its weights along which the channels out lie."""
-    return 0 if node.op_type.endswith("Conv") or attribute(node, "transB", 0) else 1
-
-
-def _without_auto_pad(node: onnx.NodeProto) -> bool:
-    return attribute(node, "auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
 
 
 def named(node: onnx.NodeProto) -> str:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from resnet8.network.layers import Weighted
+from resnet8.network.tensors import accumulator_grid
 
 if TYPE_CHECKING:
     from resnet8.network.layers import AnyLayer
@@ -56,6 +57,22 @@ class Program:
     def writers(self) -> dict[str, AnyLayer]:
         """The layer that writes each activation, by the activation's name."""
         return {layer.output.name: layer for layer in self.layers}
+
+    def with_float_logits(self) -> Program:
+        """The same with class scores that are not quantized: the last layer's accumulators are their codes.
+
+        They lose nothing to rounding, and the greatest accumulator is the prediction.
+
+        Raises:
+            QuantizationError: when the last layer's weights have a scale for each channel.
+            TypeError: when it has none.
+        """
+        last = self.writers[self.logits.name]
+        if not isinstance(last, Weighted):
+            raise TypeError(f"{last.name} has no accumulators in steps of scale_x * scale_w")
+        output = replace(last.output, grid=accumulator_grid(last.x, last.weights.params))
+        layers = tuple(replace(one, output=output) if one is last else one for one in self.layers)
+        return replace(self, layers=layers, logits=replace(self.logits, grid=output.grid))
 
     def as_integer(self) -> Program:
         """The same with every layer computed in integers."""

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from resnet8.numeric.grid import dequantize, limits, storage
+from resnet8.errors import QuantizationError
+from resnet8.numeric.grid import QParams, dequantize, limits, storage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from resnet8.numeric.grid import QParams
+
+ACCUMULATORS = "int32"
+"""The data type of class scores that are not quantized: the accumulators themselves are the codes."""
 
 
 class _OnGrid:
@@ -75,6 +78,11 @@ class Activation(_OnGrid):
     nchw: bool = False
 
     @property
+    def accumulated(self) -> bool:
+        """Whether its codes are accumulators: a file holds them as real numbers, and quantizes them nowhere."""
+        return self.grid is not None and self.grid.dtype == ACCUMULATORS
+
+    @property
     def codes_from_zero(self) -> tuple[int, int]:
         """Least and greatest value of ``code - zero_point``."""
         low, high = limits(self.params.dtype)
@@ -106,6 +114,22 @@ class Constant(_OnGrid):
     def real(self) -> NDArray[np.float32]:
         """The numbers, float32."""
         return self.codes if self.grid is None else dequantize(self.codes, self.grid)
+
+
+def accumulator_grid(x: Activation, weights: QParams) -> QParams:
+    """The grid that accumulators are codes of: int32, in steps of ``scale_x * scale_w``, one for the whole tensor.
+
+    Raises:
+        QuantizationError: when the weights have a scale for each channel.
+    """
+    if weights.per_channel:
+        raise QuantizationError(
+            "accumulators are on no one grid",
+            found="weights with a scale for each channel",
+            expected="one scale for all",
+            remedy="quantize the last layer's weights per tensor, or its output too",
+        )
+    return QParams(np.asarray(x.scale * weights.scale, np.float32), np.zeros((), np.int32), ACCUMULATORS)
 
 
 def accumulator_bias(real: NDArray[np.floating[Any]], x: Activation, weights: QParams) -> NDArray[np.float64]:

@@ -41,9 +41,8 @@ class Use:
 
 def use(codes: NDArray[Any], limits: tuple[int, int]) -> Use:
     """How ``codes``, any shape, use the codes from the least to the greatest of ``limits``."""
-    counts = code_counts(codes, limits)
-    used = int((counts > 0).sum())
-    return Use(int(codes.size), int(counts[0]), int(counts[-1]), used, len(counts) - used)
+    (low, high), used = limits, len(np.unique(codes))
+    return Use(int(codes.size), int((codes == low).sum()), int((codes == high).sum()), used, high - low + 1 - used)
 
 
 def code_counts(codes: NDArray[Any], limits: tuple[int, int]) -> NDArray[np.int64]:

@@ -30,6 +30,7 @@ FLOAT, QUANTIZED, DEQUANTIZED, CHANGED = "FP32", "quantized", "dequantized", "ch
 WIDTH, LAYERS_WIDTH, HEIGHT = 250, 600, 220
 
 _OWN = {FLOAT: COLOURS[0], QUANTIZED: COLOURS[1], DEQUANTIZED: COLOURS[1], CHANGED: COLOURS[2]}
+_MANY = 2**16
 _BEYOND = 64
 """Bins drawn beyond either end of a grid; what lies farther is counted in the outermost."""
 
@@ -62,7 +63,7 @@ def in_steps(
         params: The grid.
         limits: The least and the greatest code; what the float values have beyond them is clipped.
     """
-    low, high = limits
+    low, high = limits = _shown(limits, codes)
     series = {name: (low, code_counts(one, limits)) for name, one in codes.items()}
     ends = limits
     if reals is not None:
@@ -99,6 +100,13 @@ def in_steps(
         layers = alt.layer(bars.mark_bar(orient="vertical", binSpacing=0), rules)
         charts.append(layers.properties(width=WIDTH, height=HEIGHT / len(series)))
     return alt.vconcat(*charts, spacing=6).resolve_scale(x="shared", color="shared")
+
+
+def _shown(limits: tuple[int, int], codes: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
+    """The least and the greatest code; of the billions that accumulators may be, those that there are."""
+    if limits[1] - limits[0] < _MANY:
+        return limits
+    return min(int(one.min()) for one in codes.values()), max(int(one.max()) for one in codes.values())
 
 
 def channels(params: QParams) -> Chart:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
-from onnx import TensorProto
 
 from resnet8.errors import ModelError, Resnet8Error
 from resnet8.facts import MAX_READABLE_IR_VERSION, MAX_READABLE_OPSET
-from resnet8.network.onnx_graph import Graph, axes
+from resnet8.network.onnx_graph import PACKED, Graph, axes
+from resnet8.numeric.grid import width
 from resnet8.results import ModelDescription
 from resnet8.runtimes.base import require_shapes
 from resnet8.runtimes.onnx_plain import require_plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-_TYPES: Mapping[int, str] = {TensorProto.FLOAT: "float32", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8"}
-_WEIGHT_INPUT = {"Conv": 1, "MatMul": 1, "Gemm": 1, "QLinearConv": 3, "QLinearMatMul": 3}
+_TYPES = ("other", "float32", "int8", "uint8", *PACKED)
+_WEIGHT_INPUT = {"Conv": 1, "MatMul": 1, "Gemm": 1, "QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3}
 
 
 def parse(path: Path, content: bytes) -> onnx.ModelProto:
@@ -72,25 +72,45 @@ def shapes(model: onnx.ModelProto) -> tuple[tuple[int | str, ...], tuple[int | s
 
 
 def dtypes(model: onnx.ModelProto) -> tuple[str, str]:
-    """Data types of the activations and of the weights, by the types that the graph's (de)quantizing nodes hold."""
+    """Data types of the activations and of the weights, by the types that the graph's (de)quantizing nodes hold.
+
+    Several are joined, the widest last: ``int4+uint8``.
+    """
     graph = Graph(model)
     activations, weights = set(), set()
     for node in graph.nodes:
-        if node.op_type == "QuantizeLinear" and len(node.input) > 2:
-            activations.add(node.input[2])
+        if node.op_type == "QuantizeLinear":
+            # Without a zero point the codes are uint8.
+            activations.add(_type(graph, node.input[2]) if len(node.input) > 2 and node.input[2] else "uint8")
         if node.op_type in _WEIGHT_INPUT:
             name = node.input[_WEIGHT_INPUT[node.op_type]]
-            writer = graph.nodes[graph.writers[name]] if name in graph.writers else None
-            weights.add(writer.input[0] if writer is not None and writer.op_type == "DequantizeLinear" else name)
-    of_x, of_w = (
-        {_TYPES.get(graph.constants[name].data_type, "other") for name in names if name in graph.constants}
-        for names in (activations, weights)
-    )
-    return _one(of_x), _one(of_w)
+            while name in graph.writers and graph.nodes[graph.writers[name]].op_type in ("DequantizeLinear", "Cast"):
+                name = graph.nodes[graph.writers[name]].input[0]
+            weights.add(_type(graph, name))
+    return _joined(activations), _joined(weights)
 
 
-def _one(types: set[str]) -> str:
-    return "float32" if not types else types.pop() if len(types) == 1 else "mixed"
+def element_bits(dtype: str) -> int:
+    """The bits of an element of type ``dtype`` in a file."""
+    return width(dtype) if dtype in PACKED else 8 * np.dtype(dtype).itemsize
+
+
+def least_bits(model: onnx.ModelProto) -> int:
+    """The bits of the codes of fewest bits that it stores: 2, 4 or 8."""
+    graph = Graph(model)
+    return min((width(dtype) for name in graph.constants if (dtype := graph.dtype(name)) in PACKED), default=8)
+
+
+def _type(graph: Graph, name: str) -> str:
+    """Of the constant ``name``; empty where it is none."""
+    if name not in graph.constants:
+        return ""
+    dtype = graph.dtype(name)
+    return dtype if dtype in _TYPES else "other"
+
+
+def _joined(types: set[str]) -> str:
+    return "+".join(sorted(types - {""}, key=_TYPES.index, reverse=True)) or "float32"
 
 
 def read(path: Path, content: bytes) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 import onnxruntime
 
@@ -14,13 +15,12 @@ from resnet8.files import read_bytes, scratch_folder
 from resnet8.network.onnx_read import extract
 from resnet8.numeric.grid import storage
 from resnet8.runtimes.base import Predictor
-from resnet8.runtimes.onnx_file import describe, parse, read
+from resnet8.runtimes.onnx_file import describe, least_bits, parse, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from resnet8.network.program import Program
@@ -43,6 +43,7 @@ def open_content(path: Path, content: bytes, options: Mapping[str, str] = Mappin
         ModelError: when it is damaged or no ResNet8.
     """
     model = read(path, content)
+    require_bits(str(path), least_bits(model))
     settings = session_options()
     for name, value in options.items():
         settings.add_session_config_entry(name, value)
@@ -55,6 +56,31 @@ def open_content(path: Path, content: bytes, options: Mapping[str, str] = Mappin
         threads=cpu().logical_cpus,
         session_options=options,
     )
+
+
+SINCE: Mapping[int, tuple[int, int]] = MappingProxyType({4: (1, 23), 2: (1, 24)})
+"""The first release of ONNX Runtime that casts codes of so many bits (1.18 dequantizes those of 4)."""
+
+
+def require_bits(what: str, bits: int) -> None:
+    """Check that the installed ONNX Runtime runs files with codes of ``bits`` bits.
+
+    Args:
+        what: The file or recipe that has them, for the message.
+        bits: The fewest.
+
+    Raises:
+        ModelError: when it is too old.
+    """
+    major, minor = SINCE.get(bits, (0, 0))
+    installed = onnxruntime.__version__
+    if tuple(map(int, installed.split(".")[:2])) < (major, minor):
+        raise ModelError(
+            f"{what} has weights of {bits} bits, which the installed ONNX Runtime does not run",
+            found=f"onnxruntime {installed}",
+            expected=f"{major}.{minor} or newer",
+            remedy="install it: pip install --upgrade onnxruntime",
+        )
 
 
 def session_options() -> onnxruntime.SessionOptions:
@@ -104,6 +130,7 @@ class Trace:
 
     def __init__(self, path: Path, content: bytes, *, optimize: bool) -> None:
         model = parse(path, content)
+        require_bits(str(path), least_bits(model))
         if optimize:
             with opening(path, "ONNX Runtime"):
                 model = optimized(content)
@@ -112,7 +139,8 @@ class Trace:
         known = {value.name for value in model.graph.output}
         for activation in self._activations:
             if activation.name not in known:
-                code_type = onnx.helper.np_dtype_to_tensor_dtype(storage(activation.params.dtype))
+                dtype = np.dtype(np.float32) if activation.accumulated else storage(activation.params.dtype)
+                code_type = onnx.helper.np_dtype_to_tensor_dtype(dtype)
                 model.graph.output.append(onnx.helper.make_tensor_value_info(activation.name, code_type, None))
         self._path = path
         with opening(path, "ONNX Runtime"):
@@ -139,5 +167,7 @@ class Trace:
 
 
 def _channels_last(codes: NDArray[Any], activation: Activation) -> NDArray[Any]:
+    if activation.accumulated:
+        codes = np.rint(codes / np.float64(activation.scale)).astype(np.int32)
     codes = codes.transpose(0, 2, 3, 1) if activation.nchw and codes.ndim == 4 else codes
     return codes.reshape(len(codes), *activation.shape)

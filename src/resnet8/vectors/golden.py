@@ -141,6 +141,7 @@ def _require_supported(layer: AnyLayer, bounds: tuple[int, int] | None) -> None:
                 f"layer {layer.name} cannot be exported",
                 found=f"codes of type {one.params.dtype}",
                 expected="int8 or uint8",
+                remedy="quantize its output to 8 bits",
             )
     if bounds is not None and not _INT32[0] <= bounds[0] <= bounds[1] <= _INT32[1]:
         raise ModelError(

@@ -33,7 +33,7 @@ class Reference:
         predictions: Class of each image.
     """
 
-    steps: Mapping[str, NDArray[np.int16]]
+    steps: Mapping[str, NDArray[np.int64]]
     arising: Mapping[str, int]
     predictions: NDArray[np.int64]
 
@@ -96,5 +96,5 @@ def differences(
     )
 
 
-def _steps(codes: NDArray[np.integer], dtype: str) -> NDArray[np.int16]:
-    return codes.astype(np.int16) - np.int16(limits(dtype)[0])
+def _steps(codes: NDArray[np.integer], dtype: str) -> NDArray[np.int64]:
+    return codes.astype(np.int64) - limits(dtype)[0]
