@@ -43,6 +43,27 @@ def merged(network: Program) -> Program:
     return replace(network, layers=tuple(layers.values()))
 
 
+def folded(network: Program) -> Program:
+    """The same with each factor and addend of every channel in the convolution or dense layer before it (BatchNorm).
+
+    Where nothing else reads that layer. ReLUs are merged (:func:`merged`).
+    """
+    network = merged(network)
+    readers = Counter(name for layer in network.layers for name in layer.inputs)
+    layers: dict[str, AnyLayer] = {}
+    for layer in network.layers:
+        source = layer.inputs[0]
+        before = layers.get(source)
+        alone = readers[source] == 1 and source != network.logits.name
+        constant = layer.parameter is not None and len(layer.reads) == 1 and not isinstance(layer, Weighted)
+        if constant and isinstance(before, Weighted) and not before.relu and alone:
+            del layers[source]
+            layers[layer.output.name] = _fold(before, layer)
+        else:
+            layers[layer.output.name] = layer
+    return replace(network, layers=tuple(layers.values()))
+
+
 def behind(quantized: Program, network: Program) -> Program:
     """The float network with the layers, and the names of layers and tensors, of a quantized one.
 

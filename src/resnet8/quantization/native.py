@@ -1,0 +1,257 @@
+"""This package's own static quantization: a float network and calibration images -> a network with grids.
+
+Layer after layer, on all calibration images at once, beside the float network: the range of what the layer writes there
+is observed, its weights are put on their grid, its bias takes the mean error of what quantization did so far, and its
+codes go on to the next layer. Nothing depends on the last bit of a float: the float network is run by
+:func:`resnet8.execute.real.exact_step`, codes by the integer engine, sums are of whole numbers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from resnet8.batches import batched
+from resnet8.errors import QuantizationError
+from resnet8.execute import engine, real
+from resnet8.execute.patches import patches
+from resnet8.network.rewrite import folded
+from resnet8.network.tensors import accumulator_bias
+from resnet8.numeric.grid import QParams, limits, of_width, qparams, storage
+from resnet8.quantization.equalization import ChannelMagnitudes, equalized
+from resnet8.quantization.observers import activation_grid, weight_scales
+from resnet8.quantization.reconstruction import Moments, reconstructed
+from resnet8.workers import no_progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from resnet8.network.layers import AnyLayer, Weighted
+    from resnet8.network.program import Program
+    from resnet8.network.tensors import Activation, Constant
+    from resnet8.quantization.scheme import Scheme
+    from resnet8.workers import Progress
+
+FEWEST_IMAGES = 100
+"""Fewer do not set ranges: an activation's extremes are rare."""
+
+
+def fold(network: Program) -> Program:
+    """A float network with its batch normalizations in the convolutions before them.
+
+    Raises:
+        QuantizationError: when something else than convolutions, dense layers, residual additions and averages is left.
+    """
+    result = folded(network)
+    for layer in result.layers:
+        if layer.added is None and (layer.parameter is not None or layer.kind == "rescale"):
+            raise QuantizationError(
+                "the network is of another architecture than the recipe is for",
+                found=f"the layer «{layer.name}» ({layer.role}), which folds into no convolution before it",
+                expected="convolutions with batch normalization, ReLUs, residual additions, an average, a dense layer",
+                remedy="use one of ONNX Runtime's recipes: «resnet8 quantize --list»",
+            )
+    return result
+
+
+def quantized(
+    network: Program, images: NDArray[np.uint8], scheme: Scheme, progress: Progress = no_progress
+) -> Program:
+    """The network with all its tensors on grids.
+
+    Args:
+        network: A float ResNet8, as :func:`resnet8.network.onnx_read.read` gives it.
+        images: Calibration images, uint8 (N, 32, 32, 3), raw pixels.
+        scheme: The grids, and how they are found.
+        progress: Told the layers done, of how many.
+
+    Raises:
+        QuantizationError: when the network has other layers than these, too few images are given, an activation or a
+            channel is constant, or the scheme names a layer that is not there.
+    """
+    if len(images) < FEWEST_IMAGES:
+        raise QuantizationError(
+            "too few calibration images",
+            found=str(len(images)),
+            expected=f"at least {FEWEST_IMAGES}",
+            remedy="draw more of each class",
+        )
+    plain = fold(network)
+    layers = len(plain.layers)
+    scheme.require_layers([layer.name for layer in plain.weighted])
+    if scheme.equalization != "none":
+        seen = _magnitudes(plain, images, lambda done, _: progress(done, 2 * layers))
+        plain = equalized(plain, seen, scheme.equalization)
+    before = layers if scheme.equalization != "none" else 0
+    work = _Work(real.on_a_grid(plain), images, scheme)
+    for number, layer in enumerate(work.network.layers, start=1):
+        work.add(layer)
+        progress(before + number, before + layers)
+    return work.result()
+
+
+def _magnitudes(network: Program, images: NDArray[np.uint8], progress: Progress) -> dict[str, ChannelMagnitudes]:
+    """Of every activation that a layer writes; means of multiples of 2**-12 are exact sums."""
+    exact = real.on_a_grid(network)
+    values = {exact.input.name: images.astype(np.float32)}
+    found = {}
+    for number, layer in enumerate(exact.layers, start=1):
+        values[layer.output.name] = one = _all(layer, values)
+        rows = np.abs(one.reshape(-1, one.shape[-1]).astype(np.float64))
+        found[layer.output.name] = ChannelMagnitudes(rows.max(axis=0), rows.sum(axis=0) / len(rows))
+        _drop(exact, number, values)
+        progress(number, len(exact.layers))
+    return found
+
+
+def _all(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """What a layer of the float network writes for all images: multiples of 2**-12 below 2**11, float32 holds them."""
+
+    def work(part: slice) -> NDArray[np.float32]:
+        read = {name: values[name][part].astype(np.float64) for name in layer.inputs}
+        return real.exact_step(layer, read).astype(np.float32)
+
+    return np.concatenate(list(batched(work, len(values[layer.inputs[0]]))))
+
+
+def _drop(network: Program, done: int, *values: dict[str, NDArray[Any]]) -> None:
+    """Forget what no layer reads after the first ``done``."""
+    wanted = {name for layer in network.layers[done:] for name in layer.inputs}
+    for one in values:
+        for name in [name for name in one if name not in wanted]:
+            del one[name]
+
+
+@dataclass
+class _Work:
+    """Both networks, side by side, as far as they are."""
+
+    network: Program
+    images: NDArray[np.uint8]
+    scheme: Scheme
+
+    def __post_init__(self) -> None:
+        source = self.network.input
+        self.input = replace(source, grid=qparams(1.0, 0, "uint8"), nchw=False)
+        self.done: list[AnyLayer] = []
+        self.activations: dict[str, Activation] = {source.name: self.input}
+        self.reals: dict[str, NDArray[Any]] = {source.name: self.images.astype(np.float32)}
+        self.codes: dict[str, NDArray[Any]] = {source.name: self.images}
+        self.readers = Counter(name for layer in self.network.layers for name in layer.inputs)
+
+    def add(self, layer: AnyLayer) -> None:
+        """Quantize the next layer."""
+        name = layer.output.name
+        unclipped = _all(replace(layer, relu=False), self.reals)
+        self.reals[name] = np.maximum(unclipped, 0) if layer.relu else unclipped
+        dtype = self.scheme.activation_dtype(logits=name == self.network.logits.name)
+        grid = activation_grid(name, self.reals[name], dtype, self.scheme.observer)
+        self.activations[name] = replace(layer.output, grid=grid)
+        made = replace(layer.on(lambda one: self.activations[one.name]), kernel="integer")
+        for weighted in self.network.weighted:
+            if weighted is layer:
+                made = self.weighted(weighted, replace(weighted.on(lambda one: self.activations[one.name]), kernel="integer"), unclipped)
+        self.done.append(made)
+        self.codes[name] = self.run(made)
+        _drop(self.network, len(self.done), self.reals, self.codes)
+
+    def run(self, layer: AnyLayer) -> NDArray[Any]:
+        """The codes of all images that a quantized layer writes."""
+
+        def work(part: slice) -> NDArray[Any]:
+            return engine.step(layer, {name: self.codes[name][part] for name in layer.inputs})
+
+        return np.concatenate(list(batched(work, len(self.images))))
+
+    def weighted(self, layer: Weighted, made: Weighted, unclipped: NDArray[np.float32]) -> Weighted:
+        """A convolution or dense layer with its weights and bias on grids."""
+        scheme, matrix = self.scheme, layer.weights.columns
+        bits = scheme.bits_of(layer.name, edge=layer in (self.network.weighted[0], self.network.weighted[-1]))
+        signed = of_width("int8", bits)
+        scales = weight_scales(
+            matrix, signed, per_channel=scheme.per_channel, searched=scheme.weight_observer == "mse"
+        )
+        scale_x = np.float64(made.x.scale)
+        codes = np.clip(np.rint(matrix / scales), *limits(signed))
+        moments = None
+        if scheme.bias_correction or scheme.rounding == "reconstruct":
+            target = unclipped + self.owed(layer)
+            moments = self.moments(made, target, products=scheme.rounding == "reconstruct")
+        if moments is not None and scheme.rounding == "reconstruct":
+            largest = np.abs(matrix).max(axis=0) / limits(signed)[1] * scale_x
+            if not scheme.per_channel:
+                largest = np.full_like(largest, largest.max())
+            codes, steps = reconstructed(moments, largest, bits, per_channel=scheme.per_channel)
+            scales = (steps / scale_x).astype(np.float32)
+            scales = scales if scheme.per_channel else scales[0]
+        grid = self.weight_grid(np.asarray(scales), bits)
+        stored = (codes + int(grid.zero_point.flat[0])).astype(storage(grid.dtype)).reshape(layer.weights.shape)
+        bias = layer.added.astype(np.float64)
+        if scheme.bias_correction and moments is not None:
+            bias = moments.bias(codes, scale_x * scales.astype(np.float64))
+        made = replace(made, weights=replace(layer.weights, codes=stored, grid=grid))
+        return replace(made, bias=self.bias(layer, made, bias))
+
+    def weight_grid(self, scales: NDArray[np.float32], bits: int) -> QParams:
+        """Signed codes around 0; or unsigned ones around the middle code, which are the same in another coat."""
+        dtype = of_width("int8" if self.scheme.weights_signed else "uint8", bits)
+        middle = 0 if self.scheme.weights_signed else 2 ** (bits - 1)
+        return QParams(scales, np.full(scales.shape, middle, np.int32), dtype)
+
+    def bias(self, layer: Weighted, made: Weighted, bias: NDArray[np.float64]) -> Constant:
+        """In accumulator steps, int32."""
+        codes = accumulator_bias(bias, made.x, made.weights.params)
+        low, high = limits("int32")
+        if not ((codes >= low) & (codes <= high)).all():
+            raise QuantizationError(
+                f"the bias of «{layer.name}» does not fit int32",
+                found=f"{np.abs(codes).max():.3g} steps of scale_x * scale_w",
+                expected=f"at most {high}",
+                remedy="check the model's weights",
+            )
+        named = layer.bias or replace(layer.weights, name=f"{layer.weights.name}_bias")
+        return replace(named, codes=codes.astype(np.int32), grid=None)
+
+    def owed(self, layer: Weighted) -> NDArray[np.float64] | float:
+        """What the other operand of the residual addition behind a layer lacks, where that is there already.
+
+        The layer makes up for it, as far as its inputs tell: a residual block is reconstructed by what it writes.
+        """
+        name = layer.output.name
+        behind = [one for one in self.network.layers if name in one.inputs]
+        if self.scheme.rounding != "reconstruct" or len(behind) != 1 or not behind[0].residual or layer.relu:
+            return 0.0
+        other = next(one for one in behind[0].inputs if one != name)
+        if other not in self.codes:
+            return 0.0
+        grid = self.activations[other].params
+        there = (self.codes[other].astype(np.float64) - int(grid.zero_point)) * np.float64(grid.scale)
+        return self.reals[other] - real.to_bits(there, real.VALUE_BITS)
+
+    def moments(self, made: Weighted, target: NDArray[Any], *, products: bool) -> Moments:
+        """Of what the layer reads, on its grid, and of what it should write."""
+        zero = made.x.zero_point
+        codes = self.codes[made.x.name]
+
+        def work(part: slice) -> Moments:
+            maps = codes[part].reshape(-1, *made.map_shape)
+            rows = patches(maps, made, np.float64, zero)
+            return Moments.of(rows, target[part].reshape(len(rows), -1).astype(np.float64), products=products)
+
+        first, *others = batched(work, len(codes), size=25)
+        for other in others:
+            first += other
+        return first
+
+    def result(self) -> Program:
+        """The quantized network."""
+        return replace(
+            self.network,
+            input=self.input,
+            layers=tuple(self.done),
+            logits=self.activations[self.network.logits.name],
+            probabilities=None,
+        )

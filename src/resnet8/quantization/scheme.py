@@ -1,0 +1,102 @@
+"""How a float network's tensors are put on grids: the settings of this package's own quantization."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from resnet8.errors import QuantizationError
+from resnet8.numeric.grid import of_width
+from resnet8.quantization.equalization import Equalization
+from resnet8.quantization.observers import Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+BITS = range(2, 9)
+
+FINE_BITS = 16
+
+WeightObserver = Literal["minmax", "mse"]
+WeightRounding = Literal["nearest", "reconstruct"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """How a float network's tensors are put on grids.
+
+    Attributes:
+        weight_bits: Of the weights, 2 to 8.
+        activation_bits: Of the activations, 2 to 8; images and logits have 8 always.
+        edge_bits: Of the weights of the first and the last weighted layer; none: as the others.
+        layer_bits: Of the weights of single layers, by name, over the above.
+        float_layers: Layers whose weights stay as fine as 16 bits; for simulation only.
+        per_channel: Whether each output channel of weights has a scale of its own.
+        weights_signed: Whether codes of weights are signed.
+        activations_signed: Whether codes of activations are.
+        equalization: How channels are scaled across layers first (:mod:`resnet8.quantization.equalization`).
+        observer: What chooses the ranges of activations.
+        weight_observer: What chooses those of weights.
+        bias_correction: Whether biases make up for the mean error of each channel.
+        rounding: How weights become codes: each to its nearest, or so that the layer computes what it should
+            (:mod:`resnet8.quantization.reconstruction`), in which case the scales are found with them.
+
+    Raises:
+        QuantizationError: when a value is out of range or not known.
+    """
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    edge_bits: int | None = 8
+    layer_bits: tuple[tuple[str, int], ...] = ()
+    float_layers: tuple[str, ...] = ()
+    per_channel: bool = True
+    weights_signed: bool = True
+    activations_signed: bool = False
+    equalization: Equalization = "none"
+    observer: Observer = "mse"
+    weight_observer: WeightObserver = "mse"
+    bias_correction: bool = True
+    rounding: WeightRounding = "nearest"
+
+    def __post_init__(self) -> None:
+        bits = {"weight bits": self.weight_bits, "activation bits": self.activation_bits}
+        if self.edge_bits is not None:
+            bits["bits of the first and last layer"] = self.edge_bits
+        bits |= {f"bits of the layer {name}": value for name, value in self.layer_bits}
+        for what, value in bits.items():
+            _require(what, value, tuple(BITS), f"{BITS[0]} to {BITS[-1]}")
+        _require("observer", self.observer, get_args(Observer))
+        _require("observer of weights", self.weight_observer, get_args(WeightObserver))
+        _require("equalization", self.equalization, get_args(Equalization))
+        _require("rounding of weights", self.rounding, get_args(WeightRounding))
+
+    def require_layers(self, names: Collection[str]) -> None:
+        """Check that the layers it names are among ``names``.
+
+        Raises:
+            QuantizationError: for the first that is not.
+        """
+        for name in (*(name for name, _ in self.layer_bits), *self.float_layers):
+            _require("bits of the layer", name, tuple(names))
+
+    def bits_of(self, layer: str, *, edge: bool) -> int:
+        """The bits of a layer's weights; ``edge``: whether it is the first or the last weighted layer."""
+        if layer in self.float_layers:
+            return FINE_BITS
+        given = dict(self.layer_bits)
+        return given.get(layer) or (self.edge_bits if edge and self.edge_bits else self.weight_bits)
+
+    def activation_dtype(self, *, logits: bool) -> str:
+        """The data type of activations that a layer writes, or of the logits."""
+        return of_width("int8" if self.activations_signed else "uint8", 8 if logits else self.activation_bits)
+
+
+def _require(what: str, value: Any, allowed: tuple[Any, ...], expected: str | None = None) -> None:
+    if value not in allowed:
+        raise QuantizationError(
+            f"a scheme cannot have this: {what}",
+            found=str(value),
+            expected=expected or ", ".join(allowed),
+            remedy="choose one of these",
+        )
