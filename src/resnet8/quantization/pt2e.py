@@ -37,16 +37,15 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torchao and torch say of each other: known, and pinned."""
-    log = logging.getLogger("torch.utils._pytree")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """Without what torchao and torch say of each other, known and pinned, and the many records of a trace."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        logging.disable(before)
 
 
 with _quiet():
@@ -60,8 +59,6 @@ with _quiet():
     )
 
 __all__ = ["quantize", "source"]
-
-log = logging.getLogger(__name__)
 
 _aten = torch.ops.aten
 _WEIGHTED = (_aten.conv2d.default, _aten.linear.default)

@@ -73,6 +73,7 @@ class Recipe:
         summary: What it is for, in a line.
         refused: Whether it exists to show that the backend refuses it: no model comes of it.
         mode: Which of the framework's ways to quantize: ``pt2e``; empty for its first one.
+        reproduced: Whether ``reproduce`` makes it.
 
     Example:
         >>> from dataclasses import replace
@@ -96,6 +97,7 @@ class Recipe:
     reduce_range: bool = False
     refused: bool = False
     mode: Literal["", "pt2e"] = ""
+    reproduced: bool = True
 
     @property
     def backend(self) -> Backend:
@@ -156,7 +158,7 @@ class Recipe:
     def settings(self) -> dict[str, str | bool | int]:
         """The fields that decide what the model is."""
         deciding = asdict(self)
-        for name in ("name", "output", "summary", "refused", "mode"):
+        for name in ("name", "output", "summary", "refused", "mode", "reproduced"):
             del deciding[name]
         return {**deciding, **self.backend.own}
 
@@ -195,11 +197,11 @@ _ALL = (
     Recipe("torch-pt2e-int8", "pytorch",     "uint8", "int8",  True,  True,  "histogram", "float64", "first",
            "resnet8_torch-pt2e-int8.pt",
            "PyTorch PT2E, folded, weights of 7 bits per channel in fbgemm's kernels: the same on x86 CPUs without VNNI",
-           reduce_range=True, mode="pt2e"),
+           reduce_range=True, mode="pt2e", reproduced=False),
     Recipe("torch-pt2e-uint8", "pytorch",    "uint8", "uint8", True,  True,  "histogram", "float64", "first",
            "resnet8_torch-pt2e-uint8.pt",
            "PyTorch PT2E, folded, uint8 weights per channel, which no kernel takes: a reference that computes in float",
-           mode="pt2e"),
+           mode="pt2e", reproduced=False),
 )
 # fmt: on
 
@@ -250,7 +252,7 @@ def read(path: Path) -> Recipe:
         given = tomllib.loads(read_bytes(path).decode())
     except (ValueError, RecursionError) as error:
         raise _unusable(path, str(error)[:200], "TOML") from error
-    own = {one.name for one in fields(Recipe)} - {"name", "refused", "output"}
+    own = {one.name for one in fields(Recipe)} - {"name", "refused", "output", "reproduced"}
     if unknown := sorted(given.keys() - own):
         raise _unusable(path, ", ".join(unknown), f"no other fields than {', '.join(sorted(own))}")
     if missing := sorted({"framework", "activations", "weights"} - given.keys()):
