@@ -290,7 +290,7 @@ class _Reader(ScriptReader):
     def _padded(self, value: Any, *, real: bool = False) -> Tensor:
         """``value``, with the zeros around it that a convolution makes its own."""
         if not isinstance(value, Tensor) or value.real is not real:
-            raise Unfit("its input is no activation")
+            raise Unfit("an input that is no activation")
         return value
 
     def _convolved(self, node: Any, source: Tensor, w: Any, grid: QParams | None, **facts: Any) -> Any:
