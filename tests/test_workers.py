@@ -291,6 +291,7 @@ def test_warm_imports_ahead(worker: Worker) -> None:
     worker.warm("colorsys")
     assert worker.call(imported, "colorsys")
     worker.warm("no_such_module_anywhere")  # shows when it is needed
+    worker.warm("refused_import")  # this too
     assert worker.call(add, 1) == 1
 
 

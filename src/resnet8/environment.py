@@ -23,6 +23,7 @@ LIBRARIES = (
     "keras",
     "tf2onnx",
     "torch",
+    "torchao",
     "onnx2torch",
     "ai-edge-litert",
 )

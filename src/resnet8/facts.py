@@ -53,6 +53,9 @@ MAX_READABLE_OPSET = 26
 MAX_READABLE_IR_VERSION = 13
 """The newest file format version that it reads."""
 
+LAST_WITH_FX = "2.15.0"
+"""The last release of PyTorch that is known to have FX graph mode quantization (torch.ao.quantization, deprecated)."""
+
 ONNX_FILES: dict[str, str] = {
     KERAS_SHA256: "50ed72a3404a58d026c7245aff0d3ff5aa56ba563d0e580f5f639f188f837024",
     "163f67c807ee9b02e8223a570797a8020f9cdd193faa5c10840fa3309a7fe540": (  # the demo's

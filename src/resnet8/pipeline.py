@@ -215,6 +215,8 @@ def _stages(run: _Run) -> Iterator[Stage]:
     yield Stage("convert", (run.assets.keras_model, *test), outputs, partial(_convert, run, pytorch))
 
     for name, recipe in RECIPES.items():
+        if not recipe.reproduced:
+            continue
         model, result = run.root / "models" / recipe.output, run.result(name)
         record = record_path(model)
         drawn = (DEFAULT_PER_CLASS, DEFAULT_SEED) if recipe.published else (run.samples_per_class, run.seed)

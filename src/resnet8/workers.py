@@ -287,7 +287,7 @@ def _serve(connection: Connection, log: Path | None, temporary: Path) -> None:
         while True:
             request = connection.recv()
             if isinstance(request, str):
-                with contextlib.suppress(ImportError):
+                with contextlib.suppress(ImportError, Resnet8Error):
                     importlib.import_module(request)
             else:
                 connection.send(_answer(connection, *request))

@@ -204,8 +204,104 @@ class Scores(torch.nn.Module):
         return torch.ops.quantized.softmax(x, 1, 1 / 256, 0)
 
 
+class Reference(torch.nn.Module):
+    """A convolution, a sum, a pool and a dense layer in float, between dequantized and quantized codes."""
+
+    def __init__(self, zero_point: int = 0) -> None:
+        super().__init__()
+        rng = np.random.default_rng(4)
+        kind = np.uint8 if zero_point else np.int8
+        for name, shape in (("conv", (3, 3, 3, 3)), ("dense", (10, 3))):
+            codes = torch.from_numpy(rng.integers(0, 128, shape).astype(kind))
+            scales, zeros = torch.full((shape[0],), 0.01, dtype=torch.float64), torch.full((shape[0],), zero_point)
+            self.register_buffer(name, torch._make_per_channel_quantized_tensor(codes, scales, zeros, 0))
+            self.register_buffer(f"{name}_bias", torch.from_numpy(rng.normal(0, 3, shape[0]).astype(np.float32)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kind = torch.quint8
+        padded = functional.pad(torch.dequantize(x), [0, 1, 0, 1])
+        padded = torch.dequantize(torch.quantize_per_tensor(padded, 2.0, 3, kind))
+        y = functional.conv2d(padded, torch.dequantize(self.conv), self.conv_bias, padding=[1, 1])
+        y = torch.dequantize(torch.quantize_per_tensor(torch.relu(y), 20.0, 0, kind))
+        y = torch.dequantize(torch.quantize_per_tensor(y + y, 40.0, 5, kind))
+        y = torch.dequantize(torch.quantize_per_tensor(functional.avg_pool2d(y, [33, 33]), 40.0, 5, kind))
+        y = torch.flatten(y, 1)
+        y = functional.linear(y, torch.dequantize(self.dense), self.dense_bias)
+        return torch.quantize_per_tensor(y, 12.0, 100, kind)
+
+
+@pytest.mark.parametrize("zero_point", [0, 90])
+def test_reference_patterns_are_layers_of_float_kernels(zero_point: int) -> None:
+    module = Reference(zero_point)
+    program = extract(scripted(Around(module)), "reference.pt").program
+    assert [(one.kind, one.name, one.relu, one.kernel, one.output.scale) for one in program.layers] == [
+        ("conv", "middle.conv", True, "float", 20),
+        ("add", program.layers[1].name, False, "float", 40),
+        ("average-pool", program.layers[2].name, False, "float", 40),
+        ("conv", "middle.dense", False, "float", 12),
+    ]
+    first, *_, last = program.layers
+    assert isinstance(first, Weighted)
+    assert isinstance(last, Weighted)
+    assert first.pads == (1, 1, 2, 2)
+    for layer, codes in ((first, module.conv), (last, module.dense)):
+        axes = (2, 3, 1, 0) if layer is first else (1, 0)
+        np.testing.assert_array_equal(layer.weights.codes.squeeze(), codes.int_repr().permute(axes).numpy().squeeze())
+        assert layer.weights.params.dtype == ("uint8" if zero_point else "int8")
+        np.testing.assert_array_equal(layer.weights.params.zero_point, zero_point)
+    np.testing.assert_array_equal(last.real_bias, module.dense_bias.numpy())
+    np.testing.assert_array_equal(last.added, np.rint(module.dense_bias.numpy() / (40 * np.float64(np.float32(0.01)))))
+
+
+class Packed(torch.nn.Module):
+    """Parameters that are packed when the file is run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", convolution(3, (3, 10), 32, 1.0, 0).weight())
+        self.register_buffer("dense", convolution(4, (10, 10), 1, 1.0, 0).weight().reshape(10, 10))
+        self.register_buffer("bias", torch.arange(10.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        packed = torch.ops.quantized.conv2d_prepack(self.weight, self.bias, [1, 1], [0, 0], [1, 1], 1)
+        y = torch.flatten(torch.ops.quantized.conv2d_relu(x, packed, 900.0, 0), 1)
+        return torch.ops.quantized.linear(y, torch.ops.quantized.linear_prepack(self.dense, self.bias), 90.0, 60)
+
+
+def test_packed_parameters_are_those_that_are_packed() -> None:
+    module = Packed()
+    first, last = extract(scripted(Around(module)), "packed.pt").program.layers
+    assert isinstance(first, Weighted)
+    assert isinstance(last, Weighted)
+    assert [(one.name, one.relu, one.kernel, one.operator) for one in (first, last)] == [
+        ("middle", True, "integer", "conv"),
+        ("middle.dense", False, "integer", "dense"),
+    ]
+    np.testing.assert_array_equal(first.weights.codes, module.weight.int_repr().numpy().transpose(2, 3, 1, 0))
+    np.testing.assert_array_equal(last.weights.codes[0, 0], module.dense.int_repr().numpy().T)
+    np.testing.assert_array_equal(last.weights.params.scale, module.dense.q_per_channel_scales().numpy())
+    np.testing.assert_array_equal(last.real_bias, np.arange(10))
+
+
+class FloatParameter(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(3, 3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.quantize_per_tensor(functional.conv2d(torch.dequantize(x), self.weight), 1.0, 0, torch.quint8)
+
+
+class RealAndCodes(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        real = functional.relu(torch.dequantize(x) + torch.dequantize(x))
+        return torch.quantize_per_tensor(real + real, 1.0, 0, torch.quint8)
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "operator": (Sigmoid(), r"operator aten::sigmoid: an operator that is not supported"),
+    "parameter on no grid": (FloatParameter(), r"operator aten::conv2d: a parameter that is on no grid"),
+    "not quantized between": (RealAndCodes(), r"operator aten::add: an input that is no activation"),
     "float": (FloatAdd(), r"operator aten::add: an input that is no activation as it was computed"),
     "window": (Window(), r"operator aten::avg_pool2d: a window \[2, 2\] on a map \(32, 32\); the whole map"),
     "order": (Turned(), r"operator aten::permute: order \[0, 2, 3, 1\]; from NHWC to NCHW is supported"),

@@ -28,6 +28,8 @@ GOLDEN = {
     "ort-7bit-weights": "onnxruntime uint8 int8 True True minmax float64 first True resnet8_ort-7bit-weights.onnx",
     "torch-int8": "pytorch uint8 int8 True False histogram float64 first False resnet8_int8.pt",
     "torch-uint8": "pytorch uint8 uint8 False False histogram float64 first False resnet8_uint8.pt",
+    "torch-pt2e-int8": "pytorch uint8 int8 True True histogram float64 first True resnet8_torch-pt2e-int8.pt",
+    "torch-pt2e-uint8": "pytorch uint8 uint8 True True histogram float64 first False resnet8_torch-pt2e-uint8.pt",
 }
 """Framework, activations, weights, per channel, fold, observer, observed in, draw, reduced range, output."""
 
@@ -40,6 +42,7 @@ def test_a_name_always_means_the_same(name: str) -> None:
     ranges = f"{one.observer} {one.observed_in} {one.draw} {one.reduce_range}"
     assert f"{types} {ranges} {one.output}" == GOLDEN[name]
     assert one.refused == (name == "torch-uint8")
+    assert (one.mode, one.reproduced) == (("pt2e", False) if "pt2e" in name else ("", True))
 
 
 def test_all_are_golden_and_tell_themselves_apart() -> None:
@@ -134,6 +137,8 @@ def test_a_recipe_of_ones_own_is_read(tmp_path: Path) -> None:
     assert (mine.name, mine.output, mine.published) == ("mine", "resnet8_mine.onnx", False)
     path.write_text('framework = "pytorch"\nactivations = "uint8"\nweights = "int8"\nper_channel = true')
     assert recipe(str(path)).settings() == recipe("torch-int8").settings()
+    path.write_text(path.read_text() + '\nmode = "pt2e"\nreduce_range = true')
+    assert recipe(str(path)).settings() == recipe("torch-pt2e-int8").settings()
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def probabilities(archive: bytes) -> np.ndarray:
 
 
 def test_a_checked_archive_computes_what_it_did(small: bytes) -> None:
-    archive, code = torchscript.checked(IT, small)
+    archive, code, _types = torchscript.checked(IT, small)
     np.testing.assert_array_equal(probabilities(archive), probabilities(small))
     assert "torch._convolution" in code
     assert members(archive).keys() < members(small).keys()

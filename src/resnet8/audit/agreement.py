@@ -11,7 +11,8 @@ the two codes:
 * *saturation*: the code is the one that comes of the int16 saturation of VPMADDUBSW
   (:mod:`resnet8.execute.vpmaddubsw`).
 * *float bias*: the code is the one that comes of adding the bias in float32 as fbgemm does, where the engine rounds it
-  to int32 (:mod:`resnet8.execute.fbgemm`). Only PyTorch's files have such.
+  to int32 (:mod:`resnet8.execute.fbgemm`); or, of a float operator, the code of a value with the bias as it is, within
+  the above rounding error. Only PyTorch's files have such.
 * *other*: none of these. There must be none.
 """
 
@@ -29,7 +30,7 @@ from resnet8.batches import batched
 from resnet8.data.cifar10 import preprocess
 from resnet8.errors import ModelError
 from resnet8.execute import engine
-from resnet8.execute.exact import as_fraction, before_rounding, float32_bound
+from resnet8.execute.exact import as_fraction, before_rounding, float32_bound, with_real_bias
 from resnet8.execute.fbgemm import biased
 from resnet8.execute.vpmaddubsw import saturating
 from resnet8.results import Agreement, GraphAgreement, LayerAgreement, PredictionDifference
@@ -195,7 +196,8 @@ def _causes(
             causes[i] = "tie"
     if ran.real_bias is not None and (causes == "other").any():
         floated = engine.step(ran, read, accumulators=biased)[local]
-        causes[(causes == "other") & (floated == theirs)] = FLOAT_BIAS
+        near = np.abs(theirs - layer.output.zero_point - with_real_bias(ran, exact, local)) <= 0.5 + bound
+        causes[(causes == "other") & ((floated == theirs) | (near & (ran.kernel == "float")))] = FLOAT_BIAS
     if not vnni and ran.kernel == "integer" and (causes == "other").any():
         saturated = engine.step(ran, read, accumulators=partial(biased, accumulators=saturating))[local]
         causes[(causes == "other") & (saturated == theirs)] = "saturation"

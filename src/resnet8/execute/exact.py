@@ -51,6 +51,16 @@ def before_rounding(
     assert_never(layer)
 
 
+def with_real_bias(
+    layer: AnyLayer, exact: NDArray[np.float64], local: tuple[NDArray[np.int64], ...]
+) -> NDArray[np.float64]:
+    """What :func:`before_rounding` gives, with the bias as a file gives it in real numbers: not in whole steps."""
+    if layer.real_bias is None or layer.added is None:
+        return exact
+    step = layer.real_bias.astype(np.float64) / np.float64(layer.output.scale) - layer.added * layer.real_multiplier
+    return exact + np.broadcast_to(step, layer.output.shape)[local[1:]]
+
+
 def float32_bound(layer: AnyLayer, exact: NDArray[np.float64], magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
     """What float32 rounding can move the value by, in code steps: (number of roundings) x u x (sum of magnitudes)."""
     if isinstance(layer, Weighted | AveragePool) and layer.kernel == "integer":

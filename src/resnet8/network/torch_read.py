@@ -13,7 +13,9 @@ The rules, in the order of the graph:
 6. ``_convolution`` (also behind a ``pad`` with zeros), ``matmul``, ``add``, ``mul``, ``relu``, ``avg_pool2d`` on real
    numbers, in modules however deep: one layer without grids, named by its module; a ReLU belongs to the layer before
    it, where nothing else reads that layer.
-7. Whatever computes with numbers alone (attributes, lists, scales; branches on them) is computed.
+7. ``conv2d``, ``linear``, ``add``, ``avg_pool2d`` and ``relu`` on dequantized codes, then ``quantize_per_tensor``: one
+   layer, its kernel ``float``. ``dequantize`` of a parameter is the parameter.
+8. Whatever computes with numbers alone (attributes, lists, scales; branches on them) is computed.
 
 Anything else is refused, by name.
 """
@@ -21,7 +23,6 @@ Anything else is refused, by name.
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,26 +31,26 @@ import torch
 
 from resnet8.errors import ModelError, opening
 from resnet8.network import reading
-from resnet8.network.layers import Rescale
+from resnet8.network.layers import AnyLayer, Rescale
 from resnet8.network.reading import NCHW, NO_PADS, Images, Scores, Tensor, Unfit, clean
 from resnet8.network.rewrite import merged
-from resnet8.network.tensors import Activation, Constant, accumulator_bias
+from resnet8.network.tensors import Activation, Constant
+from resnet8.network.torch_codes import coded, required, weight_grid, whole_bias
 from resnet8.network.torch_script import ScriptReader
-from resnet8.numeric.grid import QParams, limits, qparams
+from resnet8.numeric.grid import QParams, qparams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from numpy.typing import NDArray
 
     from resnet8.network.program import Program
     from resnet8.network.reading import Pads
     from resnet8.numeric.grid import Dtype
 
 SUPPORTED = (
-    "quantize_per_tensor, dequantize, quantized::conv2d, quantized::conv2d_relu, quantized::mul, quantized::mul_relu, "
-    "quantized::add, quantized::add_relu, quantized::matmul, quantized::softmax; avg_pool2d over the whole map, "
-    "permute, flatten, softmax; pad with zeros between dequantize and quantize_per_tensor"
+    "quantize_per_tensor, dequantize, quantized::conv2d, quantized::conv2d_relu, quantized::linear, quantized::mul, "
+    "quantized::mul_relu, quantized::add, quantized::add_relu, quantized::matmul, quantized::softmax; avg_pool2d over "
+    "the whole map, permute, flatten, softmax; pad with zeros, conv2d, linear, add and relu between dequantize and "
+    "quantize_per_tensor"
 )
 _DTYPES: Mapping[int, Dtype] = {12: "int8", 13: "uint8"}
 """c10::ScalarType QInt8 and QUInt8, as a graph writes data types."""
@@ -128,11 +129,15 @@ class _Reader(ScriptReader):
 
     # Values
 
-    def _activation(self, value: Any) -> Activation:
-        """``value`` without padding: codes, or real numbers in a float network."""
-        if not isinstance(value, Tensor) or value.real or value.pads != NO_PADS:
+    def _activation(self, value: Any, *, real: bool = False) -> Activation:
+        """``value`` without padding: codes, or real numbers in a float network; ``real``: dequantized codes."""
+        if not isinstance(value, Tensor) or value.real is not real or value.pads != NO_PADS:
             raise Unfit("an input that is no activation as it was computed")
         return value.activation
+
+    def _finished(self, node: Any, layer: AnyLayer, grid: QParams | None) -> Any:
+        """What a layer writes; the layer itself, where its grid is not known yet."""
+        return layer if self.quantized and grid is None else self.add(layer, self._written(node), grid)
 
     def _grid(self, scale: Any, zero_point: Any, dtype: Dtype) -> QParams:
         if not isinstance(scale, float | int | torch.Tensor) or not isinstance(zero_point, int | torch.Tensor):
@@ -148,47 +153,67 @@ class _Reader(ScriptReader):
         name: str = node.output().debugName()
         return name if self.quantized else f"{self._place_name()}:{len(self.layers)}"
 
-    def _facts(self, node: Any, path: str = "") -> dict[str, Any]:
-        """Name and nodes of a layer whose parameters are at ``path``, its kernel, its ReLU.
+    def _facts(self, node: Any, path: str = "", *, floats: bool = False) -> dict[str, Any]:
+        """Name and nodes of a layer whose parameters are at ``path``, its kernel (``floats``: a float one), its ReLU.
 
         A quantized graph is flat: its operators' names are those that their parameters' attributes have in front.
         """
         if not self.quantized:
             return {"name": self._place_name(), "kernel": "float", "nodes": (self.within,)}
         value = node.output().debugName()
-        name = clean(re.sub(r"(\._packed_params|_scale_\d+|\.scale)$", "", path))
+        name = clean(re.sub(r"(\._packed_params|\.weight|_scale_\d+|\.scale)$", "", path))
         name = re.sub(r"\.\d+$", "", name) or re.sub(r"^model(_\d+)?_|\.\d+$", "", value)
         if any(name == layer.name for layer in self.layers):
             name = f"{name}.{value}"
-        return {"name": name, "nodes": (value,), "relu": node.kind().endswith("_relu")}
+        kernel = "float" if floats else "integer"
+        return {"name": name, "nodes": (value,), "relu": node.kind().endswith("_relu"), "kernel": kernel}
 
-    # Rule 6
+    # Rules 6 and 7
 
-    def _real_convolution(self, node: Any) -> Tensor:
-        source, weights, bias, strides, padding, dilation, transposed, _, groups = self.arguments(node)[:9]
+    def _real_convolution(self, node: Any) -> Any:
+        source, weights, bias, strides, padding, dilation, *rest = self.arguments(node)
+        transposed, groups = (rest[0], rest[2]) if len(rest) > 1 else (False, rest[0])
         if transposed or groups != 1 or list(dilation) != [1, 1]:
             raise Unfit("groups or dilations")
-        w, given = self._stored(node, 1, weights), self._stored(node, 2, bias)
-        return self._convolved(node, self._padded(source), w, given, None, strides=strides, pads=padding)
+        w, x = self._stored(node, 1, weights), self._padded(source, real=self.quantized)
+        given = self._bias(node, bias, x.activation, w)
+        return self._convolved(node, x, w, None, strides=strides, pads=padding, **given)
+
+    def _bias(self, node: Any, bias: Any, x: Activation, w: Any) -> dict[str, Any]:
+        """A float operator's bias: real numbers, of a quantized network in accumulator steps too."""
+        given = self._stored(node, 2, bias)
+        if given is None or not self.quantized:
+            return {"bias": given}
+        return {"bias": replace(given, codes=whole_bias(given.codes, x, required(w).params)), "real_bias": given.codes}
 
     def _stored(self, node: Any, index: int, value: Any) -> Any:
         """Input ``index`` of a float operator: a parameter as a constant."""
         if not isinstance(value, torch.Tensor):
             return value
+        if self.quantized and index != 2:
+            raise Unfit("a parameter that is on no grid")
         return Constant(self.path(node, index), value.detach().numpy().astype(np.float32), None)
 
-    def _real_matmul(self, node: Any) -> Tensor:
+    def _real_matmul(self, node: Any) -> Any:
         source, matrix = self.arguments(node)
-        return self._dense(node, source, self._stored(node, 1, matrix))
+        return self._dense(node, self._activation(source, real=self.quantized), self._stored(node, 1, matrix), None)
 
-    def _real_elementwise(self, node: Any) -> Tensor:
+    def _real_linear(self, node: Any) -> Any:
+        source, weights, bias = self.arguments(node)
+        w, x = required(self._stored(node, 1, weights)), self._activation(source, real=self.quantized)
+        return self._dense(node, x, replace(w, codes=w.codes.T), None, **self._bias(node, bias, x, w))
+
+    def _real_elementwise(self, node: Any) -> Any:
         a, b, *alpha = self.arguments(node)
         if alpha not in ([], [1]):
             raise Unfit(f"alpha {alpha[0]}")
         return self._joined(node, self._stored(node, 0, a), self._stored(node, 1, b), None)
 
-    def _real_relu(self, node: Any) -> Tensor:
-        x = self._activation(self.arguments(node)[0])
+    def _real_relu(self, node: Any) -> Any:
+        (source,) = self.arguments(node)
+        if isinstance(source, AnyLayer):
+            return replace(source, relu=True)
+        x = self._activation(source)
         layer = Rescale(**self._facts(node) | {"relu": True}, output=x, x=x)
         return self.add(layer, self._written(node), None)
 
@@ -201,8 +226,10 @@ class _Reader(ScriptReader):
         grid, name = self._grid(scale, zero_point, _DTYPES[code]), self._written(node)
         if isinstance(source, Images):
             return self.begin(source, name, grid)
+        if isinstance(source, AnyLayer):
+            return self.add(replace(source, nodes=(*source.nodes, name)), name, grid)
         if isinstance(source, torch.Tensor):
-            return Constant(self.path(node, 0) or name, _coded(source, grid), grid)
+            return Constant(self.path(node, 0) or name, coded(source, grid), grid)
         if not isinstance(source, Tensor) or not source.real:
             raise Unfit("its input is neither images nor a parameter nor dequantized codes")
         result = self.rescale(source, name, grid, **self._facts(node, self.path(node, 1)))
@@ -210,9 +237,11 @@ class _Reader(ScriptReader):
             self.margins[name] = result.pads
         return result
 
-    def _dequantize(self, node: Any) -> Scores | Tensor:
+    def _dequantize(self, node: Any) -> Scores | Tensor | Constant:
         (source,) = self.arguments(node)
-        return source if isinstance(source, Scores) else Tensor(self._activation(source), real=True)
+        if isinstance(source, torch.Tensor) and source.is_quantized:
+            return Constant(self.path(node, 0), source.int_repr().numpy(), weight_grid(source))
+        return source if isinstance(source, Scores) else replace(self._padded(source), real=True)
 
     def _pad(self, node: Any) -> Tensor:
         source, sides, mode, value = self.arguments(node)
@@ -225,66 +254,82 @@ class _Reader(ScriptReader):
 
     # Rule 2
 
-    def _convolution(self, node: Any) -> Tensor:
+    def _prepack(self, node: Any) -> Any:
+        """Parameters as a kernel takes them; they keep the name of the weights."""
+        weights, bias, *geometry = self.plain(node)
+        self.paths[node.output().debugName()] = self.path(node, 0)
+        return getattr(torch.ops.quantized, node.kind().removeprefix("quantized::"))(weights, bias, *geometry)
+
+    def _convolution(self, node: Any) -> Any:
         source, packed, scale, zero_point = self.arguments(node)
         operators = torch.ops.quantized
         if operators.conv2d_groups(packed) != 1 or list(operators.conv2d_dilation(packed)) != [1, 1]:
             raise Unfit("groups or dilations")
-        weights, bias = operators.conv2d_unpack(packed)
-        w = Constant(self.path(node, 1), weights.int_repr().numpy(), _weight_grid(weights))
-        real = np.zeros(len(w.codes), np.float32) if bias is None else bias.detach().numpy().astype(np.float32)
         x = self._padded(source).activation
-        given = None if bias is None else Constant(w.name, _whole(real, x, w.params), None)
+        w, given = self._unpacked(node, x, *operators.conv2d_unpack(packed))
         grid = self._grid(scale, zero_point, x.params.dtype)
         geometry = {"strides": operators.conv2d_stride(packed), "pads": operators.conv2d_padding(packed)}
-        return self._convolved(node, source, w, given, grid, **geometry, real_bias=real)
+        return self._convolved(node, source, w, grid, **geometry, **given)
 
-    def _padded(self, value: Any) -> Tensor:
+    def _linear(self, node: Any) -> Any:
+        source, packed, scale, zero_point = self.arguments(node)
+        x = self._activation(source)
+        w, given = self._unpacked(node, x, *torch.ops.quantized.linear_unpack(packed))
+        grid = self._grid(scale, zero_point, x.params.dtype)
+        return self._dense(node, x, replace(w, codes=w.codes.T), grid, **given, **self._facts(node, w.name))
+
+    def _unpacked(
+        self, node: Any, x: Activation, weights: torch.Tensor, bias: torch.Tensor | None
+    ) -> tuple[Constant, dict[str, Any]]:
+        """Of packed parameters: the weights, channels out first, and the bias as :meth:`_bias` gives it."""
+        w = Constant(self.path(node, 1), weights.int_repr().numpy(), weight_grid(weights))
+        real = np.zeros(len(w.codes), np.float32) if bias is None else bias.detach().numpy().astype(np.float32)
+        given = None if bias is None else Constant(w.name, whole_bias(real, x, w.params), None)
+        return w, {"bias": given, "real_bias": real}
+
+    def _padded(self, value: Any, *, real: bool = False) -> Tensor:
         """``value``, with the zeros around it that a convolution makes its own."""
-        if not isinstance(value, Tensor) or value.real:
-            raise Unfit("its input is no activation")
+        if not isinstance(value, Tensor) or value.real is not real:
+            raise Unfit("an input that is no activation")
         return value
 
-    def _convolved(
-        self, node: Any, source: Tensor, w: Constant, bias: Constant | None, grid: QParams | None, **facts: Any
-    ) -> Tensor:
+    def _convolved(self, node: Any, source: Tensor, w: Any, grid: QParams | None, **facts: Any) -> Any:
         down, across = facts["pads"]
         facts["pads"] = _sum(source.pads, (down, across, down, across))
-        layer = reading.convolution(source.activation, w, bias, **facts, **self._facts(node, w.name))
-        return self.add(layer, self._written(node), grid)
+        facts |= self._facts(node, required(w).name, floats=grid is None)
+        return self._finished(node, reading.convolution(source.activation, w, **facts), grid)
 
-    def _elementwise(self, node: Any) -> Tensor:
+    def _elementwise(self, node: Any) -> Any:
         a, b, scale, zero_point = self.arguments(node)
         x = self._activation(b if isinstance(a, Constant) else a)
         return self._joined(node, a, b, self._grid(scale, zero_point, x.params.dtype))
 
-    def _joined(self, node: Any, a: Any, b: Any, grid: QParams | None) -> Tensor:
-        operands = (one if isinstance(one, Constant) else self._activation(one) for one in (a, b))
+    def _joined(self, node: Any, a: Any, b: Any, grid: QParams | None) -> Any:
+        real = self.quantized and grid is None
+        operands = (one if isinstance(one, Constant) else self._activation(one, real=real) for one in (a, b))
         multiplies = "::mul" in node.kind()
-        facts = self._facts(node, "" if grid is None else self.path(node, 2))
-        if not multiplies:
-            facts["kernel"] = "float"  # ATen dequantizes both, adds in float32 and quantizes.
-        return self.add(reading.joined(*operands, multiplies=multiplies, **facts), self._written(node), grid)
+        # ATen dequantizes both, adds in float32 and quantizes.
+        facts = self._facts(node, "" if grid is None else self.path(node, 2), floats=not multiplies or grid is None)
+        return self._finished(node, reading.joined(*operands, multiplies=multiplies, **facts), grid)
 
-    def _matmul(self, node: Any) -> Tensor:
+    def _matmul(self, node: Any) -> Any:
         source, w, scale, zero_point = self.arguments(node)
-        return self._dense(node, source, w, (scale, zero_point))
-
-    def _dense(self, node: Any, source: Any, w: Any, written: tuple[Any, Any] | None = None) -> Tensor:
-        if not isinstance(w, Constant):
-            raise Unfit("weights that are computed")
         x = self._activation(source)
-        grid = None if written is None else self._grid(*written, x.params.dtype)
-        facts = self._facts(node, "" if grid is None else self.path(node, 2))
         # ATen's only kernel on x86, and not fbgemm's (see there): its sum is the BLAS library's.
-        layer = reading.dense(x, w, None, **facts | {"kernel": "float"})
-        return self.add(layer, self._written(node), grid)
+        facts = self._facts(node, self.path(node, 2), floats=True)
+        return self._dense(node, x, w, self._grid(scale, zero_point, x.params.dtype), **facts)
 
-    def _pool(self, node: Any) -> Tensor:
+    def _dense(self, node: Any, x: Activation, w: Any, grid: QParams | None, **facts: Any) -> Any:
+        facts = {"bias": None, **self._facts(node, required(w).name, floats=True), **facts}
+        return self._finished(node, reading.dense(x, w, **facts), grid)
+
+    def _pool(self, node: Any) -> Any:
         source, window, _, pads, _, _, divisor = self.arguments(node)
-        x = self._activation(source)
-        layer = reading.pooled(x, window, plain=not any(pads) and divisor is None, **self._facts(node))
-        return self.add(layer, self._written(node), x.grid)
+        real = isinstance(source, Tensor) and source.real
+        x = self._activation(source, real=real)
+        facts = self._facts(node, floats=real)
+        layer = reading.pooled(x, window, plain=not any(pads) and divisor is None, **facts)
+        return self._finished(node, layer, None if real else x.grid)
 
     # Rule 4
 
@@ -317,6 +362,8 @@ class _Reader(ScriptReader):
     handlers: ClassVar[Mapping[str, Callable[[Any, Any], Any]]] = {
         **ScriptReader.handlers,
         "aten::_convolution": _real_convolution,
+        "aten::conv2d": _real_convolution,
+        "aten::linear": _real_linear,
         "aten::matmul": _real_matmul,
         "aten::add": _real_elementwise,
         "aten::mul": _real_elementwise,
@@ -328,6 +375,10 @@ class _Reader(ScriptReader):
         "aten::flatten": _flatten,
         "aten::avg_pool2d": _pool,
         "aten::softmax": _softmax,
+        "quantized::conv2d_prepack": _prepack,
+        "quantized::linear_prepack": _prepack,
+        "quantized::linear": _linear,
+        "quantized::linear_relu": _linear,
         "quantized::conv2d": _convolution,
         "quantized::conv2d_relu": _convolution,
         "quantized::add": _elementwise,
@@ -342,30 +393,3 @@ class _Reader(ScriptReader):
 def _sum(one: Pads, other: Pads) -> Pads:
     top, left, bottom, right = (a + b for a, b in zip(one, other, strict=True))
     return top, left, bottom, right
-
-
-def _whole(real: NDArray[np.float32], x: Activation, weights: QParams) -> NDArray[np.int32]:
-    """A float bias in whole accumulator steps."""
-    whole = accumulator_bias(real, x, weights)
-    low, high = limits("int32")
-    if not ((whole >= low) & (whole <= high)).all():
-        raise Unfit(f"a bias of {np.abs(whole).max():.3g} accumulator steps, more than int32 holds")
-    return whole.astype(np.int32)
-
-
-def _coded(parameter: torch.Tensor, grid: QParams) -> NDArray[Any]:
-    """The codes of a parameter, as PyTorch makes them each time it runs the file."""
-    kind = torch.quint8 if grid.dtype == "uint8" else torch.qint8
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the deprecation of quantized tensors: known, and pinned
-        coded = torch.quantize_per_tensor(parameter.detach(), float(grid.scale), int(grid.zero_point), kind)
-    codes: NDArray[Any] = coded.int_repr().numpy()
-    return codes
-
-
-def _weight_grid(weights: torch.Tensor) -> QParams:
-    dtype: Dtype = "int8" if weights.dtype == torch.qint8 else "uint8"
-    if weights.qscheme() == torch.per_tensor_affine:
-        return qparams(weights.q_scale(), weights.q_zero_point(), dtype)
-    scales = weights.q_per_channel_scales().numpy().astype(np.float32)
-    return QParams(scales, weights.q_per_channel_zero_points().numpy().astype(np.int32), dtype)

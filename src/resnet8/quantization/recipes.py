@@ -45,8 +45,11 @@ BACKENDS = {
         own={"mode": "FX graph", "engine": "fbgemm"},
         defaults={"fold": False, "observer": "histogram"},
     ),
+    "pt2e": Backend(
+        "resnet8.quantization.pt2e", "pt", own={"mode": "PT2E"}, defaults={"fold": True, "observer": "histogram"}
+    ),
 }
-"""The backends, each by the name of the runtime that its files are for."""
+"""The backends: each by the name of the runtime that its files are for, or by its mode where a runtime has several."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Recipe:
 
     Attributes:
         name: What it is called.
-        framework: The one that carries it out: a name of :data:`BACKENDS`.
+        framework: The one that carries it out, and whose runtime its files are for.
         activations: Data type of the activations.
         weights: Data type of the weights.
         per_channel: One scale for each output channel of a weight tensor, instead of one for all.
@@ -69,6 +72,8 @@ class Recipe:
         output: File name in ``models/``.
         summary: What it is for, in a line.
         refused: Whether it exists to show that the backend refuses it: no model comes of it.
+        mode: Which of the framework's ways to quantize: ``pt2e``; empty for its first one.
+        reproduced: Whether ``reproduce`` makes it.
 
     Example:
         >>> from dataclasses import replace
@@ -91,11 +96,13 @@ class Recipe:
     summary: str
     reduce_range: bool = False
     refused: bool = False
+    mode: Literal["", "pt2e"] = ""
+    reproduced: bool = True
 
     @property
     def backend(self) -> Backend:
         """What carries it out."""
-        return BACKENDS[self.framework]
+        return BACKENDS[self.mode or self.framework]
 
     def require(self, remedy: str | None = None, **offered: Collection[str | bool]) -> None:
         """Check that the recipe asks for what its backend does.
@@ -151,7 +158,7 @@ class Recipe:
     def settings(self) -> dict[str, str | bool | int]:
         """The fields that decide what the model is."""
         deciding = asdict(self)
-        for name in ("name", "output", "summary", "refused"):
+        for name in ("name", "output", "summary", "refused", "mode", "reproduced"):
             del deciding[name]
         return {**deciding, **self.backend.own}
 
@@ -187,6 +194,14 @@ _ALL = (
     Recipe("torch-uint8",     "pytorch",     "uint8", "uint8", False, False, "histogram", "float64", "first",
            "resnet8_uint8.pt",
            "tried to show that PyTorch's backend refuses uint8 weights; no model comes of it", refused=True),
+    Recipe("torch-pt2e-int8", "pytorch",     "uint8", "int8",  True,  True,  "histogram", "float64", "first",
+           "resnet8_torch-pt2e-int8.pt",
+           "PyTorch PT2E, folded, weights of 7 bits per channel in fbgemm's kernels: the same on x86 CPUs without VNNI",
+           reduce_range=True, mode="pt2e", reproduced=False),
+    Recipe("torch-pt2e-uint8", "pytorch",    "uint8", "uint8", True,  True,  "histogram", "float64", "first",
+           "resnet8_torch-pt2e-uint8.pt",
+           "PyTorch PT2E, folded, uint8 weights per channel, which no kernel takes: a reference that computes in float",
+           mode="pt2e", reproduced=False),
 )
 # fmt: on
 
@@ -237,12 +252,13 @@ def read(path: Path) -> Recipe:
         given = tomllib.loads(read_bytes(path).decode())
     except (ValueError, RecursionError) as error:
         raise _unusable(path, str(error)[:200], "TOML") from error
-    own = {one.name for one in fields(Recipe)} - {"name", "refused", "output"}
+    own = {one.name for one in fields(Recipe)} - {"name", "refused", "output", "reproduced"}
     if unknown := sorted(given.keys() - own):
         raise _unusable(path, ", ".join(unknown), f"no other fields than {', '.join(sorted(own))}")
     if missing := sorted({"framework", "activations", "weights"} - given.keys()):
         raise _unusable(path, f"no {' and no '.join(missing)}", "framework, activations and weights")
-    backend = BACKENDS.get(str(given["framework"]), BACKENDS["onnxruntime"])  # one that is not known is refused below
+    chosen = str(given.get("mode") or given["framework"])
+    backend = BACKENDS.get(chosen, BACKENDS["onnxruntime"])  # one that is not known is refused below
     values = {
         "name": name,
         "per_channel": False,

@@ -21,9 +21,10 @@ SOURCE_FILE = "source.json"
 
 
 def describe(path: Path, content: bytes) -> ModelDescription:
-    """What the file with this ``content`` is, by the code in it.
+    """What the file with this ``content`` is, by the code in it and the types of its tensors.
 
-    PyTorch's kernels know one pair of types only: quint8 activations, qint8 weights.
+    PyTorch's kernels know one pair of types only: quint8 activations, qint8 weights. Weights that lie in the file as
+    quint8 are computed with in float.
     """
     return checked(path, content)[1]
 
@@ -34,8 +35,9 @@ def checked(path: Path, content: bytes) -> tuple[bytes, ModelDescription]:
     Raises:
         ModelError: when the file is damaged, or could do anything but compute.
     """
-    archive, code = torchscript.checked(path, content)
-    types = ("uint8", "int8") if "quantize_per_tensor" in code else ("float32", "float32")
+    archive, code, stored = torchscript.checked(path, content)
+    weights = "uint8" if "QUInt8" in stored else "int8"
+    types = ("uint8", weights) if "quantize_per_tensor" in code else ("float32", "float32")
     return archive, ModelDescription.of(path, content, "torchscript", *types)
 
 

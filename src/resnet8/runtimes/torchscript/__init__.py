@@ -37,8 +37,8 @@ _MEMBER = re.compile(
 )
 
 
-def checked(path: Path, content: bytes) -> tuple[bytes, str]:
-    """A TorchScript archive that PyTorch may load, and its code, as one text.
+def checked(path: Path, content: bytes) -> tuple[bytes, str, set[str]]:
+    """A TorchScript archive that PyTorch may load, its code, as one text, and the types of its attributes' tensors.
 
     Args:
         path: Names the file in errors.
@@ -51,9 +51,8 @@ def checked(path: Path, content: bytes) -> tuple[bytes, str]:
     code = {name: _text(path, name, data) for name, data in members.items() if name.startswith("code/")}
     classes = check_code(path, code)
     sizes = {name: len(data) for name, data in members.items()}
-    for name in ("data.pkl", "constants.pkl"):
-        check_pickle(path, name, members[name], classes, sizes)
-    return archive.packed(members), "\n".join(code.values())
+    types = {name: check_pickle(path, name, members[name], classes, sizes) for name in ("data.pkl", "constants.pkl")}
+    return archive.packed(members), "\n".join(code.values()), types["data.pkl"]
 
 
 def _members(path: Path, content: bytes) -> dict[str, bytes]:

@@ -25,8 +25,8 @@ _FUNCTIONS = frozenset(
 _SCHEMES = frozenset(("torch per_tensor_affine", "torch per_channel_affine"))
 
 
-def check_pickle(path: Path, member: str, data: bytes, classes: set[str], sizes: dict[str, int]) -> None:
-    """Check one pickle of the archive.
+def check_pickle(path: Path, member: str, data: bytes, classes: set[str], sizes: dict[str, int]) -> set[str]:
+    """Check one pickle of the archive, and return the types of the tensors in it, such as ``QInt8``.
 
     Args:
         path: Names the archive in errors.
@@ -38,7 +38,9 @@ def check_pickle(path: Path, member: str, data: bytes, classes: set[str], sizes:
     Raises:
         ModelError: when it builds anything but what a small network needs.
     """
-    _Pickle(path, member, classes | _PACKED, sizes).check(data)
+    pickle = _Pickle(path, member, classes | _PACKED, sizes)
+    pickle.check(data)
+    return pickle.types
 
 
 @dataclass(eq=False)
@@ -70,6 +72,7 @@ class _Pickle:
     Attributes:
         classes: The classes it may make objects of, by their full names.
         sizes: Bytes of each member, for the storages.
+        types: Of the storages so far, by PyTorch's names.
     """
 
     path: Path
@@ -78,6 +81,7 @@ class _Pickle:
     sizes: dict[str, int]
     stack: list[_Value] = field(default_factory=list)
     memo: dict[int, _Value] = field(default_factory=dict)
+    types: set[str] = field(default_factory=set)
 
     def check(self, data: bytes) -> None:
         """Follow it to its end."""
@@ -167,6 +171,7 @@ class _Pickle:
         folder = "constants" if self.member == "constants.pkl" else "data"
         fits = (what, device) == ("storage", "cpu") and self.sizes.get(f"{folder}/{key}") == size
         self._require(fits, f"a storage of {size:,} bytes called {str(key)[:20]}")
+        self.types.add(str(kind).removeprefix("torch ").removesuffix("Storage"))
         return _Value("storage", count)
 
     def _reduced(self, function: _Value, arguments: _Value) -> _Value:
