@@ -71,9 +71,7 @@ def _folded(before: Weighted, layer: AnyLayer) -> Weighted:
     )
 
 
-def quantized(
-    network: Program, images: NDArray[np.uint8], scheme: Scheme, progress: Progress = no_progress
-) -> Program:
+def quantized(network: Program, images: NDArray[np.uint8], scheme: Scheme, progress: Progress = no_progress) -> Program:
     """The network on grids, as the engine runs it.
 
     Args:
@@ -141,7 +139,7 @@ def _activation_grids(
     }
 
 
-def _grid(low: float, high: float, bits: int, signed: bool) -> QParams:  # noqa: FBT001
+def _grid(low: float, high: float, bits: int, signed: bool) -> QParams:
     if low == high:
         raise QuantizationError(
             "an activation is constant",
