@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +88,8 @@ def sweep(
             progress=told,
         )
     for one in sweeps.sweep(result):
-        show(text.table(one))
+        show(one.title)  # longer than the table is wide
+        show(text.table(replace(one, title="")))
     _written(result, json, plot, "sweep")
 
 
@@ -189,9 +191,14 @@ def search(
 
 def _file(network: Any) -> bytes:
     """The file of a quantized network."""
+    from resnet8.facts import INPUT_NAME
     from resnet8.network.onnx_write import to_onnx
 
-    return to_onnx(network).SerializeToString()
+    def on(one: Any) -> Any:
+        return replace(one, name="images") if one.name == INPUT_NAME else one  # the pixels have that name in the file
+
+    named = replace(network, input=on(network.input), layers=tuple(layer.on(on) for layer in network.layers))
+    return bytes(to_onnx(named).SerializeToString())
 
 
 @contextmanager

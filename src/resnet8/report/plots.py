@@ -66,7 +66,9 @@ def sweep(result: Sweep) -> Figure:
                 [100 * statistics.fmean(one.overall.correct for one in cells[w, a]) / total for a in activations]
                 for w in weights
             ]
-            shown = place.imshow(values, cmap="viridis", vmin=min(80.0, best - 1), vmax=best, origin="lower")
+            shown = place.imshow(
+                values, cmap="viridis", vmin=min(80.0, best - 1), vmax=best, origin="lower", aspect="auto"
+            )
             for row, line in enumerate(values):
                 for column, value in enumerate(line):
                     dark = value < (min(80.0, best - 1) + best) / 2

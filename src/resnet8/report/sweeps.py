@@ -11,7 +11,7 @@ from resnet8.report.tables import images
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from resnet8.results import FrontPoint, Measured, Search, Sensitivity, Sweep
+    from resnet8.results import Measured, Search, Sensitivity, Sweep
 
 Variant = tuple[bool, bool, bool, str]
 
@@ -75,22 +75,20 @@ def sensitivity(result: Sensitivity) -> Table:
 
 def front(result: Search) -> Table:
     """The measured points of the front, the smallest first."""
-
-    def drop(point: FrontPoint) -> str:
-        return f"{result.drop(point) or 0:+.2f}"
-
+    measured = [(one, found) for one in result.front if (found := one.measured) is not None]
     return table(
-        [one for one in result.front if one.measured is not None],
+        measured,
         {
-            "": lambda one: "chosen" if one is result.choice else "",
-            "bits of the layers": lambda one: " ".join(map(str, one.bits)),
-            "bytes": lambda one: one.size_bytes,
-            "predicted divergence": lambda one: f"{one.cost:.5f}",
-            "measured": lambda one: one.measured and f"{one.measured.divergence:.5f}",
-            "correct": lambda one: one.measured and one.measured.overall.correct,
-            "drop (points)": drop,
+            "": lambda one: "chosen" if one[0] is result.choice else "",
+            "bits of the layers": lambda one: " ".join(map(str, one[0].bits)),
+            "bytes": lambda one: one[0].size_bytes,
+            "predicted divergence": lambda one: f"{one[0].cost:.5f}",
+            "measured": lambda one: f"{one[1].divergence:.5f}",
+            "correct": lambda one: one[1].overall.correct,
+            "drop (points)": lambda one: f"{result.drop(one[0]):+.2f}",
         },
-        title=f"{len(result.front)} points on the front; measured on {images(result.ground.baseline.total, result.ground.data)}; "
+        title=f"{len(result.front)} points on the front; measured on "
+        f"{images(result.ground.baseline.total, result.ground.data)}; "
         f"float {result.ground.baseline.correct:,}; allowed drop {result.max_drop:g}",
         left=2,
     )
