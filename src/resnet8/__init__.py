@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from resnet8.results import save as save
     from resnet8.runtimes import open_model as open_model
     from resnet8.runtimes.integer import open_integer as open_integer
+    from resnet8.sweeps.search import search as search
+    from resnet8.sweeps.sensitivity import sensitivity as sensitivity
+    from resnet8.sweeps.sweep import sweep as sweep
     from resnet8.vectors import export_vectors as export_vectors
     from resnet8.workers import Workers as Workers
 
@@ -65,6 +68,9 @@ _HOMES = {
     "save": "results",
     "open_model": "runtimes",
     "open_integer": "runtimes.integer",
+    "search": "sweeps.search",
+    "sensitivity": "sweeps.sensitivity",
+    "sweep": "sweeps.sweep",
     "export_vectors": "vectors",
     "Workers": "workers",
 }

@@ -145,3 +145,25 @@ REAL = {
     "first": "c41e7afac70243a5d6cf6e90d53e31288f74e2378293e7c0e906ef4b84c268c6",
     "second": "815f92e77cd25b79124c11f59fe675d000140b8ece2d8d8909275426d2444b09",
 }
+
+
+# --- held out ---
+
+
+def test_held_out_images_calibrate_nothing(tmp_path: Path) -> None:
+    train = read_split(cifar_folder(tmp_path / "data", per_class=3), "train")
+    excluded = np.arange(0, 150, 3)
+    found = calibration.held_out(train, excluded, 40, 5000, 7)
+    left = np.setdiff1d(np.arange(150), excluded)
+    wanted = np.sort(np.random.RandomState(7).permutation(left)[:40])
+    np.testing.assert_array_equal(found.images, train.images[wanted])
+    assert found.source.subset == "held-out-40-seed-7"
+    assert len(calibration.held_out(train, excluded, None, 5000, 7)) == 100
+    assert len(calibration.held_out(train, excluded, None, 30, 7)) == 30
+
+
+@pytest.mark.parametrize(("count", "seed", "match"), [(0, 1, "found 0"), (101, 1, "found 101"), (5, -1, "seed")])
+def test_held_out_images_that_are_not_there(tmp_path: Path, count: int, seed: int, match: str) -> None:
+    train = read_split(cifar_folder(tmp_path / "data", per_class=3), "train")
+    with pytest.raises(DataError, match=match):
+        calibration.held_out(train, np.arange(0, 150, 3), count, 5000, seed)

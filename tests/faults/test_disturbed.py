@@ -68,6 +68,14 @@ WORKS = {
     "quantize": Work(
         ("quantize", "resnet8.onnx", "--recipe", "published-int8", "--output", "made.onnx", *DATA), share=0.15
     ),
+    "sweep": Work(  # a cell is kept under a name of its own, whole
+        (
+            *("sweep", "resnet8.onnx", "--weights", "8", "--activations", "8", "--samples-per-class", "20"),
+            *("--max-samples", "5", "--jobs", "1", "--cells", "cells", "--json", "new/sweep.json", *DATA),
+        ),
+        share=0.1,
+        needs=("resnet8.cli", "resnet8.sweeps.sweep"),
+    ),
     "reproduce": Work(
         ("reproduce", "--assets-dir", "assets", "--output-dir", "output"),
         states={stage: partial(out_of_date, stage) for stage in STAGES},

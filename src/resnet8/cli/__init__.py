@@ -23,6 +23,7 @@ from resnet8.cli import (
     playground,
     quantize,
     reproduce,
+    sweep,
     vectors,
 )
 from resnet8.cli.common import say
@@ -51,6 +52,9 @@ for command in (
     calibrate.calibrate,
     quantize.quantize,
     compare.compare,
+    sweep.sweep,
+    sweep.sensitivity,
+    sweep.search,
     vectors.vectors,
     playground.playground,
     docs.docs,

@@ -130,9 +130,19 @@ def logged(name: str, folder: Path = Path("logs")) -> Iterator[None]:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], Progress]]:
-    """Progress bars on standard error, one for each step; nothing where it is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+def progress(*, remaining: bool = False) -> Iterator[Callable[[str], Progress]]:
+    """Progress bars on standard error, one for each step; nothing where it is no terminal.
+
+    With ``remaining``, also the time left, by the pace of the last hour.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Progress as Bars
 
     target = console(err=True)
@@ -142,8 +152,12 @@ def progress() -> Iterator[Callable[[str], Progress]]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        *([TextColumn("left:"), TimeRemainingColumn()] if remaining else []),
     )
-    with Bars(*columns, console=target, transient=True, disable=not target.is_terminal) as bars:
+    window = 3600.0 if remaining else 30.0
+    with Bars(
+        *columns, console=target, transient=True, disable=not target.is_terminal, speed_estimate_period=window
+    ) as bars:
 
         def step(text: str) -> Progress:
             for task in bars.task_ids:

@@ -102,3 +102,33 @@ def sample(train: Split, samples_per_class: int, seed: int, method: str) -> tupl
         per_class={name: int(count) for name, count in zip(chosen.class_names, counts, strict=True)},
         indices=tuple(indices.tolist()),
     )
+
+
+def held_out(train: Split, excluded: NDArray[np.int64], count: int | None, default: int, seed: int) -> Split:
+    """Training images that calibrate nothing, to choose settings on: a seeded draw, in file order.
+
+    ``numpy.random.RandomState(seed)``, ``choice(indices that are not excluded, count, replace=False)``.
+
+    Args:
+        train: The training images.
+        excluded: Indices of the calibration images.
+        count: How many.
+        default: How many when ``count`` is left out, or all that there are where these are fewer.
+        seed: Of the draw.
+
+    Raises:
+        DataError: when there are not that many.
+    """
+    left = np.setdiff1d(np.arange(len(train)), excluded)
+    wanted = min(default, len(left)) if count is None else count
+    if not 1 <= wanted <= len(left):
+        raise DataError(
+            "the number of held-out images is not usable",
+            found=str(wanted),
+            expected=f"1 to {len(left)}: the training images that do not calibrate",
+            remedy="ask for other numbers of held-out or calibration images",
+        )
+    if not 0 <= seed < 2**32:
+        raise DataError("the seed is out of range", found=str(seed), expected="0 to 4294967295")
+    chosen = np.random.RandomState(seed).choice(left, wanted, replace=False)
+    return train.select(np.sort(chosen).astype(np.int64), f"held-out-{wanted}-seed-{seed}")

@@ -1,0 +1,127 @@
+"""Sweeps, sensitivities and searches as pictures, by Matplotlib: the same bytes each time with one version of it."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from resnet8.errors import StorageError, missing_extra
+from resnet8.report.sweeps import variant
+
+try:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise missing_extra(error.name or "matplotlib", "plots") from error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from resnet8.results import Search, Sensitivity, Sweep
+
+SUFFIXES = (".svg", ".png")
+_STYLE = {"svg.hashsalt": "resnet8", "font.size": 9, "axes.titlesize": 9}
+_METADATA: dict[str, dict[str, Any]] = {".svg": {"Date": None, "Creator": None}, ".png": {"Software": None}}
+
+
+def require_suffix(path: Path) -> None:
+    """Check that a picture can be drawn under this name.
+
+    Raises:
+        StorageError: when not.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise StorageError(
+            f"cannot draw {path}",
+            found=f"the suffix «{path.suffix}»",
+            expected=" or ".join(SUFFIXES),
+            remedy="choose a name that ends so",
+        )
+
+
+def content(picture: Figure, suffix: str) -> bytes:
+    """The file of a picture, ``.svg`` or ``.png``."""
+    buffer = io.BytesIO()
+    kind = suffix.lower()
+    with mpl.rc_context(_STYLE):
+        picture.savefig(buffer, format=kind[1:], dpi=144, metadata=_METADATA[kind])
+    return buffer.getvalue()
+
+
+def sweep(result: Sweep) -> Figure:
+    """A heat map of the accuracy for each variant: weight bits down, activation bits across."""
+    maps = result.maps()
+    across = min(2, len(maps))
+    down = -(-len(maps) // across)
+    with mpl.rc_context(_STYLE):
+        picture = Figure(figsize=(5.2 * across, 4.4 * down), layout="constrained")
+        axes = picture.subplots(down, across, squeeze=False)
+        for place in axes.flat[len(maps) :]:
+            place.set_axis_off()
+        total, best = result.ground.baseline.total, 100 * result.ground.baseline.accuracy
+        for place, (of, cells) in zip(axes.flat, maps.items(), strict=False):
+            weights, activations = (sorted({key[i] for key in cells}) for i in (0, 1))
+            values = [
+                [100 * statistics.fmean(one.overall.correct for one in cells[w, a]) / total for a in activations]
+                for w in weights
+            ]
+            shown = place.imshow(
+                values, cmap="viridis", vmin=min(80.0, best - 1), vmax=best, origin="lower", aspect="auto"
+            )
+            for row, line in enumerate(values):
+                for column, value in enumerate(line):
+                    dark = value < (min(80.0, best - 1) + best) / 2
+                    place.text(column, row, f"{value:.2f}", ha="center", va="center", color="w" if dark else "k")
+            place.set_xticks(range(len(activations)), activations)
+            place.set_yticks(range(len(weights)), weights)
+            place.set(xlabel="activation bits", ylabel="weight bits", title=variant(of))
+            picture.colorbar(shown, ax=place, label=f"top-1 (%), float {best:.2f}", extend="min")
+    return picture
+
+
+def sensitivity(result: Sensitivity) -> Figure:
+    """What each layer alone costs, and what all but it cost, in percentage points."""
+    names = list(dict.fromkeys(one.layer for one in result.layers))
+    total = result.ground.baseline.total
+    with mpl.rc_context(_STYLE):
+        picture = Figure(figsize=(9, 4.4), layout="constrained")
+        for place, which, title in zip(
+            picture.subplots(1, 2, sharey=True),
+            ("alone", "spared"),
+            ("few bits in this layer alone", "few bits in all layers but this one"),
+            strict=True,
+        ):
+            width = 0.8 / len(result.coarse)
+            for number, bits in enumerate(result.coarse):
+                drops = [
+                    100 * (result.fine.overall.correct - getattr(one, which).overall.correct) / total
+                    for one in result.layers
+                    if one.bits == bits
+                ]
+                places = [index + width * number for index in range(len(names))]
+                place.barh(places, drops, width, label=f"{bits} bits")
+            middle = width * (len(result.coarse) - 1) / 2
+            place.set_yticks([index + middle for index in range(len(names))], names)
+            place.set(xlabel="drop (percentage points)", title=title)
+            place.legend()
+        place.invert_yaxis()
+    return picture
+
+
+def search(result: Search) -> Figure:
+    """Size against drop: what was measured of the front, the limit, and the choice."""
+    with mpl.rc_context(_STYLE):
+        picture = Figure(figsize=(6.4, 4.4), layout="constrained")
+        place = picture.subplots()
+        measured = [(one.size_bytes, drop) for one in result.front if (drop := result.drop(one)) is not None]
+        place.plot(*zip(*measured, strict=True), "o-", label="measured on held-out images")
+        chosen = result.choice
+        place.plot(
+            [chosen.size_bytes], [result.drop(chosen)], "*", markersize=14, label=f"chosen: {chosen.size_bytes:,} bytes"
+        )
+        place.axhline(result.max_drop, linestyle="--", color="k", label=f"allowed drop: {result.max_drop:g} points")
+        place.set(xlabel="bytes of all numbers", ylabel="drop (percentage points)")
+        place.set_yscale("symlog", linthresh=1)
+        place.legend()
+    return picture

@@ -1,0 +1,131 @@
+"""The accuracy map: every combination of the settings that are asked about, each a cell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+from resnet8 import environment, results
+from resnet8.errors import QuantizationError
+from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
+from resnet8.quantization.scheme import Scheme
+from resnet8.results import Sweep, SweepCell
+from resnet8.sweeps.cells import Cell, measure_all
+from resnet8.sweeps.ground import prepare, test_images
+from resnet8.sweeps.places import place
+from resnet8.workers import no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from resnet8.quantization.scheme import WeightRounding
+    from resnet8.workers import Progress
+
+EVERY = (2, 3, 4, 5, 6, 7, 8)
+_CHANGED = ("weight_bits", "activation_bits", "per_channel", "activations_signed", "bias_correction", "rounding")
+
+
+def sweep(
+    model: Path,
+    data_dir: Path,
+    cells: Path,
+    *,
+    weights: Sequence[int] = EVERY,
+    activations: Sequence[int] = EVERY,
+    per_channel: Sequence[bool] = (True,),
+    signed: Sequence[bool] = (False,),
+    bias_correction: Sequence[bool] = (True,),
+    rounding: Sequence[WeightRounding] = ("nearest",),
+    seeds: Sequence[int] = (DEFAULT_SEED,),
+    scheme: Scheme = Scheme(),  # noqa: B008 - frozen
+    samples_per_class: int = DEFAULT_PER_CLASS,
+    max_samples: int | None = None,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = no_progress,
+) -> Sweep:
+    """Quantize a float model in every combination of these settings, and evaluate each in exact integers.
+
+    A cell's numbers do not depend on where it is computed.
+
+    Args:
+        model: The float ONNX file.
+        data_dir: Folder of CIFAR-10.
+        cells: Folder where finished cells are kept; what is there already is not computed anew.
+        weights: Bits of weights, 2 to 8; the first and the last layer have those of ``scheme``.
+        activations: Bits of activations, 2 to 8.
+        per_channel: Whether weights have a scale for each output channel.
+        signed: Whether codes of activations are signed.
+        bias_correction: Whether biases make up for the mean error.
+        rounding: How weights become codes: ``nearest``, ``reconstruct``.
+        seeds: Of the calibration draws.
+        scheme: All other settings.
+        samples_per_class: Calibration images of each class.
+        max_samples: Evaluate only the first so many test images.
+        jobs: Cells at once on this machine; one for each CPU when left out.
+        scheduler: Address of a Dask scheduler, to compute on its workers instead.
+        progress: Called with the cells that are finished.
+
+    Raises:
+        QuantizationError: for settings out of range, or a network of another architecture.
+        ModelError: when the model is no float ONNX ResNet8.
+        DataError: for unusable images.
+        WorkerError: when no scheduler is there or it goes away, workers have other versions, or end again and again.
+        StorageError: when a finished cell cannot be kept.
+
+    Example:
+        >>> found = resnet8.sweep(
+        ...     Path("models/resnet8.onnx"), data, Path("cells"), weights=[4], activations=[8], max_samples=20, jobs=1
+        ... )
+        >>> [(cell.weight_bits, cell.activation_bits, cell.measured.overall.total) for cell in found.cells]
+        [(4, 8, 20)]
+    """
+    combinations = list(
+        product(
+            dict.fromkeys(per_channel),
+            dict.fromkeys(signed),
+            dict.fromkeys(bias_correction),
+            dict.fromkeys(rounding),
+            product(dict.fromkeys(weights), dict.fromkeys(activations), dict.fromkeys(seeds)),
+        )
+    )
+    if not combinations:
+        raise QuantizationError("there is nothing to sweep", found="a setting without a value", expected="one or more")
+    asked = [
+        Cell(
+            replace(
+                scheme,
+                weight_bits=weight_bits,
+                activation_bits=activation_bits,
+                per_channel=channels,
+                activations_signed=sign,
+                bias_correction=corrected,
+                rounding=rounded,
+            ),
+            seed,
+        )
+        for channels, sign, corrected, rounded, (weight_bits, activation_bits, seed) in combinations
+    ]
+    with place(jobs, scheduler) as where:
+        material = prepare(model, data_dir, seeds, samples_per_class, lambda *_: test_images(data_dir, max_samples))
+        found = measure_all(material, asked, where, cells, progress)
+    return Sweep(
+        ground=material.ground(scheme, *_CHANGED),
+        cells=tuple(
+            SweepCell(
+                weight_bits=cell.scheme.weight_bits,
+                activation_bits=cell.scheme.activation_bits,
+                per_channel=cell.scheme.per_channel,
+                signed=cell.scheme.activations_signed,
+                bias_correction=cell.scheme.bias_correction,
+                rounding=cell.scheme.rounding,
+                seed=cell.seed,
+                measured=measured,
+            )
+            for cell, measured in zip(asked, found, strict=True)
+        ),
+        environment=environment.current(),
+        created=results.now(),
+    )
