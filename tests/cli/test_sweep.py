@@ -78,7 +78,10 @@ def test_bad_input(shell: Shell, model: Path) -> None:
             (("sweep", model, *QUICK, "--weights", "four"), "--weights takes numbers"),
             (("sweep", model, *QUICK, "--weights", "8-2"), "ranges like 2-8"),
             (("sweep", model, *QUICK, "--per", "row"), "--per takes channel or tensor"),
-            (("search", model, *QUICK, "--rounding", "nearest,reconstruct"), "--rounding takes nearest or reconstruct, not"),
+            (
+                ("search", model, *QUICK, "--rounding", "nearest,reconstruct"),
+                "--rounding takes nearest or reconstruct, not",
+            ),
         ],
         code=2,
     )

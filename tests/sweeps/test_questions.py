@@ -167,7 +167,12 @@ def test_the_choice_becomes_a_network_and_a_recipe(small: tuple[Path, Path], sea
     [
         (sweep, {"weights": [1]}, QuantizationError, r"weight bits: found 1, expected 2 to 8"),
         (sweep, {"activations": [9]}, QuantizationError, "activation bits: found 9"),
-        (sweep, {"rounding": ["odd"]}, QuantizationError, "rounding of weights: found odd, expected nearest, reconstruct"),
+        (
+            sweep,
+            {"rounding": ["odd"]},
+            QuantizationError,
+            "rounding of weights: found odd, expected nearest, reconstruct",
+        ),
         (sweep, {"weights": []}, QuantizationError, "nothing to sweep"),
         (sweep, {"seeds": []}, QuantizationError, "nothing to sweep"),
         (sweep, {"samples_per_class": 19}, DataError, "too few calibration samples"),

@@ -191,14 +191,9 @@ def search(
 
 def _file(network: Any) -> bytes:
     """The file of a quantized network."""
-    from resnet8.facts import INPUT_NAME
     from resnet8.network.onnx_write import to_onnx
 
-    def on(one: Any) -> Any:
-        return replace(one, name="images") if one.name == INPUT_NAME else one  # the pixels have that name in the file
-
-    named = replace(network, input=on(network.input), layers=tuple(layer.on(on) for layer in network.layers))
-    return bytes(to_onnx(named).SerializeToString())
+    return bytes(to_onnx(network, "qoperator", compact=True).SerializeToString())
 
 
 @contextmanager

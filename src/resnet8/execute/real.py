@@ -1,7 +1,7 @@
 """Runs a network on real numbers: what every layer of a quantized network should have computed.
 
-In the type of its constants: float32, as files hold them; float64 for a network that :func:`on_a_grid` made, whose every
-sum is exact, so that it gives the same numbers on every CPU.
+In the type of its constants: float32, as files hold them; float64 for a network that :func:`on_a_grid` made, whose
+sums are all exact, so that it gives the same numbers on every CPU.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ are multiplied, and those that read it divided: a ReLU, an addition and an avera
 network computes the same (Nagel et al. 2019, arXiv:1906.04721, section 4.1). Activations that are added up share their
 factors, so channels are equalized in groups: all activations that are tied by additions and averages.
 
-* ``activations``: every channel reaches the same greatest value, so that one scale for the tensor fits all its channels.
-  What one scale for each channel would give activations, for nothing; weights need a scale for each channel then.
+* ``activations``: every channel reaches the same greatest value, so one scale for the tensor fits all its channels:
+  what a scale for each channel would give, for nothing. Weights need a scale for each channel then.
 * ``balanced``: ``factor = sqrt(weight / value)`` by the mean magnitudes of a channel's values and of the weights that
   read it, these in units of their output channel: the rounding errors of weights weigh as much as the values they
   meet, so their sum is least when both are alike (after Lin et al. 2024, arXiv:2306.00978, who scale by values alone).
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -76,17 +76,16 @@ def _groups(network: Program) -> dict[str, str]:
     return group
 
 
-def _factors(
-    members: list[ChannelMagnitudes], readers: list[AnyLayer], how: Equalization
-) -> NDArray[np.float64]:
+def _factors(members: list[ChannelMagnitudes], readers: Sequence[AnyLayer], how: Equalization) -> NDArray[np.float64]:
     if how == "activations":
         # Each activation of the group has a scale of its own, so only how its channels compare counts.
         reach = np.max([one.greatest / one.greatest.max() for one in members], axis=0)
-        return 1 / np.maximum(reach, 1e-3)
+        level: NDArray[np.float64] = 1 / np.maximum(reach, 1e-3)
+        return level
     value = np.sum([one.mean / one.mean.max() for one in members], axis=0)
     weight = np.sum([_weights_by_input(layer) for layer in readers], axis=0)
-    result: NDArray[np.float64] = np.sqrt(weight / np.maximum(value, 1e-3 * value.max()))
-    return result
+    balanced: NDArray[np.float64] = np.sqrt(weight / np.maximum(value, 1e-3 * value.max()))
+    return balanced
 
 
 def _weights_by_input(layer: AnyLayer) -> NDArray[np.float64]:

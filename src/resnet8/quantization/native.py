@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -18,25 +18,62 @@ from resnet8.batches import batched
 from resnet8.errors import QuantizationError
 from resnet8.execute import engine, real
 from resnet8.execute.patches import patches
+from resnet8.files import read_bytes
+from resnet8.network.onnx_read import read
+from resnet8.network.onnx_write import to_onnx
 from resnet8.network.rewrite import folded
 from resnet8.network.tensors import accumulator_bias
-from resnet8.numeric.grid import QParams, limits, of_width, qparams, storage
+from resnet8.numeric.grid import QParams, limits, of_width, qparams, storage, width
 from resnet8.quantization.equalization import ChannelMagnitudes, equalized
-from resnet8.quantization.observers import activation_grid, weight_scales
+from resnet8.quantization.observers import activation_grid, logit_grid, weight_scales
 from resnet8.quantization.reconstruction import Moments, reconstructed
+from resnet8.runtimes import ort
+from resnet8.runtimes.onnx_file import read_float
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-    from resnet8.network.layers import AnyLayer, Weighted
+    from resnet8.network.layers import AnyLayer, Layer, Weighted
     from resnet8.network.program import Program
     from resnet8.network.tensors import Activation, Constant
+    from resnet8.quantization.recipes import Recipe
     from resnet8.quantization.scheme import Scheme
     from resnet8.workers import Progress
 
+    L = TypeVar("L", bound=Layer)
+
 FEWEST_IMAGES = 100
 """Fewer do not set ranges: an activation's extremes are rare."""
+
+
+def source(model: Path) -> Path:
+    """The ONNX file to quantize from: ``model`` itself."""
+    return model
+
+
+def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
+    """Quantize a float ONNX ResNet8.
+
+    Args:
+        model: The file.
+        recipe: The settings.
+        images: Calibration images, uint8 (N, 32, 32, 3), fed as in evaluation.
+
+    Returns:
+        The quantized ONNX file's content: the same bytes on every CPU.
+
+    Raises:
+        QuantizationError: as :func:`quantized`; or when the installed ONNX Runtime is too old for the file.
+        ModelError: when the file is damaged, quantized already, or no ResNet8.
+    """
+    scheme = recipe.native_scheme
+    ort.require_bits(f"the recipe {recipe.name}", scheme.fewest_bits)
+    network = read(read_float(model, read_bytes(model)), str(model))
+    made = to_onnx(quantized(network, images, scheme), recipe.form, compact=True)
+    return bytes(made.SerializeToString())
 
 
 def fold(network: Program) -> Program:
@@ -57,9 +94,7 @@ def fold(network: Program) -> Program:
     return result
 
 
-def quantized(
-    network: Program, images: NDArray[np.uint8], scheme: Scheme, progress: Progress = no_progress
-) -> Program:
+def quantized(network: Program, images: NDArray[np.uint8], scheme: Scheme, progress: Progress = no_progress) -> Program:
     """The network with all its tensors on grids.
 
     Args:
@@ -147,16 +182,19 @@ class _Work:
         name = layer.output.name
         unclipped = _all(replace(layer, relu=False), self.reals)
         self.reals[name] = np.maximum(unclipped, 0) if layer.relu else unclipped
-        dtype = self.scheme.activation_dtype(logits=name == self.network.logits.name)
-        grid = activation_grid(name, self.reals[name], dtype, self.scheme.observer)
+        last = name == self.network.logits.name
+        observed = logit_grid if last else activation_grid
+        dtype = self.scheme.activation_dtype(logits=last)
+        grid = observed(name, self.reals[name], dtype, self.scheme.observer)
         self.activations[name] = replace(layer.output, grid=grid)
-        made = replace(layer.on(lambda one: self.activations[one.name]), kernel="integer")
-        for weighted in self.network.weighted:
-            if weighted is layer:
-                made = self.weighted(weighted, replace(weighted.on(lambda one: self.activations[one.name]), kernel="integer"), unclipped)
-        self.done.append(made)
-        self.codes[name] = self.run(made)
+        weighted = next((one for one in self.network.weighted if one.output.name == name), None)
+        self.done.append(self.on_grids(layer) if weighted is None else self.weighted(weighted, unclipped))
+        self.codes[name] = self.run(self.done[-1])
         _drop(self.network, len(self.done), self.reals, self.codes)
+
+    def on_grids(self, layer: L) -> L:
+        """The layer between quantized activations."""
+        return replace(layer, kernel="integer").on(lambda one: self.activations[one.name])
 
     def run(self, layer: AnyLayer) -> NDArray[Any]:
         """The codes of all images that a quantized layer writes."""
@@ -166,14 +204,13 @@ class _Work:
 
         return np.concatenate(list(batched(work, len(self.images))))
 
-    def weighted(self, layer: Weighted, made: Weighted, unclipped: NDArray[np.float32]) -> Weighted:
+    def weighted(self, layer: Weighted, unclipped: NDArray[np.float32]) -> Weighted:
         """A convolution or dense layer with its weights and bias on grids."""
-        scheme, matrix = self.scheme, layer.weights.columns
-        bits = scheme.bits_of(layer.name, edge=layer in (self.network.weighted[0], self.network.weighted[-1]))
+        scheme, matrix, made = self.scheme, layer.weights.columns, self.on_grids(layer)
+        edges = {one.name for one in (self.network.weighted[0], self.network.weighted[-1])}
+        bits = scheme.bits_of(layer.name, edge=layer.name in edges)
         signed = of_width("int8", bits)
-        scales = weight_scales(
-            matrix, signed, per_channel=scheme.per_channel, searched=scheme.weight_observer == "mse"
-        )
+        scales = weight_scales(matrix, signed, per_channel=scheme.per_channel, searched=scheme.weight_observer == "mse")
         scale_x = np.float64(made.x.scale)
         codes = np.clip(np.rint(matrix / scales), *limits(signed))
         moments = None
@@ -196,9 +233,9 @@ class _Work:
         return replace(made, bias=self.bias(layer, made, bias))
 
     def weight_grid(self, scales: NDArray[np.float32], bits: int) -> QParams:
-        """Signed codes around 0; or unsigned ones around the middle code, which are the same in another coat."""
-        dtype = of_width("int8" if self.scheme.weights_signed else "uint8", bits)
-        middle = 0 if self.scheme.weights_signed else 2 ** (bits - 1)
+        """Signed codes around 0; or unsigned ones around 128, which are the same in another coat."""
+        signed = self.scheme.weights_signed or bits != width("uint8")
+        dtype, middle = (of_width("int8", bits), 0) if signed else ("uint8", 128)
         return QParams(scales, np.full(scales.shape, middle, np.int32), dtype)
 
     def bias(self, layer: Weighted, made: Weighted, bias: NDArray[np.float64]) -> Constant:

@@ -3,7 +3,8 @@
 * ``minmax``: the least and the greatest value.
 * ``percentile``: the values below and above which one in ten thousand lies.
 * ``mse``: the ends, searched on a grid, with the least mean squared error of what is quantized (Choukroun et al. 2019,
-  arXiv:1902.06822; Nagel et al. 2021, arXiv:2106.08295, section 3.1).
+  arXiv:1902.06822; Nagel et al. 2021, arXiv:2106.08295, section 3.1). Class scores get the ends with the least
+  divergence of the class probabilities: how far below the others a class is does not matter, near ties do.
 
 Every range includes zero, which pads convolutions. Activations are counted in bins whose width is a power of two and
 whose middle one is zero; counts are whole numbers and errors are added up with one rounding, so a range is the same on
@@ -12,6 +13,7 @@ every CPU.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -69,8 +71,7 @@ def histogram(values: NDArray[np.floating[Any]]) -> Histogram:
 
 
 def activation_grid(name: str, values: NDArray[np.floating[Any]], dtype: str, observer: Observer) -> QParams:
-    """The grid of an activation: ``zero_point`` is the code of zero, the codes reach from one end of the range to the
-    other.
+    """The grid of an activation: its codes reach from one end of the range to the other.
 
     Args:
         name: The activation's, for errors.
@@ -90,6 +91,50 @@ def activation_grid(name: str, values: NDArray[np.floating[Any]], dtype: str, ob
             remedy="check the model and the calibration images",
         )
     return _OBSERVERS[observer](seen, dtype)
+
+
+_TOLD_APART = 1 - 1e-9
+"""What a divergence must be of another to be less: the last bits of exp and log differ from CPU to CPU."""
+
+
+def logit_grid(name: str, logits: NDArray[np.floating[Any]], dtype: str, observer: Observer) -> QParams:
+    """The grid of class scores, (N, classes); as :func:`activation_grid`, but for ``mse``.
+
+    Raises:
+        QuantizationError: when they are constant.
+    """
+    widest = activation_grid(name, logits, dtype, "minmax")
+    if observer != "mse":
+        return activation_grid(name, logits, dtype, observer)
+    real = logits.astype(np.float64)
+    seen = histogram(real)
+    wanted = _log_probabilities(real)
+    best, least = widest, math.inf
+    shares = np.linspace(1, 0.3, 15)
+    for low, high in itertools.product(shares, shares):
+        grid = _over(seen.low * float(low), seen.high * float(high), dtype)
+        divergence = _divergence(wanted, _log_probabilities(_on(grid, real, dtype)))
+        if divergence < least * _TOLD_APART:
+            best, least = grid, divergence
+    return best
+
+
+def _log_probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    from_top = logits - logits.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = from_top - np.log(np.exp(from_top).sum(axis=1, keepdims=True))
+    return result
+
+
+def _divergence(wanted: NDArray[np.float64], found: NDArray[np.float64]) -> float:
+    """Kullback and Leibler's, summed over the images."""
+    return math.fsum((np.exp(wanted) * (wanted - found)).ravel())
+
+
+def _on(grid: QParams, values: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
+    """``values`` as they are on ``grid``, in float64."""
+    scale, zero = float(grid.scale), int(grid.zero_point)
+    on: NDArray[np.float64] = (np.clip(np.rint(values / scale) + zero, *limits(dtype)) - zero) * scale
+    return on
 
 
 def _over(low: float, high: float, dtype: str) -> QParams:
@@ -120,10 +165,7 @@ def _mse(seen: Histogram, dtype: str) -> QParams:
     best, least = _minmax(seen, dtype), math.inf
     for low, high in ends:
         grid = _over(seen.low * float(low), seen.high * float(high), dtype)
-        scale, zero = float(grid.scale), int(grid.zero_point)
-        first, last = limits(dtype)
-        codes = np.clip(np.rint(values / scale) + zero, first, last)
-        error = math.fsum(counts * ((codes - zero) * scale - values) ** 2)
+        error = math.fsum(counts * (_on(grid, values, dtype) - values) ** 2)
         if error < least:
             best, least = grid, error
     return best
@@ -168,4 +210,4 @@ def weight_scales(matrix: NDArray[np.float64], dtype: str, *, per_channel: bool,
             codes = np.clip(np.rint(columns / tried), low, high)
             error = np.array([math.fsum(one) for one in ((codes * tried - columns) ** 2).T])
             scales, best = np.where(error < best, tried, scales), np.minimum(error, best)
-    return scales if per_channel else scales[0]
+    return scales if per_channel else np.asarray(scales[0])

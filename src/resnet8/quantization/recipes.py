@@ -6,11 +6,12 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from resnet8.errors import QuantizationError
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.files import read_bytes
+from resnet8.quantization.scheme import Scheme
 from resnet8.runtimes.base import RUNTIMES
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ BACKENDS = {
     "pt2e": Backend(
         "resnet8.quantization.pt2e", "pt", own={"mode": "PT2E"}, defaults={"fold": True, "observer": "histogram"}
     ),
+    "native": Backend("resnet8.quantization.native", "onnx", own={}, defaults={"fold": True, "observer": "mse"}),
 }
 """The backends: each by the name of the runtime that its files are for, or by its mode where a runtime has several."""
 
@@ -72,8 +74,11 @@ class Recipe:
         output: File name in ``models/``.
         summary: What it is for, in a line.
         refused: Whether it exists to show that the backend refuses it: no model comes of it.
-        mode: Which of the framework's ways to quantize: ``pt2e``; empty for its first one.
+        mode: Which of the ways to quantize for the framework: ``pt2e``; ``native``, this package's own, by ``scheme``;
+            empty for the framework's first one.
         reproduced: Whether ``reproduce`` makes it.
+        scheme: Of ``native`` recipes: the grids, and how they are found.
+        form: Of ``native`` recipes: the kind of ONNX file.
 
     Example:
         >>> from dataclasses import replace
@@ -86,23 +91,41 @@ class Recipe:
     name: str
     framework: Literal["onnxruntime", "pytorch"]
     activations: Literal["int8", "uint8"]
-    weights: Literal["int8", "uint8"]
+    weights: Literal["int8", "uint8", "int7", "int6", "int5", "int4", "int3", "int2"]
     per_channel: bool
     fold: bool
-    observer: Literal["minmax", "histogram"]
+    observer: Literal["minmax", "histogram", "percentile", "mse"]
     observed_in: Literal["float32", "float64"]
     draw: Literal["first", "second"]
     output: str
     summary: str
     reduce_range: bool = False
     refused: bool = False
-    mode: Literal["", "pt2e"] = ""
+    mode: Literal["", "pt2e", "native"] = ""
     reproduced: bool = True
+    scheme: Scheme | None = None
+    form: Literal["qdq", "qoperator"] = "qdq"
 
     @property
     def backend(self) -> Backend:
         """What carries it out."""
         return BACKENDS[self.mode or self.framework]
+
+    @property
+    def native_scheme(self) -> Scheme:
+        """The scheme.
+
+        Raises:
+            QuantizationError: when the recipe has none.
+        """
+        if self.scheme is None:
+            raise QuantizationError(
+                f"the recipe {self.name} says nothing of grids",
+                found="no scheme",
+                expected="a scheme for mode = native",
+                remedy="give one, or leave the mode out",
+            )
+        return self.scheme
 
     def require(self, remedy: str | None = None, **offered: Collection[str | bool]) -> None:
         """Check that the recipe asks for what its backend does.
@@ -158,10 +181,40 @@ class Recipe:
     def settings(self) -> dict[str, str | bool | int]:
         """The fields that decide what the model is."""
         deciding = asdict(self)
-        for name in ("name", "output", "summary", "refused", "mode", "reproduced"):
+        for name in ("name", "output", "summary", "refused", "mode", "reproduced", "scheme", "form"):
             del deciding[name]
+        if self.mode == "native":
+            return {**deciding, **self.native_scheme.settings(), "format": self.form}
         return {**deciding, **self.backend.own}
 
+
+def native(name: str, output: str, summary: str, scheme: Scheme, *, form: Form = "qoperator", **facts: Any) -> Recipe:
+    """A recipe that this package carries out itself, as ``scheme`` says."""
+    common: dict[str, Any] = {
+        "activations": scheme.activation_dtype(logits=False),
+        "weights": scheme.weights,
+        "per_channel": scheme.per_channel,
+        "observer": scheme.observer,
+    }
+    return Recipe(
+        name=name,
+        framework="onnxruntime",
+        fold=True,
+        observed_in="float64",
+        draw="first",
+        output=output,
+        summary=summary,
+        mode="native",
+        scheme=scheme,
+        form=form,
+        **common,
+        **facts,
+    )
+
+
+Form = Literal["qdq", "qoperator"]
+
+_BEST: dict[str, Any] = {"rounding": "reconstruct"}
 
 # fmt: off
 _ALL = (
@@ -202,6 +255,19 @@ _ALL = (
            "resnet8_torch-pt2e-uint8.pt",
            "PyTorch PT2E, folded, uint8 weights per channel, which no kernel takes: a reference that computes in float",
            mode="pt2e", reproduced=False),
+    native("int8", "resnet8_w8a8.onnx",
+           "the most faithful 8 bits: U8 activations, U8 weights per channel; the same on every x86-64 CPU",
+           Scheme(weights_signed=False, **_BEST)),
+    native("int8-vnni", "resnet8_w8a8-vnni.onnx",
+           "the codes of int8 as S8 weights: the same on CPUs with VNNI, and faster there",
+           Scheme(**_BEST)),
+    native("int8-per-tensor", "resnet8_w8a8-per-tensor.onnx",
+           "as int8, one scale for a tensor's weights: for hardware that has no more",
+           Scheme(weights_signed=False, per_channel=False, **_BEST)),
+    native("int4", "resnet8_w4a8.onnx",
+           "weights of 4 bits, first and last layer 8, U8 activations: half the size, the same on every x86-64 CPU",
+           Scheme(weights_signed=False, weight_bits=4, rounding="reconstruct", equalization="balanced"),
+           reproduced=False),
 )
 # fmt: on
 
@@ -252,7 +318,9 @@ def read(path: Path) -> Recipe:
         given = tomllib.loads(read_bytes(path).decode())
     except (ValueError, RecursionError) as error:
         raise _unusable(path, str(error)[:200], "TOML") from error
-    own = {one.name for one in fields(Recipe)} - {"name", "refused", "output", "reproduced"}
+    if given.get("mode") == "native":
+        return _native(path, given)
+    own = {one.name for one in fields(Recipe)} - {"name", "refused", "output", "reproduced", "scheme", "form"}
     if unknown := sorted(given.keys() - own):
         raise _unusable(path, ", ".join(unknown), f"no other fields than {', '.join(sorted(own))}")
     if missing := sorted({"framework", "activations", "weights"} - given.keys()):
@@ -276,6 +344,30 @@ def read(path: Path) -> Recipe:
         first = error.errors(include_url=False)[0]
         raise _unusable(path, f"{first['loc'][0]} = {first['input']!r:.60}", first["msg"]) from error
     return made
+
+
+def _native(path: Path, given: dict[str, Any]) -> Recipe:
+    """A recipe of this package's own kind: fields of :class:`Scheme`, ``layer_bits`` as a table, and ``form``."""
+    from pydantic import TypeAdapter, ValidationError
+
+    form = given.get("form", "qoperator")
+    if form not in get_args(Form):
+        raise _unusable(path, f"form = {form!r:.60}", " or ".join(get_args(Form)))
+    layer_bits = given.get("layer_bits", {})
+    if not isinstance(layer_bits, dict):
+        raise _unusable(path, f"layer_bits = {layer_bits!r:.60}", "a table of layers and bits")
+    known = {one.name for one in fields(Scheme)} - {"float_layers"}
+    values = {name: value for name, value in given.items() if name not in ("mode", "form")}
+    if unknown := sorted(values.keys() - known):
+        raise _unusable(path, ", ".join(unknown), f"no other fields than form, mode, {', '.join(sorted(known))}")
+    values["layer_bits"] = list(layer_bits.items())
+    try:
+        scheme: Scheme = TypeAdapter(Scheme).validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = " ".join(map(str, first["loc"])) or "a value"
+        raise _unusable(path, f"{where} = {first['input']!r:.60}", first["msg"]) from error
+    return native(path.stem, f"resnet8_{path.stem}.onnx", f"of {path.name}", scheme, form=form)
 
 
 def _unusable(path: Path, found: str, expected: str) -> QuantizationError:

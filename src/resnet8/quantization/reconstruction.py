@@ -6,8 +6,8 @@ images and positions its squared error is a quadratic form of its codes ``q``, f
     error(q) = a**2 * q' C q - 2 * a * q' d + constant        a = scale_x * scale_w
 
 with ``C`` the covariance of its inputs and ``d`` their covariance with what it should write; the bias takes the means.
-This is the objective of AdaRound with asymmetric reconstruction (Nagel et al. 2020, arXiv:2004.10568, eq. 20 to 25).
-There it is relaxed and descended by gradients, whose last bits would decide codes; here it is solved over whole numbers:
+This is AdaRound's objective, with asymmetric reconstruction (Nagel et al. 2020, arXiv:2004.10568, eq. 20 to 25). There
+it is relaxed and descended by gradients, whose last bits would decide codes; here it is solved over whole numbers:
 
 1. codes one after the other, each making up for the error of those before it (Frantar et al. 2022, OPTQ,
    arXiv:2210.17323; Babai's nearest plane on the lattice of ``C``), for several scales;
@@ -68,9 +68,7 @@ class Moments:
             products: Whether ``xx`` and ``xy`` are wanted; else they are empty.
         """
         none = np.zeros((0, 0))
-        return cls(
-            len(x), x.sum(axis=0), y.sum(axis=0), x.T @ x if products else none, x.T @ y if products else none
-        )
+        return cls(len(x), x.sum(axis=0), y.sum(axis=0), x.T @ x if products else none, x.T @ y if products else none)
 
     def __add__(self, other: Moments) -> Moments:
         """Those of both."""
@@ -79,8 +77,9 @@ class Moments:
         )
 
     def bias(self, codes: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The bias, float64 (channels,), that gives each channel the mean it should have (empirical bias correction:
-        Nagel et al. 2019, arXiv:1906.04721, section 4.2).
+        """The bias, float64 (channels,), that gives each channel the mean it should have.
+
+        Empirical bias correction (Nagel et al. 2019, arXiv:1906.04721, section 4.2).
 
         Args:
             codes: From zero, (depth, channels).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from resnet8.errors import QuantizationError
@@ -32,7 +32,8 @@ class Scheme:
         layer_bits: Of the weights of single layers, by name, over the above.
         float_layers: Layers whose weights stay as fine as 16 bits; for simulation only.
         per_channel: Whether each output channel of weights has a scale of its own.
-        weights_signed: Whether codes of weights are signed.
+        weights_signed: Whether codes of eight bits are signed. Unsigned ones, the same codes around 128, saturate in no
+            kernel for x86 CPUs without VNNI; fewer bits are signed always, as sums of two products of them fit int16.
         activations_signed: Whether codes of activations are.
         equalization: How channels are scaled across layers first (:mod:`resnet8.quantization.equalization`).
         observer: What chooses the ranges of activations.
@@ -79,6 +80,26 @@ class Scheme:
         """
         for name in (*(name for name, _ in self.layer_bits), *self.float_layers):
             _require("bits of the layer", name, tuple(names))
+
+    @property
+    def fewest_bits(self) -> int:
+        """Of any weights."""
+        return min(self.weight_bits, self.edge_bits or 8, *(bits for _, bits in self.layer_bits), 8)
+
+    @property
+    def weights(self) -> str:
+        """The data type of most weights."""
+        return "uint8" if self.weight_bits == 8 and not self.weights_signed else of_width("int8", self.weight_bits)
+
+    def settings(self) -> dict[str, str | bool | int]:
+        """All of it, as records have it."""
+        named = asdict(self)
+        for several in ("layer_bits", "float_layers"):
+            del named[several]
+        bits = ", ".join(f"{name}: {bits}" for name, bits in self.layer_bits)
+        return {name: value for name, value in named.items() if value is not None} | (
+            {"layer_bits": bits} if bits else {}
+        )
 
     def bits_of(self, layer: str, *, edge: bool) -> int:
         """The bits of a layer's weights; ``edge``: whether it is the first or the last weighted layer."""
