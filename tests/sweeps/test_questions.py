@@ -150,7 +150,7 @@ def test_the_choice_becomes_a_network_and_a_recipe(small: tuple[Path, Path], sea
     assert to_onnx(replace(network)).ByteSize() > 0
     text = searching.recipe_text(replace(scheme, rounding="reconstruct", activation_bits=6), "found\nhere")
     assert text == (
-        '# found here\nactivation_bits = 6\nrounding = "reconstruct"\n\n[layer_bits]\n'
+        '# found here\nmode = "native"\nactivation_bits = 6\nrounding = "reconstruct"\n\n[layer_bits]\n'
         + "".join(f'"{name}" = {bits}\n' for name, bits in searched.layer_bits)
     )
     assert searching.recipe_text(Scheme(edge_bits=4), "x") == "# x\nedge_bits = 4\n"

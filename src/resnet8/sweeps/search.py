@@ -267,7 +267,7 @@ def recipe_text(scheme: Scheme, comment: str) -> str:
         comment: A line about it.
     """
     plain = Scheme()
-    lines = [f"# {' '.join(comment.split())}"]
+    lines = [f"# {' '.join(comment.split())}", 'mode = "native"']
     for name in Scheme.__dataclass_fields__:
         value = getattr(scheme, name)
         if name not in ("layer_bits", "edge_bits") and value != getattr(plain, name):
