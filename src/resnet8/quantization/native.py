@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from resnet8.network.layers import AnyLayer, Layer, Weighted
     from resnet8.network.program import Program
-    from resnet8.network.tensors import Activation, Constant
+    from resnet8.network.tensors import Constant
     from resnet8.quantization.recipes import Recipe
     from resnet8.quantization.scheme import Scheme
     from resnet8.workers import Progress
@@ -172,7 +172,7 @@ class _Work:
         source = self.network.input
         self.input = replace(source, grid=qparams(1.0, 0, "uint8"), nchw=False)
         self.done: list[AnyLayer] = []
-        self.activations: dict[str, Activation] = {source.name: self.input}
+        self.grids: dict[str, QParams] = {source.name: self.input.params}
         self.reals: dict[str, NDArray[Any]] = {source.name: self.images.astype(np.float32)}
         self.codes: dict[str, NDArray[Any]] = {source.name: self.images}
         self.readers = Counter(name for layer in self.network.layers for name in layer.inputs)
@@ -185,8 +185,7 @@ class _Work:
         last = name == self.network.logits.name
         observed = logit_grid if last else activation_grid
         dtype = self.scheme.activation_dtype(logits=last)
-        grid = observed(name, self.reals[name], dtype, self.scheme.observer)
-        self.activations[name] = replace(layer.output, grid=grid)
+        self.grids[name] = observed(name, self.reals[name], dtype, self.scheme.observer)
         weighted = next((one for one in self.network.weighted if one.output.name == name), None)
         self.done.append(self.on_grids(layer) if weighted is None else self.weighted(weighted, unclipped))
         self.codes[name] = self.run(self.done[-1])
@@ -194,7 +193,8 @@ class _Work:
 
     def on_grids(self, layer: L) -> L:
         """The layer between quantized activations."""
-        return replace(layer, kernel="integer").on(lambda one: self.activations[one.name])
+        # A vector that is read is the same tensor as the 1 x 1 map that was written, in another shape.
+        return replace(layer, kernel="integer").on(lambda one: replace(one, grid=self.grids[one.name]))
 
     def run(self, layer: AnyLayer) -> NDArray[Any]:
         """The codes of all images that a quantized layer writes."""
@@ -264,7 +264,7 @@ class _Work:
         other = next(one for one in behind[0].inputs if one != name)
         if other not in self.codes:
             return 0.0
-        grid = self.activations[other].params
+        grid = self.grids[other]
         there = (self.codes[other].astype(np.float64) - int(grid.zero_point)) * np.float64(grid.scale)
         return self.reals[other] - real.to_bits(there, real.VALUE_BITS)
 
@@ -289,6 +289,6 @@ class _Work:
             self.network,
             input=self.input,
             layers=tuple(self.done),
-            logits=self.activations[self.network.logits.name],
+            logits=replace(self.network.logits, grid=self.grids[self.network.logits.name]),
             probabilities=None,
         )
