@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 from resnet8.environment import cpu
 from resnet8.workers import no_progress
@@ -28,6 +31,8 @@ def batched(
 ) -> Iterator[T]:
     """``work`` on slices of ``count`` images, in order, on several threads; an interrupt drops what has not begun.
 
+    NumPy's matrix products use one thread each meanwhile: more would wait for one another.
+
     Args:
         work: Called with the slice of each batch; NumPy's large operations let other threads run.
         count: How many images there are.
@@ -39,9 +44,16 @@ def batched(
     slices = [slice(start, min(start + size, count)) for start in range(0, count, size)]
     pool = ThreadPoolExecutor(threads)
     try:
-        results = map(work, slices) if threads == 1 or len(slices) < 2 else pool.map(work, slices)
-        for one, result in zip(slices, results, strict=True):
-            progress(one.stop, count)
-            yield result
+        with _blas().limit(limits=1):
+            results = map(work, slices) if threads == 1 or len(slices) < 2 else pool.map(work, slices)
+            for one, result in zip(slices, results, strict=True):
+                progress(one.stop, count)
+                yield result
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """NumPy's own library of matrix products."""
+    return ThreadpoolController().select(internal_api="openblas")

@@ -29,8 +29,12 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SHARES = {8: (1.0, 0.95)}
-_SHARES = (1.0, 0.91, 0.82, 0.73, 0.64, 0.55)
+_SHARES = {
+    2: (0.9, 0.7, 0.55, 0.45, 0.35, 0.25),
+    3: (1.0, 0.85, 0.7, 0.6, 0.5, 0.4),
+    8: (1.0, 0.95),
+}
+_OTHER_SHARES = (1.0, 0.91, 0.82, 0.73, 0.64, 0.55)
 """Scales to begin with, as shares of the one that covers the largest weight, by the width of the codes."""
 
 _ROUNDS = 3
@@ -106,7 +110,7 @@ def reconstructed(
     """
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     c, d = _covariances(moments)
-    shares, channels = SHARES.get(bits, _SHARES), d.shape[1]
+    shares, channels = _SHARES.get(bits, _OTHER_SHARES), d.shape[1]
     a = np.concatenate([share * largest for share in shares])
     targets = np.tile(d, (1, len(shares)))
     codes = _one_after_the_other(c, targets, a, low, high)
