@@ -57,7 +57,9 @@ def residual() -> Program:
         layers.append(layer)
         return layer.output
 
-    def conv(x: Activation, name: str, channels: int, size: float, kernel: int = 3, stride: int = 1) -> Activation:
+    def conv(
+        x: Activation, name: str, channels: int, *, size: float = 0.3, kernel: int = 3, stride: int = 1
+    ) -> Activation:
         rows = x.shape[0] // stride
         pads = {(1, 1): (0, 0, 0, 0), (1, 2): (0, 0, 0, 0), (3, 1): (1, 1, 1, 1), (3, 2): (0, 0, 1, 1)}
         return add(
@@ -80,16 +82,16 @@ def residual() -> Program:
         return add(Sum(name=name, output=replace(a, name=f"{name}_out"), a=a, b=b))
 
     image = Activation("image", (32, 32, 3), None)
-    first = conv(image, "conv1", 4, 0.02, stride=4)
+    first = conv(image, "conv1", 4, size=0.02, stride=4)
     factors = Constant("scale", np.float32([0.5, 1, 2, 0.25]), None)
     scaled = add(Product(name="scaling", output=replace(first, name="scaled"), x=first, constant=factors))
     shift = numbers("shift", (4,), 0.5)
     shifted = relu(add(Sum(name="shifting", output=replace(first, name="shifted"), a=scaled, b=shift)))
-    inner = relu(conv(shifted, "conv2", 5, 0.3))
-    joined = relu(plus(conv(inner, "conv3", 4, 0.3), shifted, "joining"))
-    inner = relu(conv(joined, "conv4", 5, 0.3, stride=2))
-    last = conv(inner, "conv5", 6, 0.3)
-    joined = relu(plus(last, conv(joined, "conv6", 6, 0.3, kernel=1, stride=2), "rejoining"))
+    inner = relu(conv(shifted, "conv2", 5))
+    joined = relu(plus(conv(inner, "conv3", 4), shifted, "joining"))
+    inner = relu(conv(joined, "conv4", 5, stride=2))
+    last = conv(inner, "conv5", 6)
+    joined = relu(plus(last, conv(joined, "conv6", 6, kernel=1, stride=2), "rejoining"))
     mean = add(AveragePool(name="pool", output=Activation("mean", (1, 1, 6), None), x=joined))
     logits = add(
         Weighted(
@@ -97,7 +99,9 @@ def residual() -> Program:
             output=Activation("logits", (10,), None),
             x=replace(mean, shape=(6,)),
             weights=numbers("dense_w", (1, 1, 6, 10), 1),
-            bias=Constant("dense_b", np.float32([26, -5, 21, -20, 7, 17, 31, -15, -7, -49]) / 4, None),  # no class leads
+            bias=Constant(
+                "dense_b", np.float32([26, -5, 21, -20, 7, 17, 31, -15, -7, -49]) / 4, None
+            ),  # no class leads
             dense=True,
         )
     )

@@ -98,7 +98,9 @@ def test_a_network_is_what_float32_computes_within_its_rounding() -> None:
 
 @pytest.mark.parametrize("value", [2048.0, -2048.0, 1e30, float("nan"), float("inf")])
 def test_values_that_are_too_large_are_refused_by_name(value: float) -> None:
-    with pytest.raises(QuantizationError, match=r"«dense» are too large .*magnitudes below 2048; .*pixels from 0 to 255"):
+    with pytest.raises(
+        QuantizationError, match=r"«dense» are too large .*magnitudes below 2048; .*pixels from 0 to 255"
+    ):
         real.exact_step(dense(np.ones((1, 1)), None), {"x": np.array([[value]])})
     found = real.exact_step(dense(np.ones((1, 1)), None), {"x": np.array([[2047.5]])})
     np.testing.assert_array_equal(found, [[2047.5]])

@@ -86,7 +86,9 @@ def test_nothing_folds_through_a_relu_or_into_what_others_read() -> None:
     first = dense(IMAGE, "dense", bias=True)
     clipped = replace(first, relu=True)
     assert [one.name for one in folded(program(clipped, times(first.output))).layers] == ["dense", "mul"]
-    shared = program(first, times(first.output), Sum(name="both", output=IMAGE, a=times(first.output).output, b=first.output))
+    shared = program(
+        first, times(first.output), Sum(name="both", output=IMAGE, a=times(first.output).output, b=first.output)
+    )
     assert [one.name for one in folded(shared).layers] == ["dense", "mul", "both"]
     assert [one.name for one in folded(program(times(IMAGE), plus(times(IMAGE).output))).layers] == ["mul", "add"]
 

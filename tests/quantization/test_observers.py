@@ -59,7 +59,9 @@ def test_bins_are_powers_of_two_wide_and_one_is_around_zero() -> None:
     np.testing.assert_array_equal(np.diff(seen.values), 4 / BINS)
 
 
-@pytest.mark.parametrize(("values", "ends"), [([1, 2], (0, 2)), ([-2, -1], (-2, 0)), ([0], (0, 0)), ([[4], [-8]], (-8, 4))])
+@pytest.mark.parametrize(
+    ("values", "ends"), [([1, 2], (0, 2)), ([-2, -1], (-2, 0)), ([0], (0, 0)), ([[4], [-8]], (-8, 4))]
+)
 def test_a_range_includes_zero(values: list[float], ends: tuple[float, float]) -> None:
     seen = histogram(np.float32(values))
     assert (seen.low, seen.high) == ends

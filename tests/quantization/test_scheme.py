@@ -67,7 +67,9 @@ def test_settings_are_plain_values() -> None:
     }
     assert Scheme().settings() == defaults
     given = Scheme(edge_bits=None, layer_bits=(("a", 2), ("b", 5))).settings()
-    assert given == {name: value for name, value in defaults.items() if name != "edge_bits"} | {"layer_bits": "a: 2, b: 5"}
+    assert given == {name: value for name, value in defaults.items() if name != "edge_bits"} | {
+        "layer_bits": "a: 2, b: 5"
+    }
 
 
 def test_schemes_are_frozen_values() -> None:

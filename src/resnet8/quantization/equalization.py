@@ -89,9 +89,8 @@ def _factors(members: list[ChannelMagnitudes], readers: Sequence[AnyLayer], how:
 
 
 def _relative(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the greatest; zeros of an activation that is constant, which is refused when its range is observed."""
-    relative: NDArray[np.float64] = magnitudes / (magnitudes.max() or 1)
-    return relative
+    """Of the greatest; ones for an activation that is constant, which is refused when its range is observed."""
+    return magnitudes / magnitudes.max() if magnitudes.any() else np.ones_like(magnitudes)
 
 
 def _above_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -193,8 +193,8 @@ class _Work:
         _drop(self.network, len(self.done), self.reals, self.codes)
 
     def on_grids(self, layer: L) -> L:
-        """The layer between quantized activations."""
-        return replace(layer, kernel="integer").on(lambda one: self.activations[one.name])
+        """The layer between quantized activations; one that reads a map as a vector still does."""
+        return replace(layer, kernel="integer").on(lambda one: replace(self.activations[one.name], shape=one.shape))
 
     def run(self, layer: AnyLayer) -> NDArray[Any]:
         """The codes of all images that a quantized layer writes."""
