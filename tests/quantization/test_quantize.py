@@ -18,7 +18,7 @@ from resnet8.errors import ModelError, QuantizationError, WorkerError
 from resnet8.evaluation import evaluate, record_path
 from resnet8.files import sha256_file
 from resnet8.quantization import quantize
-from resnet8.quantization.recipes import RECIPES
+from resnet8.quantization.recipes import BACKENDS, RECIPES
 from resnet8.results import Evaluation, Quantization, load
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from resnet8.pipeline import Reproduction
     from resnet8.workers import Workers
 
-ORT = [name for name, recipe in RECIPES.items() if recipe.framework == "onnxruntime"]
+ORT = [name for name, recipe in RECIPES.items() if recipe.backend is BACKENDS["onnxruntime"]]
 REPRODUCED = [name for name, recipe in RECIPES.items() if recipe.reproduced]
 MADE = [name for name in REPRODUCED if not RECIPES[name].refused]
 CODES = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
@@ -242,8 +242,8 @@ def test_a_quantized_model_is_not_quantized_again(
 
 def test_an_unknown_recipe_is_refused(workers: Workers, reproduced: Reproduction) -> None:
     source = reproduced.output_dir / "models/resnet8.onnx"
-    with pytest.raises(QuantizationError, match="recipe is not known: found int4, expected published-int8"):
-        quantize(source, "int4", None, workers)  # type: ignore[arg-type]
+    with pytest.raises(QuantizationError, match="recipe is not known: found int5, expected published-int8"):
+        quantize(source, "int5", None, workers)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("recipe", ["ort-int8", "ort-portable", "torch-int8"])

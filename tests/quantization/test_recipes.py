@@ -13,6 +13,7 @@ from resnet8.data.calibration import DRAWS
 from resnet8.errors import QuantizationError, StorageError
 from resnet8.quantization import ort
 from resnet8.quantization.recipes import RECIPES, recipe
+from resnet8.quantization.scheme import Scheme
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +31,20 @@ GOLDEN = {
     "torch-uint8": "pytorch uint8 uint8 False False histogram float64 first False resnet8_uint8.pt",
     "torch-pt2e-int8": "pytorch uint8 int8 True True histogram float64 first True resnet8_torch-pt2e-int8.pt",
     "torch-pt2e-uint8": "pytorch uint8 uint8 True True histogram float64 first False resnet8_torch-pt2e-uint8.pt",
+    "int8": "onnxruntime uint8 uint8 True True mse float64 first False resnet8_w8a8.onnx",
+    "int8-vnni": "onnxruntime uint8 int8 True True mse float64 first False resnet8_w8a8-vnni.onnx",
+    "int8-per-tensor": "onnxruntime uint8 uint8 False True mse float64 first False resnet8_w8a8-per-tensor.onnx",
+    "int4": "onnxruntime uint8 int4 True True mse float64 first False resnet8_w4a8.onnx",
 }
 """Framework, activations, weights, per channel, fold, observer, observed in, draw, reduced range, output."""
+
+SCHEMES = {
+    "int8": "8 8 8 True unsigned none mse reconstruct",
+    "int8-vnni": "8 8 8 True signed none mse reconstruct",
+    "int8-per-tensor": "8 8 8 False unsigned none mse reconstruct",
+    "int4": "4 8 8 True unsigned balanced mse reconstruct",
+}
+"""Of this package's own: bits of weights, activations, first and last layer; per channel, coat, and how."""
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -42,7 +55,19 @@ def test_a_name_always_means_the_same(name: str) -> None:
     ranges = f"{one.observer} {one.observed_in} {one.draw} {one.reduce_range}"
     assert f"{types} {ranges} {one.output}" == GOLDEN[name]
     assert one.refused == (name == "torch-uint8")
-    assert (one.mode, one.reproduced) == (("pt2e", False) if "pt2e" in name else ("", True))
+    assert one.mode == ("pt2e" if "pt2e" in name else "native" if name in SCHEMES else "")
+    assert one.reproduced == ("pt2e" not in name and name != "int4")
+    assert (one.scheme is not None) == (name in SCHEMES)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_name_always_means_the_same_scheme(name: str) -> None:
+    scheme = recipe(name).native_scheme
+    bits = f"{scheme.weight_bits} {scheme.activation_bits} {scheme.edge_bits} {scheme.per_channel}"
+    coat = "signed" if scheme.weights_signed else "unsigned"
+    assert f"{bits} {coat} {scheme.equalization} {scheme.observer} {scheme.rounding}" == SCHEMES[name]
+    assert (scheme.weight_observer, scheme.bias_correction, scheme.activations_signed) == ("mse", True, False)
+    assert (scheme.layer_bits, scheme.float_layers, recipe(name).form) == ((), (), "qoperator")
 
 
 def test_all_are_golden_and_tell_themselves_apart() -> None:
@@ -58,8 +83,8 @@ def test_recipes_are_frozen() -> None:
 
 
 def test_unknown_recipe_lists_the_known() -> None:
-    with pytest.raises(QuantizationError, match=r"found int4, expected published-int8, .*torch-uint8.*; .*--list"):
-        recipe("int4")
+    with pytest.raises(QuantizationError, match=r"found int5, expected published-int8, .*torch-uint8.*; .*--list"):
+        recipe("int5")
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -112,6 +137,35 @@ def test_settings_are_what_decides_the_model() -> None:
     }
 
 
+def test_settings_of_this_packages_own_are_those_of_the_scheme_too() -> None:
+    four = recipe("int4").settings()
+    assert four == {
+        "framework": "onnxruntime",
+        "activations": "uint8",
+        "weights": "int4",
+        "per_channel": True,
+        "fold": True,
+        "reduce_range": False,
+        "observer": "mse",
+        "observed_in": "float64",
+        "draw": "first",
+        "weight_bits": 4,
+        "activation_bits": 8,
+        "edge_bits": 8,
+        "weights_signed": False,
+        "activations_signed": False,
+        "equalization": "balanced",
+        "weight_observer": "mse",
+        "bias_correction": True,
+        "rounding": "reconstruct",
+        "format": "qoperator",
+    }
+    eight = recipe("int8").settings()
+    assert eight == four | {"weights": "uint8", "weight_bits": 8, "equalization": "none"}
+    assert recipe("int8-vnni").settings() == eight | {"weights": "int8", "weights_signed": True}
+    assert recipe("int8-per-tensor").settings() == eight | {"per_channel": False}
+
+
 def test_published_and_shared_recipes_differ_at_most_in_their_ranges() -> None:
     exact = {"observed_in": "float64"}
     assert recipe("ort-int8").settings() == recipe("published-int8").settings() | exact
@@ -147,7 +201,12 @@ def test_a_recipe_of_ones_own_is_read(tmp_path: Path) -> None:
         ("mine", OWN + "bits = 4", "mine.toml is no recipe: found bits, expected no other fields than activations"),
         ("mine", 'framework = "pytorch"', "found no activations and no weights, expected framework, activations and"),
         ("mine", OWN.replace("true", '"yes"'), "found per_channel = 'yes', expected Input should be a valid boolean"),
-        ("mine", OWN.replace('"int8"', '"int4"'), "found weights = 'int4', expected Input should be 'int8' or 'uint8'"),
+        (
+            "mine",
+            OWN.replace('"int8"', '"int4"'),
+            "found weights = 'int4', expected 'int8' or 'uint8'; fewer bits with",
+        ),
+        ("mine", OWN.replace('"int8"', '"int1"'), "found weights = 'int1', expected Input should be 'int8', 'uint8'"),
         ("mine", "a = " + "[" * 100_000, "mine.toml is no recipe: found maximum recursion"),
         ("mine", "framework = ", "mine.toml is no recipe: found Invalid value"),
         ("ort-int8", OWN, "found the name ort-int8, expected a name that no recipe has"),
@@ -176,3 +235,83 @@ def test_onnx_runtime_has_no_uint8_weights_for_int8_activations(tmp_path: Path) 
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"none\.toml does not exist"):
         recipe(str(tmp_path / "none.toml"))
+
+
+NATIVE = """
+mode = "native"
+form = "qdq"
+weight_bits = 3
+edge_bits = 6
+per_channel = false
+equalization = "activations"
+rounding = "reconstruct"
+
+[layer_bits]
+conv2 = 2
+"a/b" = 5
+"""
+
+
+def test_a_recipe_of_this_packages_own_kind_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(NATIVE)
+    mine = recipe(str(path))
+    assert mine.native_scheme == Scheme(
+        weight_bits=3,
+        edge_bits=6,
+        per_channel=False,
+        equalization="activations",
+        rounding="reconstruct",
+        layer_bits=(("conv2", 2), ("a/b", 5)),
+    )
+    assert (mine.name, mine.output, mine.form, mine.mode) == ("mine", "resnet8_mine.onnx", "qdq", "native")
+    assert (mine.weights, mine.activations, mine.per_channel, mine.published) == ("int3", "uint8", False, False)
+    assert mine.settings()["layer_bits"] == "conv2: 2, a/b: 5"
+    path.write_text('mode = "native"')
+    plain = recipe(str(path))
+    assert (plain.native_scheme, plain.form) == (Scheme(), "qoperator")
+    path.write_text('mode = "native"\nweights_signed = false\nrounding = "reconstruct"')
+    assert recipe(str(path)).settings() == recipe("int8").settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "bits = 4",
+            "found bits, expected no other fields than form, mode, activation_bits, activations_signed, bias_c",
+        ),
+        ('framework = "onnxruntime"', "found framework, expected no other fields than form, mode"),
+        ('float_layers = ["dense"]', "found float_layers, expected no other fields"),
+        ('form = "tflite"', "found form = 'tflite', expected qdq or qoperator"),
+        ('form = ["qdq"]', "found form = ['qdq'], expected qdq or qoperator"),
+        ("layer_bits = 4", "found layer_bits = 4, expected a table of layers and bits"),
+        ('layer_bits = [["dense", 4]]', "found layer_bits = [['dense', 4]], expected a table of layers and bits"),
+        ('[layer_bits]\ndense = "4"', "found layer_bits 0 1 = '4', expected Input should be a valid integer"),
+        ("weight_bits = 4.0", "found weight_bits = 4.0, expected Input should be a valid integer"),
+        ("weight_bits = 2026-01-02", "found weight_bits = '2026-01-02', expected Input should be a valid integer"),
+        ('per_channel = "yes"', "found per_channel = 'yes', expected Input should be a valid boolean"),
+        ('observer = "histogram"', "found observer = 'histogram', expected Input should be 'minmax', 'percentile' or"),
+    ],
+)
+def test_what_is_no_recipe_of_this_packages_own_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'mode = "native"\n{text}')
+    with pytest.raises(QuantizationError, match=re.escape(f"mine.toml is no recipe: {words}")) as caught:
+        recipe(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("weight_bits = 9", "weight bits: found 9, expected 2 to 8"),
+        ("activation_bits = 1", "activation bits: found 1, expected 2 to 8"),
+        ("[layer_bits]\ndense = 1", "bits of the layer dense: found 1, expected 2 to 8"),
+    ],
+)
+def test_bits_out_of_range_are_refused(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'mode = "native"\n{text}')
+    with pytest.raises(QuantizationError, match=re.escape(words)):
+        recipe(str(path))

@@ -79,13 +79,24 @@ def _groups(network: Program) -> dict[str, str]:
 def _factors(members: list[ChannelMagnitudes], readers: Sequence[AnyLayer], how: Equalization) -> NDArray[np.float64]:
     if how == "activations":
         # Each activation of the group has a scale of its own, so only how its channels compare counts.
-        reach = np.max([one.greatest / one.greatest.max() for one in members], axis=0)
+        reach = np.max([_relative(one.greatest) for one in members], axis=0)
         level: NDArray[np.float64] = 1 / np.maximum(reach, 1e-3)
         return level
-    value = np.sum([one.mean / one.mean.max() for one in members], axis=0)
+    value = np.sum([_relative(one.mean) for one in members], axis=0)
     weight = np.sum([_weights_by_input(layer) for layer in readers], axis=0)
-    balanced: NDArray[np.float64] = np.sqrt(weight / np.maximum(value, 1e-3 * value.max()))
+    balanced: NDArray[np.float64] = np.sqrt(_above_zero(weight) / _above_zero(value))
     return balanced
+
+
+def _relative(magnitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the greatest; ones for an activation that is constant, which is refused when its range is observed."""
+    return magnitudes / magnitudes.max() if magnitudes.any() else np.ones_like(magnitudes)
+
+
+def _above_zero(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``values``, none below a thousandth of the greatest: a channel that nothing comes from, or that nothing reads."""
+    raised: NDArray[np.float64] = np.maximum(values, 1e-3 * values.max() or 1)
+    return raised
 
 
 def _weights_by_input(layer: AnyLayer) -> NDArray[np.float64]:

@@ -343,6 +343,8 @@ def read(path: Path) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise _unusable(path, f"{first['loc'][0]} = {first['input']!r:.60}", first["msg"]) from error
+    if made.weights not in ("int8", "uint8"):
+        raise _unusable(path, f"weights = {made.weights!r}", "'int8' or 'uint8'; fewer bits with mode = \"native\"")
     return made
 
 
