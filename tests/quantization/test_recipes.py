@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,10 @@ GOLDEN = {
     "torch-uint8": "pytorch uint8 uint8 False False histogram float64 first False resnet8_uint8.pt",
     "torch-pt2e-int8": "pytorch uint8 int8 True True histogram float64 first True resnet8_torch-pt2e-int8.pt",
     "torch-pt2e-uint8": "pytorch uint8 uint8 True True histogram float64 first False resnet8_torch-pt2e-uint8.pt",
+    "int8": "onnxruntime uint8 uint8 True True mse float64 first False resnet8_w8a8.onnx",
+    "int8-vnni": "onnxruntime uint8 int8 True True mse float64 first False resnet8_w8a8-vnni.onnx",
+    "int8-per-tensor": "onnxruntime uint8 uint8 False True mse float64 first False resnet8_w8a8-per-tensor.onnx",
+    "int4": "onnxruntime uint8 int4 True True mse float64 first False resnet8_w4a8.onnx",
 }
 """Framework, activations, weights, per channel, fold, observer, observed in, draw, reduced range, output."""
 
@@ -42,7 +46,8 @@ def test_a_name_always_means_the_same(name: str) -> None:
     ranges = f"{one.observer} {one.observed_in} {one.draw} {one.reduce_range}"
     assert f"{types} {ranges} {one.output}" == GOLDEN[name]
     assert one.refused == (name == "torch-uint8")
-    assert (one.mode, one.reproduced) == (("pt2e", False) if "pt2e" in name else ("", True))
+    mode = "pt2e" if "pt2e" in name else "native" if name.startswith("int") else ""
+    assert (one.mode, one.reproduced) == (mode, mode != "pt2e" and name != "int4")
 
 
 def test_all_are_golden_and_tell_themselves_apart() -> None:
@@ -58,8 +63,8 @@ def test_recipes_are_frozen() -> None:
 
 
 def test_unknown_recipe_lists_the_known() -> None:
-    with pytest.raises(QuantizationError, match=r"found int4, expected published-int8, .*torch-uint8.*; .*--list"):
-        recipe("int4")
+    with pytest.raises(QuantizationError, match=r"found int3, expected published-int8, .*torch-uint8.*; .*--list"):
+        recipe("int3")
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -147,7 +152,8 @@ def test_a_recipe_of_ones_own_is_read(tmp_path: Path) -> None:
         ("mine", OWN + "bits = 4", "mine.toml is no recipe: found bits, expected no other fields than activations"),
         ("mine", 'framework = "pytorch"', "found no activations and no weights, expected framework, activations and"),
         ("mine", OWN.replace("true", '"yes"'), "found per_channel = 'yes', expected Input should be a valid boolean"),
-        ("mine", OWN.replace('"int8"', '"int4"'), "found weights = 'int4', expected Input should be 'int8' or 'uint8'"),
+        ("mine", OWN.replace('"int8"', '"int1"'), "found weights = 'int1', expected Input should be 'int8', 'uint8'"),
+        ("mine", OWN.replace('"int8"', '"int4"'), "by ONNX Runtime: found weights = int4, expected weights = int8 or"),
         ("mine", "a = " + "[" * 100_000, "mine.toml is no recipe: found maximum recursion"),
         ("mine", "framework = ", "mine.toml is no recipe: found Invalid value"),
         ("ort-int8", OWN, "found the name ort-int8, expected a name that no recipe has"),
@@ -171,6 +177,16 @@ def test_onnx_runtime_has_no_uint8_weights_for_int8_activations(tmp_path: Path) 
     )
     with pytest.raises(QuantizationError, match=f"^{re.escape(words)}$"):
         ort.quantize(tmp_path / "model.onnx", recipe(str(path)), np.empty((0, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("framework", "mode"), [("onnxruntime", ""), ("pytorch", ""), ("pytorch", "pt2e")])
+def test_fewer_bits_are_this_packages_own(framework: str, mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'framework = "{framework}"\nmode = "{mode}"\nactivations = "uint8"\nweights = "int2"')
+    with pytest.raises(QuantizationError, match=r'int2, expected weights = int8 or uint8; say mode = "native" and'):
+        recipe(str(path))
+    with pytest.raises(QuantizationError, match=r"the recipe mine cannot be carried out by .* found weights = int2, "):
+        replace(RECIPES["ort-int8"], name="mine", weights="int2").require_weights()
 
 
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
