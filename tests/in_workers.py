@@ -33,6 +33,10 @@ def pid() -> int:
     return os.getpid()
 
 
+def setting(name: str) -> str | None:
+    return os.environ.get(name)
+
+
 def count(total: int, progress: Progress = no_progress) -> int:
     for done in range(1, total + 1):
         progress(done, total)

@@ -32,6 +32,7 @@ from in_workers import (
     pid,
     refuse,
     room,
+    setting,
     take,
     talk,
     unsendable,
@@ -227,6 +228,16 @@ def test_the_log_is_appended_to(tmp_path: Path) -> None:
     worker.close()
     assert log.read_text().startswith("from the run before\n")
     assert "add 1" in log.read_text()
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, "1"), ("3", "3")])
+def test_one_thread_is_left_to_numpy_unless_said_otherwise(
+    said: str | None, expected: str, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", said)
+    assert worker.call(setting, "OPENBLAS_NUM_THREADS") == expected
 
 
 def test_without_a_log_nothing_is_said(shared: Worker, capfd: pytest.CaptureFixture[str]) -> None:

@@ -282,6 +282,8 @@ def _serve(connection: Connection, log: Path | None, temporary: Path) -> None:
     try:
         _end_with_parent()
         os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)  # what the frameworks leave there goes with it
+        # Images are divided among threads; NumPy, which is not there yet, would have its own fight them for the CPUs.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         _redirect(log)
         rare_garbage_collection()
         while True:

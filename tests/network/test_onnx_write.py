@@ -103,6 +103,17 @@ def test_everything_a_network_may_have_is_read_back(form: Any, compact: bool) ->
         assert (run(model, level).argmax(axis=1) == promised(program).argmax(axis=1)).mean() >= 0.95
 
 
+@pytest.mark.parametrize("compact", [False, True], ids=["named", "compact"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_dense_layer_reads_a_vector(form: Any, compact: bool) -> None:
+    """Also where the network has it read the map of 1 x 1, which the engine does not tell from a vector."""
+    program = network(4)
+    *others, dense = program.layers
+    of_a_map = replace(program, layers=(*others, replace(program.weighted[-1], x=others[-1].output)))
+    assert of_a_map.weighted[-1].x.shape == (1, 1, dense.reads[0].shape[0])
+    assert to_onnx(of_a_map, form, compact=compact) == to_onnx(program, form, compact=compact)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_logits_without_a_softmax(form: Any) -> None:
     program = replace(network(3), softmax=False)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 ORT = [name for name, recipe in RECIPES.items() if recipe.backend is BACKENDS["onnxruntime"]]
 REPRODUCED = [name for name, recipe in RECIPES.items() if recipe.reproduced]
 MADE = [name for name in REPRODUCED if not RECIPES[name].refused]
+NATIVE = [name for name in MADE if RECIPES[name].mode == "native"]
 CODES = {"int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
 
 
@@ -89,6 +90,49 @@ def test_what_the_onnx_file_holds(reproduced: Reproduction, name: str) -> None:
     assert (multiplied == 0) == recipe.fold
 
 
+@pytest.mark.parametrize("name", NATIVE)
+def test_what_a_file_of_this_packages_own_holds(reproduced: Reproduction, name: str) -> None:
+    recipe = RECIPES[name]
+    model = onnx.load(model_of(reproduced, name))
+    onnx.checker.check_model(model)
+    assert {entry.domain or "ai.onnx": entry.version for entry in model.opset_import} == {
+        "ai.onnx": 13,
+        "com.microsoft": 1,
+    }
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert operators == {
+        "Transpose": 1,
+        "QuantizeLinear": 1,
+        "QLinearConv": 9,
+        "QLinearAdd": 3,
+        "QLinearGlobalAveragePool": 1,
+        "Flatten": 1,
+        "QGemm": 1,
+        "DequantizeLinear": 1,
+        "Softmax": 1,
+    }
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("QLinearConv", "QGemm"):
+            codes, scale, zero_point = (tensors[one] for one in node.input[3:6])
+            channels = codes.dims[0 if node.op_type == "QLinearConv" else 1]
+            assert codes.data_type == CODES[recipe.weights]
+            assert int(np.prod(scale.dims)) == (channels if recipe.per_channel else 1)
+            assert set(numpy_helper.to_array(zero_point).flat) == {128 if recipe.weights == "uint8" else 0}
+
+
+def test_int8_and_int8_vnni_are_the_same_codes(reproduced: Reproduction) -> None:
+    unsigned, signed = (
+        [numpy_helper.to_array(one) for one in onnx.load(model_of(reproduced, name)).graph.initializer if one.dims]
+        for name in ("int8", "int8-vnni")
+    )
+    pairs = list(zip(unsigned, signed, strict=True))
+    assert sum(one.dtype == np.uint8 and other.dtype == np.int8 for one, other in pairs) >= 10
+    for one, other in pairs:
+        shift = 128 if one.dtype != other.dtype else 0
+        np.testing.assert_array_equal(one.astype(np.float64) - shift, other.astype(np.float64))
+
+
 @pytest.mark.parametrize("name", MADE)
 def test_a_quantized_file_is_smaller_and_about_as_good(reproduced: Reproduction, name: str) -> None:
     (row,) = (row for row in reproduced.comparison.rows if row.name == name)
@@ -113,6 +157,9 @@ DIGESTS = {
     "ort-portable": "9b6326263c6a3d8dc2657102ef5699771931e53761fda0b423bff0b3506bb5b5",
     "ort-7bit-weights": "c7857c3d1410f70c4bed6e8c5381b57fdb74fff6dc37bf3330fa823f80425244",
     "torch-int8": "e4c725088649c04dd51934a3b08f8a58bdf5a499e5b1cbc554a2e64d3e6cce70",
+    "int8": "ae27dbfe8989d8ba98ab05335d789adabd929422081a4be13e5aad969f43f168",
+    "int8-vnni": "63b662d4eda941275ed7fe7b95cacf737326286dd9c0108794da8767555ae74d",
+    "int8-per-tensor": "9b73aad76568ace115372b3cdce6d2254d8cb7f06161574a785464b93dc2517e",
 }
 """SHA-256 of the demo's files, with the tested versions, on every CPU."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -230,6 +230,16 @@ def test_onnx_runtime_has_no_uint8_weights_for_int8_activations(tmp_path: Path) 
     )
     with pytest.raises(QuantizationError, match=f"^{re.escape(words)}$"):
         ort.quantize(tmp_path / "model.onnx", recipe(str(path)), np.empty((0, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("framework", "mode"), [("onnxruntime", ""), ("pytorch", ""), ("pytorch", "pt2e")])
+def test_fewer_bits_are_this_packages_own(framework: str, mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'framework = "{framework}"\nmode = "{mode}"\nactivations = "uint8"\nweights = "int2"')
+    with pytest.raises(QuantizationError, match=r'int2, expected weights = int8 or uint8; say mode = "native" and'):
+        recipe(str(path))
+    with pytest.raises(QuantizationError, match=r"the recipe mine cannot be carried out by .* found weights = int2, "):
+        replace(RECIPES["ort-int8"], name="mine", weights="int2").require_weights()
 
 
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:

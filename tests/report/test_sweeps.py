@@ -99,7 +99,7 @@ def test_a_map_for_each_variant() -> None:
         "1,000 images: CIFAR-10 (official), test split; mean ± sd of 2 calibration draws"
     )
     assert sweeps.variant((False, True, False, "reconstruct")) == (
-        "per tensor, signed activations, without bias correction, AdaRound"
+        "per tensor, signed activations, without bias correction, reconstructed"
     )
 
 

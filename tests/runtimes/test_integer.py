@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from resnet8.data.cifar10 import Split
     from resnet8.pipeline import Reproduction
 
-ORT_RECIPES = [name for name, recipe in RECIPES.items() if recipe.framework == "onnxruntime"]
+ORT_RECIPES = [name for name, recipe in RECIPES.items() if recipe.framework == "onnxruntime" and recipe.reproduced]
 VNNI = environment.has_vnni(environment.cpu())
 IMAGES = preprocess(noise(40, 80))
 

@@ -8,6 +8,7 @@ of what is in between, no documentation. Codes of 4 and 2 bits are packed in eve
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
@@ -219,6 +220,11 @@ class Writer:
 def channelwise(x: Activation, constant: Constant) -> NDArray[Any]:
     """The codes of a constant for each channel of ``x``, as they are broadcast to it."""
     return constant.codes.reshape((-1, 1, 1) if len(x.shape) == 3 else (-1,))
+
+
+def read_by(layer: Weighted) -> Activation:
+    """The activation that it reads; by a dense layer as a vector, also where the network has it as a map of 1 x 1."""
+    return replace(layer.x, shape=layer.x.shape[-1:]) if layer.dense else layer.x
 
 
 def weight_codes(layer: Weighted) -> NDArray[Any]:

@@ -24,7 +24,7 @@ import numpy as np
 
 from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 from resnet8.network.onnx_graph import PACKED
-from resnet8.network.onnx_parts import Writer, channelwise, stored, weight_codes
+from resnet8.network.onnx_parts import Writer, channelwise, read_by, stored, weight_codes
 from resnet8.network.tensors import Constant
 from resnet8.numeric.grid import storage, width
 
@@ -85,7 +85,7 @@ class QDQ(Writer):
         params, codes = layer.weights.params, weight_codes(layer)
         axis: dict[str, Any] = {"axis": 1 if layer.dense else 0} if params.per_channel else {}
         weights = self.constant(layer.weights.name, codes, stored(params.dtype))
-        inputs = [self._read(layer.x), self._parameter(weights, params, **axis)]
+        inputs = [self._read(read_by(layer)), self._parameter(weights, params, **axis)]
         if layer.bias is not None:
             inputs.append(self._bias(layer, layer.bias))
         attributes: dict[str, Any] = {}

@@ -20,7 +20,7 @@ import numpy as np
 from resnet8.errors import QuantizationError
 from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
 from resnet8.network.onnx_graph import PACKED
-from resnet8.network.onnx_parts import MICROSOFT, Writer, channelwise, stored, weight_codes
+from resnet8.network.onnx_parts import MICROSOFT, Writer, channelwise, read_by, stored, weight_codes
 from resnet8.network.tensors import Activation, Constant
 from resnet8.numeric.grid import storage
 
@@ -94,7 +94,7 @@ class QOperator(Writer):
                 remedy="write the QDQ form, or quantize to other types",
             )
         inputs = [
-            *self._activation(layer.x),
+            *self._activation(read_by(layer)),
             *self._parameter(layer.weights, weight_codes(layer), dense=layer.dense),
         ]
         grid = [] if self.float_output(layer) else self.grid(layer.output.name, layer.output.params)

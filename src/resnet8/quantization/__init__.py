@@ -95,10 +95,12 @@ def quantize(model: Path, recipe: str | Recipe, calibration: tuple[Split, Calibr
         data types, there is only a record, with the backend's words.
 
     Raises:
-        QuantizationError: for an unknown recipe, or a calibration set that is not the recipe's.
+        QuantizationError: for an unknown recipe, weights of a width that its backend does not make, or a calibration
+            set that is not the recipe's.
         ModelError: for an unusable model.
     """
     chosen = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
+    chosen.require_weights()
     _, drawn = calibration
     chosen.require_calibration(drawn.samples_per_class, drawn.seed, drawn.method)
     return workers[chosen.framework].call(apply, chosen, model, *calibration)

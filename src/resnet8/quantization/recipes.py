@@ -146,6 +146,15 @@ class Recipe:
                     remedy=remedy,
                 )
 
+    def require_weights(self) -> None:
+        """Check that weights of less than 8 bits are left to the one backend that makes them.
+
+        Raises:
+            QuantizationError: when another one is to.
+        """
+        if self.mode != "native":
+            self.require('say mode = "native" and weight_bits', weights=("int8", "uint8"))
+
     def accepts(self, samples_per_class: int, seed: int) -> bool:
         """Whether these are the calibration options that the recipe takes; a published recipe takes one choice only."""
         return not self.published or (samples_per_class, seed) == (DEFAULT_PER_CLASS, DEFAULT_SEED)
@@ -343,8 +352,7 @@ def read(path: Path) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise _unusable(path, f"{first['loc'][0]} = {first['input']!r:.60}", first["msg"]) from error
-    if made.weights not in ("int8", "uint8"):
-        raise _unusable(path, f"weights = {made.weights!r}", "'int8' or 'uint8'; fewer bits with mode = \"native\"")
+    made.require_weights()
     return made
 
 

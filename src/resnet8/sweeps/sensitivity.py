@@ -59,9 +59,8 @@ def sensitivity(
         Resnet8Error: as :func:`resnet8.sweep`.
 
     Example:
-        >>> found = resnet8.sensitivity(
-        ...     Path("models/resnet8.onnx"), data, Path("cells"), bits=[2], max_samples=20, jobs=1
-        ... )
+        >>> model, cells = Path("models/resnet8.onnx"), Path("cells")
+        >>> found = resnet8.sensitivity(model, data, cells, bits=[2], max_samples=20, jobs=1)
         >>> len(found.layers), found.layers[0].layer
         (10, 'conv2d_1/BiasAdd')
     """
