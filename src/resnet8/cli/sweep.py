@@ -40,6 +40,7 @@ Model = Annotated[Path, typer.Argument(help="The float model: resnet8.onnx.")]
 Plots = Annotated[
     list[Path] | None, typer.Option("--plot", help="Draw it here, .svg or .png; may be repeated.  [default: nowhere]")
 ]
+Equalization = Annotated[str, typer.Option(help="Of channels across layers: none, activations or balanced.")]
 Edge = Annotated[str, typer.Option(help="Bits of the first and the last layer's weights, or «same».")]
 
 
@@ -56,6 +57,7 @@ def sweep(
     rounding: Annotated[str, typer.Option(help="Of weights: nearest, reconstruct, or both.")] = "nearest",
     seeds: Annotated[str, typer.Option(help="Of the calibration draws.")] = "42",
     edge_bits: Edge = "8",
+    equalization: Equalization = "none",
     samples_per_class: SamplesPerClass = 100,
     max_samples: MaxSamples = None,
     jobs: Jobs = None,
@@ -88,7 +90,7 @@ def sweep(
             resolve(data_dir, demo=demo),
             cells_folder(cells),
             **axes,
-            scheme=Scheme(edge_bits=_edge(edge_bits)),
+            scheme=Scheme(edge_bits=_edge(edge_bits), equalization=_equalization(equalization)),
             samples_per_class=samples_per_class,
             max_samples=max_samples,
             jobs=jobs,
@@ -145,6 +147,7 @@ def search(
     max_drop: Annotated[float, typer.Option(help="Of top-1 on the held-out images, in percentage points.")] = 0.2,
     bits: Annotated[str, typer.Option(help="That a layer's weights may have, 2 to 8.")] = "2,4,8",
     rounding: Annotated[str, typer.Option(help="Of weights: nearest or reconstruct.")] = "nearest",
+    equalization: Equalization = "none",
     held_out: Annotated[
         int | None, typer.Option(help="Training images to choose on.  [default: 5000, or all left]", metavar="N")
     ] = None,
@@ -178,7 +181,8 @@ def search(
             cells_folder(cells),
             max_drop=max_drop,
             bits=numbers("--bits", bits),
-            scheme=Scheme(rounding=rounded),
+            # Eight bits around 128 are the same codes, and saturate on no CPU.
+            scheme=Scheme(rounding=rounded, weights_signed=False, equalization=_equalization(equalization)),
             seed=seed,
             samples_per_class=samples_per_class,
             held_out_images=held_out,
@@ -238,6 +242,11 @@ def _words(option: str, text: str, known: dict[str, Any], most: int | None = Non
         several = "" if most == 1 else ", or several with commas between them"
         raise typer.BadParameter(f"{option} takes {' or '.join(known)}{several}, not «{text}»")
     return tuple(known[word] for word in words)
+
+
+def _equalization(text: str) -> Any:
+    known = {one: one for one in ("none", "activations", "balanced")}
+    return _words("--equalization", text, known, most=1)[0]
 
 
 def _edge(text: str) -> int | None:

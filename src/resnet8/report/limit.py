@@ -189,13 +189,14 @@ def _maps(maps: Sequence[Sweep]) -> Parts:
                 {
                     "bits": lambda row: row[0],
                     "settings": lambda row: row[1],
+                    "equalized": lambda row: str(row[3].ground.settings.get("equalization", "none")),
                     "edges": lambda row: str(row[3].ground.settings.get("edge_bits") or "same"),
                     "numbers (bytes)": lambda row: row[2][0].size_bytes,
                     "correct": lambda row: _spread([one.overall.correct for one in row[2]]),
                     "agreement": lambda row: _spread([one.agreement for one in row[2]]),
                     "divergence": lambda row: f"{statistics.fmean(one.divergence for one in row[2]):.5f}",
                 },
-                left=3,
+                left=4,
             ),
         ]
     return tuple(parts)
