@@ -153,7 +153,7 @@ def accuracy_size(result: Comparison) -> Figure:
         place.set_xlim(0.85 * min(sizes), 1.35 * max(sizes))
         place.margins(y=0.15)
         place.grid(alpha=0.3)
-        place.legend(loc="lower left")
+        picture.legend(loc="outside lower center", ncols=3)
     return picture
 
 
