@@ -60,7 +60,7 @@ def sensitivity(
 
     Example:
         >>> found = resnet8.sensitivity(
-        ...     Path("models/resnet8.onnx"), data, Path("cells"), bits=[2], samples_per_class=100, max_samples=20, jobs=1
+        ...     Path("models/resnet8.onnx"), data, Path("cells"), bits=[2], max_samples=20, samples_per_class=50, jobs=1
         ... )
         >>> len(found.layers), found.layers[0].layer
         (10, 'conv2d_1/BiasAdd')
