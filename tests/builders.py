@@ -16,6 +16,8 @@ from resnet8.results import (
     DataSource,
     Evaluation,
     FoldedConstant,
+    Ground,
+    Measured,
     ModelDescription,
     NoiseRun,
     NoiseStudy,
@@ -23,7 +25,10 @@ from resnet8.results import (
     Parity,
     Quantization,
     Score,
+    SeedRun,
+    SeedStudy,
     Structure,
+    score,
 )
 
 if TYPE_CHECKING:
@@ -165,6 +170,33 @@ def noise_study(of: Evaluation, wrong: list[range]) -> NoiseStudy:
             for seed, (count, one) in enumerate(zip(counts, predicted, strict=True))
         ),
         perturbed=78_186,
+        environment=of.environment,
+        created="2026-01-02T03:04:05+00:00",
+    )
+
+
+def seed_study(of: Evaluation, counts: dict[int, tuple[int, int]], size_bytes: int = 80_198) -> SeedStudy:
+    """A study of the recipe of an evaluation: correct images and agreement by the seed of the draw."""
+    made = of.quantization
+    assert made is not None
+    assert made.calibration is not None
+    total = of.overall.total
+    return SeedStudy(
+        recipe=made.recipe,
+        settings=made.settings,
+        ground=Ground(
+            model=replace(model(), sha256=made.source_sha256),
+            data=of.data,
+            images_sha256="i" * 64,
+            baseline=score(total, total),
+            samples_per_class=made.calibration.samples_per_class,
+            calibrations={seed: f"{seed:064x}" for seed in counts},
+            settings={},
+        ),
+        runs=tuple(
+            SeedRun(seed, Measured(score(correct, total), agreement, 0.25, size_bytes, "c" * 64, 1.5))
+            for seed, (correct, agreement) in counts.items()
+        ),
         environment=of.environment,
         created="2026-01-02T03:04:05+00:00",
     )

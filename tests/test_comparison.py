@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from builders import CIFAR10, ENVIRONMENT, evaluation, model, noise_study, quantization, wrong_on
+from builders import CIFAR10, ENVIRONMENT, evaluation, model, noise_study, quantization, seed_study, wrong_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from resnet8.comparison import compare, mcnemar, name_of, noise_of, paired_interval, portable
+from resnet8.comparison import (
+    INDISTINGUISHABLE,
+    compare,
+    mcnemar,
+    name_of,
+    noise_of,
+    paired_interval,
+    portable,
+    seeds_of,
+)
 from resnet8.environment import Cpu
 from resnet8.errors import ResultError
 from resnet8.facts import PUBLISHED_CORRECT
@@ -241,6 +250,7 @@ def test_results_of_several_cpus_are_told_apart_in_any_order(swapped: bool) -> N
         ("CPUs without VNNI (Old CPU)", "ort-uint8"),
         ("CPUs with VNNI (Example CPU)", "ort-int8"),
         ("any x86-64 CPU", "ort-uint8"),
+        (INDISTINGUISHABLE, None),
     ]
 
 
@@ -331,11 +341,62 @@ def test_a_notice_goes_into_the_row() -> None:
     assert [row.notice for row in rows] == [None, "it was exchanged"]
 
 
+def test_agreement_counts_equal_predictions_right_or_wrong() -> None:
+    rows = compare([fp32(), int8(range(10, 160))]).rows
+    assert [row.agreement for row in rows] == [1000, 1000 - 10 - 60]  # 90 are wrong alike
+
+
+# --- the draws beside a count ---
+
+DRAWS = seed_study(NOISY, {42: (900, 960), 43: (896, 950), 44: (898, 955)})
+
+
+def test_draws_stand_beside_the_count_they_are_about() -> None:
+    rows = compare([fp32(), NOISY, int8(range(100), "ort-uint8"), int8(range(100), None)], seeds=[DRAWS]).rows
+    assert [row.seeds for row in rows] == [None, DRAWS.correct, None, None]
+    assert (DRAWS.correct.mean, DRAWS.correct.deviation) == (898.0, 2.0)
+    assert (DRAWS.correct.least, DRAWS.correct.greatest, DRAWS.correct.runs) == (896, 900, 3)
+    assert (DRAWS.agreement.least, DRAWS.agreement.greatest) == (950, 960)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"recipe": "int4"},
+        {"settings": {}},
+        {"ground": replace(DRAWS.ground, samples_per_class=50)},
+        {"ground": replace(DRAWS.ground, model=model("other.onnx"))},
+        {"ground": replace(DRAWS.ground, data=replace(CIFAR10, subset="first-9"))},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_draws_of_something_else_are_ignored(other: dict[str, Any]) -> None:
+    assert seeds_of(NOISY, [replace(DRAWS, **other)]) is None
+
+
+@pytest.mark.parametrize("damage", ["one", "twice", "accuracy", "agreement"])
+def test_altered_draws_are_refused(damage: str) -> None:
+    first, *others = DRAWS.runs
+    measured = first.measured
+    runs = {
+        "one": (first,),
+        "twice": (first, first),
+        "accuracy": (
+            replace(first, measured=replace(measured, overall=replace(measured.overall, accuracy=1))),
+            *others,
+        ),
+        "agreement": (replace(first, measured=replace(measured, agreement=1001)), *others),
+    }[damage]
+    with pytest.raises(ResultError, match="calibration draws of ort-int8 contradicts itself") as caught:
+        compare([fp32(), NOISY], seeds=[replace(DRAWS, runs=runs)])
+    assert caught.value.remedy
+
+
 # --- the recommendation ---
 
 
 def choices(*candidates: Evaluation) -> tuple[str | None, str | None]:
-    here, anywhere = compare([fp32(), *candidates]).recommendations
+    here, anywhere, _ = compare([fp32(), *candidates]).recommendations
     return here.choice, anywhere.choice
 
 
@@ -371,6 +432,21 @@ def test_equals_in_size_and_count_go_to_the_first() -> None:
     one, two = int8(range(100), "ort-uint8", weights="uint8"), int8(range(100), "ort-portable", weights="uint8")
     assert choices(one, two) == ("ort-uint8", "ort-uint8")
     assert choices(two, one) == ("ort-portable", "ort-portable")
+
+
+def test_the_smallest_that_cannot_be_told_from_fp32() -> None:
+    """Six images lost and none gained are told (p = 0.031), five are not; signed weights are none for every CPU."""
+    files = [
+        int8(range(106), "small", 50_000, "uint8"),
+        int8(range(105), "middle", 80_000, "int4+uint8"),
+        int8(range(100), "signed", 70_000),
+        int8(range(99), "large", 90_000, "uint8"),
+    ]
+    found = compare([fp32(), *files]).recommendations[-1]
+    assert (found.target, found.choice) == (INDISTINGUISHABLE, "middle")
+    assert found.reason == "895 of 1,000 correct in 80,000 bytes: 5 images lost and 0 gained, p = 0.062."
+    none = compare([fp32(), files[0]]).recommendations[-1]
+    assert (none.choice, none.reason) == (None, "The test tells every candidate from it.")
 
 
 @PROFILE

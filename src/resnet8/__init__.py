@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from resnet8.runtimes import open_model as open_model
     from resnet8.runtimes.integer import open_integer as open_integer
     from resnet8.sweeps.search import search as search
+    from resnet8.sweeps.seeds import audit_seeds as audit_seeds
     from resnet8.sweeps.sensitivity import sensitivity as sensitivity
     from resnet8.sweeps.sweep import sweep as sweep
     from resnet8.vectors import export_vectors as export_vectors
@@ -47,6 +48,7 @@ _HOMES = {
     "audit_agreement": "audit.agreement",
     "audit_noise": "audit.noise",
     "audit_requantization": "audit.requantization",
+    "audit_seeds": "sweeps.seeds",
     "audit_worked": "audit.worked",
     "compare": "comparison",
     "Conversion": "conversion",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from resnet8.environment import has_vnni
 from resnet8.errors import ResultError
 from resnet8.facts import PUBLISHED_CORRECT
+from resnet8.numeric.grid import width
 from resnet8.results import Comparison, ComparisonRow, Recommendation, from_digits, score
 from resnet8.runtimes.base import RUNTIMES
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet8.results import Evaluation, NoiseStudy, Score
+    from resnet8.results import Evaluation, NoiseStudy, Score, SeedStudy
 
 MAX_DROP_POINTS = 5.0
 SIGNIFICANCE = 0.05
@@ -30,8 +31,11 @@ RULE = (
     "Candidates are the quantized models made here that drop at most {points:g} points. The most accurate of "
     "them leads; of those that an exact McNemar test on the same images cannot tell from it "
     f"(p ≥ {SIGNIFICANCE:g}), the smallest file is recommended. For «any x86-64 CPU», only candidates qualify whose "
-    "result does not depend on whether the CPU has VNNI."
+    "result does not depend on whether the CPU has VNNI. The smallest file that cannot be told from FP32 is the "
+    f"smallest of these with p ≥ {SIGNIFICANCE:g} against the baseline, whatever leads."
 )
+
+INDISTINGUISHABLE = "the smallest file that cannot be told from FP32, on any x86-64 CPU"
 
 
 def name_of(evaluation: Evaluation) -> str:
@@ -46,16 +50,17 @@ def portable(one: Evaluation) -> bool | None:
     """Whether a count measured on one x86 CPU holds on all; none where that is not known.
 
     Without VNNI, ONNX Runtime multiplies u8 by s8 with VPMADDUBSW, which adds two neighbouring products in a saturating
-    int16; signed weights of 8 bits can exceed it. Those of 7 bits cannot (255 x 64 x 2 = 32,640 fits), unsigned weights
-    take another kernel, and a session option (``session.x64quantprecision``) makes them of signed ones. The default
-    observers for fbgemm keep activations to 7 bits, and 127 x 128 x 2 = 32,512 fits.
+    int16; signed weights of 8 bits can exceed it. Those of 7 bits and fewer cannot (255 x 64 x 2 = 32,640 fits),
+    unsigned weights take another kernel, and a session option (``session.x64quantprecision``) makes them of signed
+    ones. The default observers for fbgemm keep activations to 7 bits, and 127 x 128 x 2 = 32,512 fits.
     """
     if not one.model.quantized or one.runtime == "pytorch":
         return True
     if one.runtime != "onnxruntime":
         return None
     reduced = one.quantization is not None and one.quantization.settings.get("reduce_range") is True
-    return one.model.weights == "uint8" or reduced or one.session_options.get("session.x64quantprecision") == "1"
+    unsigned_or_narrow = all(dtype == "uint8" or width(dtype) < 8 for dtype in one.model.weights.split("+"))
+    return unsigned_or_narrow or reduced or one.session_options.get("session.x64quantprecision") == "1"
 
 
 def mcnemar(lost: int, gained: int) -> float:
@@ -88,6 +93,7 @@ def compare(
     files: Sequence[str] | None = None,
     refused: Mapping[str, str] | None = None,
     noise: Sequence[NoiseStudy] = (),
+    seeds: Sequence[SeedStudy] = (),
     max_drop_points: float = MAX_DROP_POINTS,
 ) -> Comparison:
     """Compare models on the same images.
@@ -99,6 +105,7 @@ def compare(
         files: Where each evaluation is kept, for the table's reader; none known when left out.
         refused: Recipes that a backend refused, with its words.
         noise: Studies of recipes; each is shown beside the count that it is about (:func:`noise_of`), or ignored.
+        seeds: Studies of calibration draws, likewise (:func:`seeds_of`).
         max_drop_points: Drop of accuracy above which a model is flagged, in percentage points.
 
     Raises:
@@ -126,7 +133,7 @@ def compare(
         )
     baseline = next((one for one in floats if one.runtime == "onnxruntime"), floats[0])
     rows = tuple(
-        _row(one, baseline, floats, max_drop_points, file=file, noise=noise_of(one, noise))
+        _row(one, baseline, floats, max_drop_points, file=file, noise=noise_of(one, noise), seeds=seeds_of(one, seeds))
         for one, file in zip(evaluations, files or [""] * len(evaluations), strict=True)
     )
     correct = {row: _correct(one) for row, one in zip(rows, evaluations, strict=True)}
@@ -156,7 +163,8 @@ def _recommendations(
         target = "this CPU" if len(kinds) == 1 else f"CPUs {'with' if vnni else 'without'} VNNI"
         there = [row for row in candidates if row.vnni == vnni]
         chosen.append(_recommend(f"{target} ({', '.join(models)})", there, correct))
-    return (*chosen, _recommend("any x86-64 CPU", [row for row in candidates if row.portable], correct))
+    portably = [row for row in candidates if row.portable]
+    return (*chosen, _recommend("any x86-64 CPU", portably, correct), _indistinguishable(portably))
 
 
 def _require_sound(one: Evaluation) -> None:
@@ -197,6 +205,50 @@ def noise_of(evaluation: Evaluation, studies: Sequence[NoiseStudy]) -> NoiseStud
             _require_sound_study(study)
             return study
     return None
+
+
+def seeds_of(evaluation: Evaluation, studies: Sequence[SeedStudy]) -> SeedStudy | None:
+    """The first study of a result's recipe and settings, float model, number of calibration images, and images.
+
+    Raises:
+        ResultError: when the study contradicts itself.
+    """
+    made = evaluation.quantization
+    if made is None or made.calibration is None or evaluation.session_options:
+        return None
+    wanted = (
+        *(made.recipe, made.settings, made.source_sha256, made.calibration.samples_per_class),
+        *(evaluation.data_fingerprint, evaluation.data.subset),
+    )
+    for study in studies:
+        ground = study.ground
+        if wanted == (
+            *(study.recipe, study.settings, ground.model.sha256, ground.samples_per_class),
+            *(ground.data.fingerprint, ground.data.subset),
+        ):
+            _require_sound_seeds(study)
+            return study
+    return None
+
+
+def _require_sound_seeds(study: SeedStudy) -> None:
+    """Refuse a study that was altered: two draws or more, none twice, each with a possible count."""
+    seeds, total = [run.seed for run in study.runs], study.ground.baseline.total
+    found = [run.measured for run in study.runs]
+    if (
+        len(seeds) < 2
+        or len(set(seeds)) < len(seeds)
+        or any(
+            one.overall != score(one.overall.correct, total) or max(one.overall.correct, one.agreement) > total
+            for one in found
+        )
+    ):
+        raise ResultError(
+            f"the study of calibration draws of {study.recipe} contradicts itself",
+            found=f"seeds {', '.join(map(str, seeds))}, of {total:,} images",
+            expected="two draws or more, each once, with counts of these images",
+            remedy="it was altered: make it again with «resnet8 audit seeds»",
+        )
 
 
 def _require_sound_study(study: NoiseStudy) -> None:
@@ -262,6 +314,7 @@ def _row(
     *,
     file: str,
     noise: NoiseStudy | None,
+    seeds: SeedStudy | None,
 ) -> ComparisonRow:
     from scipy import stats
 
@@ -297,6 +350,8 @@ def _row(
         and -delta <= max_drop_points,
         noise=noise.spread if noise is not None else None,
         notice=one.notice,
+        agreement=int((from_digits(one.predictions) == from_digits(baseline.predictions)).sum()),
+        seeds=seeds.correct if seeds is not None else None,
     )
 
 
@@ -318,3 +373,18 @@ def _recommend(
             f"and is {leader.size_bytes - choice.size_bytes:,} bytes larger."
         )
     return Recommendation(target, choice.name, reason)
+
+
+def _indistinguishable(candidates: list[ComparisonRow]) -> Recommendation:
+    """The smallest of those that the test cannot tell from the baseline."""
+    equals = [row for row in candidates if row.p_value >= SIGNIFICANCE]
+    if not equals:
+        why = "The test tells every candidate from it." if candidates else "No quantized model qualifies."
+        return Recommendation(INDISTINGUISHABLE, None, why)
+    choice = min(equals, key=lambda row: (row.size_bytes, -row.overall.correct))
+    return Recommendation(
+        INDISTINGUISHABLE,
+        choice.name,
+        f"{choice.overall.correct:,} of {choice.overall.total:,} correct in {choice.size_bytes:,} bytes: "
+        f"{choice.lost:,} images lost and {choice.gained:,} gained, p = {choice.p_value:.3f}.",
+    )

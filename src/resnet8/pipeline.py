@@ -28,7 +28,7 @@ from resnet8.evaluation import probe, record_path
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.files import read_bytes, reading, sha256_file, write_text
 from resnet8.quantization import RECIPES, quantize
-from resnet8.report.documents import ANALYSIS, COMPARISON, PARITY, noise_files, write_comparison
+from resnet8.report.documents import ANALYSIS, COMPARISON, PARITY, evidence_files, write_comparison
 from resnet8.results import Comparison, Parity
 from resnet8.workers import Progress, Workers, no_progress
 
@@ -237,7 +237,7 @@ def _stages(run: _Run) -> Iterator[Stage]:
         work = partial(_evaluate, run, "litert", tflite, result)
         yield Stage(f"evaluate {REFERENCE}", (tflite, *test), (result,), work)
 
-    inputs = (*measured, *refused, *noise_files(run.root), parity)
+    inputs = (*measured, *refused, *evidence_files(run.root), parity)
     outputs = (run.root / COMPARISON, run.root / ANALYSIS)
     yield Stage("compare", inputs, outputs, partial(_compare, run, measured, refused))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tiny_float import LAYERS, tiny
 
-from resnet8.results import Search, Sensitivity, Sweep, load
+from resnet8.results import Search, SeedStudy, Sensitivity, Sweep, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,6 +82,28 @@ def test_bad_input(shell: Shell, model: Path) -> None:
                 ("search", model, *QUICK, "--rounding", "nearest,reconstruct"),
                 "--rounding takes nearest or reconstruct, not",
             ),
+        ],
+        code=2,
+    )
+
+
+def test_seeds(shell: Shell, model: Path) -> None:
+    asked = ("audit", "seeds", model, *QUICK, "--recipe", "int8")
+    text = shell.good(*asked, "--seeds", "1,3", "--json", "s.json")
+    for words in ("int8", "1, 3", "mean ± sd", "60 images"):
+        assert words in text
+    assert [run.seed for run in load(SeedStudy, shell.folder / "s.json").runs] == [1, 3]
+    shell.all_bad(
+        [
+            ((*asked, "--seeds", "1"), "too few calibration draws"),
+            (("audit", "seeds", model, *QUICK, "--recipe", "ort-uint8"), "another backend carries out"),
+            (("sweep", model, *QUICK, "--weights", "9"), "weight bits: found 9"),
+        ]
+    )
+    shell.all_bad(
+        [
+            ((*asked, "--seeds", "some"), "--seeds takes numbers"),
+            (("sweep", model, *QUICK, "--equalization", "all"), "--equalization takes none or activations or balanced"),
         ],
         code=2,
     )

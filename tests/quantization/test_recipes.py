@@ -39,8 +39,8 @@ GOLDEN = {
 """Framework, activations, weights, per channel, fold, observer, observed in, draw, reduced range, output."""
 
 SCHEMES = {
-    "int8": "8 8 8 True unsigned none mse reconstruct",
-    "int8-vnni": "8 8 8 True signed none mse reconstruct",
+    "int8": "8 8 8 True unsigned balanced mse reconstruct",
+    "int8-vnni": "8 8 8 True signed balanced mse reconstruct",
     "int8-per-tensor": "8 8 8 False unsigned none mse reconstruct",
     "int4": "4 8 8 True unsigned balanced mse reconstruct",
 }

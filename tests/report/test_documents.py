@@ -11,6 +11,7 @@ from pathlib import Path
 import builders
 import pytest
 import typer
+from test_sweeps import SEARCH, SENSITIVITY, SWEEP
 
 from resnet8 import results
 from resnet8.cli import app
@@ -20,7 +21,18 @@ from resnet8.errors import ResultError
 from resnet8.facts import CLASSES, PARAMETERS, PUBLISHED_PER_CLASS
 from resnet8.pipeline import FLOAT_RESULTS, REFERENCE
 from resnet8.quantization.recipes import RECIPES
-from resnet8.report.documents import ANALYSIS, COMPARISON, PARITY, noise_files, stale, write_comparison
+from resnet8.report.documents import (
+    ANALYSIS,
+    COMPARISON,
+    FURTHER,
+    PARITY,
+    SEEDS,
+    SWEEPS,
+    evidence_files,
+    noise_files,
+    stale,
+    write_comparison,
+)
 from resnet8.results import (
     Comparison,
     CpuFile,
@@ -29,6 +41,7 @@ from resnet8.results import (
     NoiseStudy,
     Parity,
     Quantization,
+    SeedStudy,
     load,
 )
 
@@ -102,11 +115,15 @@ def test_an_altered_result_is_noticed(comparison: Comparison, tmp_path: Path) ->
 
 
 def test_the_evidence_agrees_with_itself(comparison: Comparison) -> None:
-    loaded = [load(Evaluation, path) for path in evaluations()]
+    further = [path for name in FURTHER if (path := ROOT / f"results/{name}.json").is_file()]
+    paths = [*evaluations(), *further]
+    loaded = [load(Evaluation, path) for path in paths]
     records = [load(Quantization, ROOT / f"results/{name}.json") for name in RECIPES if RECIPES[name].refused]
     refused = {record.recipe: record.refusal for record in records if record.refusal is not None}
     studies = [load(NoiseStudy, path) for path in noise_files(ROOT)]
-    assert compare(loaded, refused=refused, noise=studies, files=[path.name for path in evaluations()]) == comparison
+    draws = [load(SeedStudy, path) for path in sorted((ROOT / SEEDS).glob("*.json"))]
+    names = [path.name for path in paths]
+    assert compare(loaded, refused=refused, noise=studies, seeds=draws, files=names) == comparison
     for one in loaded:
         right = results.from_digits(one.labels) == results.from_digits(one.predictions)
         assert int(right.sum()) == one.overall.correct
@@ -168,6 +185,64 @@ def test_evidence_about_a_model_that_is_not_compared_is_refused(tmp_path: Path) 
         stale(tmp_path)
 
 
+def further_root(root: Path, source: str, **changes: object) -> Path:
+    """The folder above with a result of int4, made from the float model with the SHA-256 ``source``, and its draws."""
+    evidence_root(root)
+    described = builders.model("q4.onnx", "uint8", "int4+uint8", 45_000)
+    int4 = builders.evaluation("0123456789", "0123456780", described=described, recipe="int4")
+    assert int4.quantization is not None
+    settings = {**int4.quantization.settings, "equalization": "balanced"}
+    int4 = replace(int4, quantization=replace(int4.quantization, source_sha256=source, settings=settings), **changes)  # type: ignore[arg-type]
+    results.save(int4, root / "results/int4.json")
+    results.save(builders.seed_study(int4, {42: (9, 9), 43: (8, 9)}), root / SEEDS / "int4.json")
+    write_comparison(root, [root / f"results/{name}.json" for name in ("fp32-onnx", "ort-int8")], [])
+    return root
+
+
+def test_results_of_recipes_that_reproduce_does_not_make_are_compared_too(tmp_path: Path) -> None:
+    further_root(tmp_path, builders.model().sha256)
+    rows = load(Comparison, tmp_path / COMPARISON).rows
+    assert [(row.name, row.file, row.candidate) for row in rows] == [
+        ("fp32", "fp32-onnx.json", False),
+        ("ort-int8", "ort-int8.json", False),  # it drops ten points
+        ("int4", "int4.json", False),
+    ]
+    assert [row.seeds.greatest if row.seeds else None for row in rows] == [None, None, 9]
+    document = (tmp_path / ANALYSIS).read_text()
+    assert "| int4 | 45,000 | 80,198 | -35,198 | 9 |" in document
+    page = tmp_path / "docs/page.md"
+    page.write_text("<!-- recipe-int4:begin -->\n<!-- recipe-int4:end -->\n")
+    assert "*Measured:* 45,000 bytes, 9 of 10 correct" in stale(tmp_path)[page]
+    names = {str(path.relative_to(tmp_path)) for path in evidence_files(tmp_path)}
+    assert names == {"results/int4.json", "results/seeds/int4.json"}
+
+
+@pytest.mark.parametrize("other", ["model", "images"])
+def test_further_results_of_something_else_are_passed_over(other: str, tmp_path: Path) -> None:
+    if other == "model":
+        further_root(tmp_path, "0" * 64)
+    else:
+        further_root(tmp_path, builders.model().sha256, data_fingerprint="0" * 64)
+    assert [row.name for row in load(Comparison, tmp_path / COMPARISON).rows] == ["fp32", "ort-int8"]
+
+
+def test_sweeps_stand_in_the_analysis(tmp_path: Path) -> None:
+    evidence_root(tmp_path)
+    before = (tmp_path / ANALYSIS).read_text()
+    for name, one in {"bound": SWEEP, "map": SWEEP, "layers": SENSITIVITY, "search": SEARCH}.items():
+        results.save(one, tmp_path / SWEEPS / f"{name}.json")
+    (filled,) = [text for path, text in stale(tmp_path).items() if path == tmp_path / ANALYSIS]
+    assert "Quantization at the limit" not in before
+    for words in ("**The map**", "**Where bits matter**", "**The front**"):
+        assert words in filled
+    for path in (tmp_path / SWEEPS).iterdir():
+        path.write_text(path.read_text().replace(builders.model().sha256, "0" * 64))
+    assert (tmp_path / ANALYSIS) not in stale(tmp_path)
+    (tmp_path / SWEEPS / "map.json").write_text("{}")
+    with pytest.raises(ResultError, match=r"map\.json is no sweep result"):
+        stale(tmp_path)
+
+
 def test_no_two_pages_export_to_one_folder() -> None:
     """«resnet8 vectors» refuses a folder that is there."""
     pages = [document for document in DOCUMENTS if document.parts[0] == "docs"]
@@ -209,7 +284,7 @@ def test_every_command_in_a_document_exists(document: Path) -> None:
             if word.startswith("-"):
                 assert word.partition("=")[0] in known, words
         if "--recipe" in words and (recipe := words[words.index("--recipe") + 1]).islower():
-            assert recipe in RECIPES, words
+            assert recipe in RECIPES or recipe.endswith(".toml"), words
 
 
 def test_the_readme_shows_every_command() -> None:

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, progress, show, write_json
+from resnet8.cli.common import (
+    Cells,
+    DataDir,
+    Demo,
+    Jobs,
+    Json,
+    MaxSamples,
+    SamplesPerClass,
+    Scheduler,
+    cells_folder,
+    numbers,
+    progress,
+    show,
+    write_json,
+)
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
@@ -146,6 +160,47 @@ def noise(
         )
         result = _answer(question, f"{recipe}, {seeds + 1} runs", json)
     show(text.table(tables.noise([result])))
+
+
+@app.command()
+def seeds(
+    model: Annotated[Path, typer.Argument(help="The float model: resnet8.onnx.")],
+    recipe: Annotated[
+        str, typer.Option(help="A recipe of this package's own, like int8 or int4; or your own as a .toml file.")
+    ],
+    seeds: Annotated[str, typer.Option(help="Of the calibration draws, at least 2: a list, or FROM-TO.")] = "42-46",
+    data_dir: DataDir = None,
+    samples_per_class: SamplesPerClass = 100,
+    max_samples: MaxSamples = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    cells: Cells = None,
+    json: Json = None,
+    demo: Demo = False,
+) -> None:
+    """How far a recipe's numbers move when other images calibrate it, in exact integers.
+
+    Finished draws are kept, and an interrupted run goes on.
+    """
+    from resnet8.report import tables, text
+    from resnet8.sweeps.seeds import audit_seeds
+
+    drawn = numbers("--seeds", seeds)
+    with progress(remaining=True) as step:
+        result = audit_seeds(
+            model,
+            recipe,
+            resolve(data_dir, demo=demo),
+            cells_folder(cells),
+            seeds=drawn,
+            samples_per_class=samples_per_class,
+            max_samples=max_samples,
+            jobs=jobs,
+            scheduler=scheduler,
+            progress=step(f"{recipe}, {len(drawn)} draws"),
+        )
+    write_json(result, json)
+    show(text.table(tables.seeds([result])))
 
 
 class _Asked:

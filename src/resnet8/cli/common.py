@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -45,6 +46,15 @@ MaxSamples = Annotated[int | None, typer.Option(help="Only the first N images.  
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result here, as JSON.  [default: nowhere]")]
 SamplesPerClass = Annotated[int, typer.Option(help="Calibration images of each class, at least 20.")]
 Seed = Annotated[int, typer.Option(help="Of the calibration draw.")]
+Jobs = Annotated[int | None, typer.Option(help="Cells at once.  [default: one for each CPU]", metavar="N")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="Compute on the workers of this Dask scheduler, like tcp://HOST:8786.  [default: here]"),
+]
+Cells = Annotated[
+    Path | None,
+    typer.Option(help="Folder where finished cells are kept: the next run goes on from them.  [default: the cache]"),
+]
 Logs = Annotated[Path, typer.Option(help="Folder for the logs.")]
 
 
@@ -100,6 +110,30 @@ def data_dir(given: Path | None, *, demo: bool) -> Path:
         Resnet8Error: when none is given and none was fetched.
     """
     return given if given is not None and not demo else resnet8.fetch(demo=demo, download=False).data_dir
+
+
+def cells_folder(given: Path | None) -> Path:
+    """Where finished cells are kept."""
+    from resnet8.data.assets import cache_dir
+
+    return given or cache_dir() / "cells"
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """Numbers of a list like ``2,4-6``.
+
+    Raises:
+        BadParameter: when it is none.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        if (match := re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)) is None:
+            raise typer.BadParameter(f"{option} takes numbers like 2,4,8 or 2-8, not «{text}»")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not first <= last <= first + 1000:
+            raise typer.BadParameter(f"{option} takes ranges like 2-8, not «{part}»")
+        found += range(first, last + 1)
+    return tuple(dict.fromkeys(found))
 
 
 def write_json(result: AnyResult, path: Path | None) -> None:

@@ -10,7 +10,7 @@ import typer
 from resnet8.cli.common import Json, say, show, write_json
 
 if TYPE_CHECKING:
-    from resnet8.results import Evaluation, NoiseStudy, Quantization
+    from resnet8.results import Evaluation, NoiseStudy, Quantization, SeedStudy
 
 
 def compare(
@@ -19,7 +19,7 @@ def compare(
         typer.Argument(
             metavar="RESULT",
             help="Results of «resnet8 evaluate --json», one of them of a float32 model, and of «resnet8 audit noise "
-            "--json»; or folders that hold them.",
+            "--json» and «resnet8 audit seeds --json»; or folders that hold them.",
         ),
     ],
     json: Json = None,
@@ -36,7 +36,7 @@ def compare(
     from resnet8.files import write_text
     from resnet8.report import analysis, text
     from resnet8.report.document import markdown as written
-    from resnet8.results import Evaluation, NoiseStudy, Quantization
+    from resnet8.results import Evaluation, NoiseStudy, Quantization, SeedStudy
 
     loaded = _read(result_files)
     pairs = [(path, one) for path, one in loaded if isinstance(one, Evaluation)]
@@ -47,6 +47,7 @@ def compare(
             one.recipe: one.refusal for _, one in loaded if isinstance(one, Quantization) and one.refusal is not None
         },
         noise=[one for _, one in loaded if isinstance(one, NoiseStudy)],
+        seeds=[one for _, one in loaded if isinstance(one, SeedStudy)],
         max_drop_points=max_drop,
     )
     write_json(comparison, json)
@@ -55,7 +56,7 @@ def compare(
     show(text.comparison(comparison))
 
 
-def _read(named: list[Path]) -> list[tuple[Path, Evaluation | Quantization | NoiseStudy]]:
+def _read(named: list[Path]) -> list[tuple[Path, Evaluation | Quantization | NoiseStudy | SeedStudy]]:
     """Each result, and where it is kept; what is skipped is said in a line.
 
     A file that was named must be sound; one that only lies in a folder may be anything.
@@ -68,7 +69,7 @@ def _read(named: list[Path]) -> list[tuple[Path, Evaluation | Quantization | Noi
     from resnet8.files import reading
     from resnet8.results import read_any
 
-    found: list[tuple[Path, Evaluation | Quantization | NoiseStudy]] = []
+    found: list[tuple[Path, Evaluation | Quantization | NoiseStudy | SeedStudy]] = []
     skipped: list[str] = []
     for place in named:
         with reading(place):

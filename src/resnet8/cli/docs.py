@@ -14,12 +14,14 @@ def docs(
     root: Annotated[Path, typer.Option(help="The repository, or an output folder of «reproduce».")] = Path(),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail when a document is out of date.")] = False,
 ) -> None:
-    """Fill in the generated parts of the documents from results/."""
+    """Fill in the generated parts of the documents from results/, and draw their pictures (extra «plots»)."""
     from resnet8.errors import ResultError
-    from resnet8.files import write_text
+    from resnet8.files import write_bytes, write_text
+    from resnet8.report import pictures
     from resnet8.report.documents import stale
 
-    outdated = stale(root)
+    texts, drawings = stale(root), pictures.outdated(root)
+    outdated = [*texts, *drawings]
     if check and outdated:
         raise ResultError(
             "documents do not say what results/ says",
@@ -27,8 +29,11 @@ def docs(
             expected="every generated part up to date",
             remedy="run «resnet8 docs»",
         )
-    for path, text in outdated.items():
+    for path, text in texts.items():
         write_text(path, text)
         show(f"{path}: written")
+    for path, content in pictures.drawn(root).items():
+        write_bytes(path, content)
+        show(f"{path}: drawn")
     if not outdated:
         show("every generated part is up to date")

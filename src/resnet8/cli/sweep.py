@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnet8.cli.common import DataDir, Demo, Json, MaxSamples, SamplesPerClass, Seed, progress, say, show, write_json
+from resnet8.cli.common import (
+    Cells,
+    DataDir,
+    Demo,
+    Jobs,
+    Json,
+    MaxSamples,
+    SamplesPerClass,
+    Scheduler,
+    Seed,
+    cells_folder,
+    numbers,
+    progress,
+    say,
+    show,
+    write_json,
+)
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
@@ -22,25 +37,19 @@ if TYPE_CHECKING:
     from resnet8.workers import Progress
 
 Model = Annotated[Path, typer.Argument(help="The float model: resnet8.onnx.")]
-Jobs = Annotated[int | None, typer.Option(help="Cells at once.  [default: one for each CPU]", metavar="N")]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(help="Compute on the workers of this Dask scheduler, like tcp://HOST:8786.  [default: here]"),
-]
-Cells = Annotated[
-    Path | None,
-    typer.Option(help="Folder where finished cells are kept: the next run goes on from them.  [default: the cache]"),
-]
 Plots = Annotated[
     list[Path] | None, typer.Option("--plot", help="Draw it here, .svg or .png; may be repeated.  [default: nowhere]")
 ]
+Equalization = Annotated[str, typer.Option(help="Of channels across layers: none, activations or balanced.")]
 Edge = Annotated[str, typer.Option(help="Bits of the first and the last layer's weights, or «same».")]
 
 
 def sweep(
     model: Model,
     data_dir: DataDir = None,
-    weights: Annotated[str, typer.Option(help="Bits of weights, 2 to 8: a list, or FROM-TO.")] = "2-8",
+    weights: Annotated[
+        str, typer.Option(help="Bits of weights, 2 to 8: a list, or FROM-TO; 16: so fine that nothing of them is seen.")
+    ] = "2-8",
     activations: Annotated[str, typer.Option(help="Bits of activations, 2 to 8.")] = "2-8",
     per: Annotated[str, typer.Option(help="Scales of weights: channel, tensor, or both.")] = "channel",
     signed: Annotated[str, typer.Option(help="Signed codes of activations: no, yes, or both.")] = "no",
@@ -48,6 +57,7 @@ def sweep(
     rounding: Annotated[str, typer.Option(help="Of weights: nearest, reconstruct, or both.")] = "nearest",
     seeds: Annotated[str, typer.Option(help="Of the calibration draws.")] = "42",
     edge_bits: Edge = "8",
+    equalization: Equalization = "none",
     samples_per_class: SamplesPerClass = 100,
     max_samples: MaxSamples = None,
     jobs: Jobs = None,
@@ -66,21 +76,21 @@ def sweep(
     from resnet8.sweeps.sweep import sweep as ask
 
     axes = {
-        "weights": _numbers("--weights", weights),
-        "activations": _numbers("--activations", activations),
+        "weights": numbers("--weights", weights),
+        "activations": numbers("--activations", activations),
         "per_channel": _words("--per", per, {"channel": True, "tensor": False}),
         "signed": _words("--signed", signed, {"no": False, "yes": True}),
         "bias_correction": _words("--bias-correction", bias_correction, {"yes": True, "no": False}),
         "rounding": _words("--rounding", rounding, {"nearest": "nearest", "reconstruct": "reconstruct"}),
-        "seeds": _numbers("--seeds", seeds),
+        "seeds": numbers("--seeds", seeds),
     }
     with _asked("cells", plot) as told:
         result = ask(
             model,
             resolve(data_dir, demo=demo),
-            _folder(cells),
+            cells_folder(cells),
             **axes,
-            scheme=Scheme(edge_bits=_edge(edge_bits)),
+            scheme=Scheme(edge_bits=_edge(edge_bits), equalization=_equalization(equalization)),
             samples_per_class=samples_per_class,
             max_samples=max_samples,
             jobs=jobs,
@@ -117,8 +127,8 @@ def sensitivity(
         result = ask(
             model,
             resolve(data_dir, demo=demo),
-            _folder(cells),
-            bits=_numbers("--bits", bits),
+            cells_folder(cells),
+            bits=numbers("--bits", bits),
             scheme=Scheme(activation_bits=activation_bits),
             seed=seed,
             samples_per_class=samples_per_class,
@@ -137,6 +147,7 @@ def search(
     max_drop: Annotated[float, typer.Option(help="Of top-1 on the held-out images, in percentage points.")] = 0.2,
     bits: Annotated[str, typer.Option(help="That a layer's weights may have, 2 to 8.")] = "2,4,8",
     rounding: Annotated[str, typer.Option(help="Of weights: nearest or reconstruct.")] = "nearest",
+    equalization: Equalization = "none",
     held_out: Annotated[
         int | None, typer.Option(help="Training images to choose on.  [default: 5000, or all left]", metavar="N")
     ] = None,
@@ -167,10 +178,11 @@ def search(
         result = searching.search(
             model,
             folder,
-            _folder(cells),
+            cells_folder(cells),
             max_drop=max_drop,
-            bits=_numbers("--bits", bits),
-            scheme=Scheme(rounding=rounded),
+            bits=numbers("--bits", bits),
+            # Eight bits around 128 are the same codes, and saturate on no CPU.
+            scheme=Scheme(rounding=rounded, weights_signed=False, equalization=_equalization(equalization)),
             seed=seed,
             samples_per_class=samples_per_class,
             held_out_images=held_out,
@@ -219,29 +231,6 @@ def _written(result: AnyResult, json: Path | None, plots: list[Path] | None, kin
         say(f"drawn: {path}")
 
 
-def _folder(given: Path | None) -> Path:
-    from resnet8.data.assets import cache_dir
-
-    return given or cache_dir() / "cells"
-
-
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    """Numbers of a list like ``2,4-6``.
-
-    Raises:
-        BadParameter: when it is none.
-    """
-    found: list[int] = []
-    for part in text.split(","):
-        if (match := re.fullmatch(r"\s*(\d{1,10})(?:-(\d{1,10}))?\s*", part)) is None:
-            raise typer.BadParameter(f"{option} takes numbers like 2,4,8 or 2-8, not «{text}»")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not first <= last <= first + 1000:
-            raise typer.BadParameter(f"{option} takes ranges like 2-8, not «{part}»")
-        found += range(first, last + 1)
-    return tuple(dict.fromkeys(found))
-
-
 def _words(option: str, text: str, known: dict[str, Any], most: int | None = None) -> tuple[Any, ...]:
     """What the words of a list stand for.
 
@@ -255,5 +244,10 @@ def _words(option: str, text: str, known: dict[str, Any], most: int | None = Non
     return tuple(known[word] for word in words)
 
 
+def _equalization(text: str) -> Any:
+    known = {one: one for one in ("none", "activations", "balanced")}
+    return _words("--equalization", text, known, most=1)[0]
+
+
 def _edge(text: str) -> int | None:
-    return None if text == "same" else _numbers("--edge-bits", text)[0]
+    return None if text == "same" else numbers("--edge-bits", text)[0]

@@ -12,6 +12,7 @@ from resnet8.facts import PUBLISHED_SIZES
 from resnet8.report import tables
 from resnet8.report.cpus import versions
 from resnet8.report.document import Table, line, markdown, table
+from resnet8.report.limit import Limits, limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +29,10 @@ def comparison(result: Comparison) -> Parts:
     notes = ["p: exact McNemar test against the baseline, on the same images. KB: 1,024 bytes."]
     if any(row.noise for row in result.rows):
         notes.append("Noise: the least and the greatest count when the last bit of the float constants moves.")
+    if any(row.agreement is not None for row in result.rows):
+        notes.append("Agreement: images on which a model predicts what the baseline predicts.")
+    if any(row.seeds for row in result.rows):
+        notes.append("Seeds: the least and the greatest count with other calibration images, in exact integers.")
     if _published(result):
         notes.append("Published: the numbers published for the original scripts.")
     return (
@@ -60,6 +65,7 @@ def analysis(
     noise: Sequence[NoiseStudy] = (),
     exact: Mapping[str, Evaluation] = MappingProxyType({}),
     saturated: Mapping[str, Evaluation] = MappingProxyType({}),
+    limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> str:
     """``QUANTIZATION_ANALYSIS.md``: the whole story of one run, from its results alone.
 
@@ -70,11 +76,13 @@ def analysis(
         noise: The studies whose spread the comparison has.
         exact: The same files by recipe, added up exactly, as CPUs with VNNI do.
         saturated: The same files by recipe, with the saturation of CPUs without VNNI.
+        limits: Studies of draws, sweeps and searches of the same float model.
     """
     first = evaluations[0]
     data = first.data
     sections: dict[str, Parts] = {
         "Result": comparison(result),
+        "Quantization at the limit": limit(result, evaluations, limits),
         "What was measured, and on what": (_conditions(first),),
         "The conversion is equivalent": _conversion(parity),
         "What quantization costs, class by class": (

@@ -17,7 +17,7 @@ SECTIONS = {
         *("audit_agreement", "audit_requantization", "audit_accumulators", "audit_worked", "audit_noise"),
         "export_vectors",
     ),
-    "How many bits": ("sweep", "sensitivity", "search"),
+    "How many bits": ("sweep", "sensitivity", "search", "audit_seeds"),
     "What they take and return": (
         *("Workers", "Conversion", "Recipe", "Quantized", "Requantization"),
         *("read_split", "read_onnx", "load", "save", "Resnet8Error"),

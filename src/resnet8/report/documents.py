@@ -12,10 +12,12 @@ from typing import TypeVar
 from resnet8 import results
 from resnet8.comparison import compare, name_of, noise_of
 from resnet8.errors import ResultError
-from resnet8.files import read_text, write_text
-from resnet8.report import api, blocks, cpus
+from resnet8.files import read_bytes, read_text, write_text
+from resnet8.quantization.recipes import RECIPES
+from resnet8.report import api, blocks, choice, cpus
 from resnet8.report.analysis import analysis, comparison, recommendations
 from resnet8.report.document import markdown
+from resnet8.report.limit import Limits
 from resnet8.results import AccumulatorAudit, Agreement, CpuTrial, Evaluation, RequantizationStudy, WorkedArithmetic
 
 Question = TypeVar("Question", AccumulatorAudit, Agreement, Evaluation, RequantizationStudy, WorkedArithmetic)
@@ -29,6 +31,12 @@ PLAYGROUND = Path("results/playground")
 RELIABILITY = Path("results/reliability/trial.json")
 NOISE = Path("results/noise")
 """Where noise studies are kept, if there are any: «resnet8 audit noise» makes them, which takes minutes."""
+SEEDS = Path("results/seeds")
+"""Likewise the studies of calibration draws: «resnet8 audit seeds»."""
+SWEEPS = Path("results/sweeps")
+"""Likewise sweeps, sensitivities and searches; ``bound.json`` is the sweep whose weights stay fine."""
+FURTHER = (*(name for name, one in RECIPES.items() if not (one.reproduced or one.refused)), "mixed")
+"""Recipes that ``reproduce`` does not make; what is in ``results/NAME.json`` of them is compared too."""
 
 _BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin -->\n).*?(<!-- (?P=name):end -->)", re.DOTALL)
 
@@ -36,15 +44,18 @@ _BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin -->\n).*?(<!-- (?P=name):end 
 def write_comparison(root: Path, evaluations: list[Path], refusals: list[Path]) -> None:
     """Write the comparison of some results, and the analysis document, below ``root``.
 
-    What is known of the noise (:data:`NOISE`) goes into both.
+    What is known of noise, draws and bits (:data:`NOISE`, :data:`SEEDS`, :data:`SWEEPS`) goes into both, and results of
+    further recipes (:data:`FURTHER`) of the same float model and images.
 
     Raises:
         ResultError: when a result is unreadable or they are not comparable.
     """
     records = [results.load(results.Quantization, path) for path in refusals]
     refused = {record.recipe: record.refusal for record in records if record.refusal is not None}
-    loaded = [results.load(Evaluation, path) for path in evaluations]
-    compared = compare(loaded, refused=refused, noise=_studies(root), files=[path.name for path in evaluations])
+    measured = {path.name: results.load(Evaluation, path) for path in evaluations}
+    measured |= _further(root, measured)
+    loaded = list(measured.values())
+    compared = compare(loaded, refused=refused, noise=_studies(root), seeds=_draws(root), files=list(measured))
     results.save(compared, root / COMPARISON)
     write_text(root / ANALYSIS, _analysis(_Evidence(root, compared, loaded)))
 
@@ -52,6 +63,65 @@ def write_comparison(root: Path, evaluations: list[Path], refusals: list[Path]) 
 def noise_files(root: Path) -> list[Path]:
     """The noise studies below ``root``."""
     return sorted((root / NOISE).glob("*.json"))
+
+
+def evidence_files(root: Path) -> list[Path]:
+    """All below ``root`` that the comparison and the analysis take, beside what ``reproduce`` makes."""
+    further = [path for name in FURTHER if (path := root / f"results/{name}.json").is_file()]
+    return [
+        *further,
+        *noise_files(root),
+        *(path for of in (SEEDS, SWEEPS) for path in sorted((root / of).glob("*.json"))),
+    ]
+
+
+def _further(root: Path, measured: dict[str, Evaluation]) -> dict[str, Evaluation]:
+    """The results of further recipes that are of the float model and the images of the others; others are passed over."""
+    sources = {one.model_sha256 for one in measured.values() if not one.model.quantized}
+    images = {(one.data_fingerprint, one.data.subset, one.labels) for one in measured.values()}
+    paths = [path for name in FURTHER if (path := root / f"results/{name}.json").is_file()]
+    return {
+        path.name: one
+        for path in paths
+        if (one := results.load(Evaluation, path)).quantization is not None
+        and one.quantization.source_sha256 in sources
+        and (one.data_fingerprint, one.data.subset, one.labels) in images
+    }
+
+
+def _draws(root: Path) -> list[results.SeedStudy]:
+    return [results.load(results.SeedStudy, path) for path in sorted((root / SEEDS).glob("*.json"))]
+
+
+def _limits(root: Path, evaluations: list[Evaluation]) -> Limits:
+    """What is known of the float model; what is about another one is passed over.
+
+    Raises:
+        ResultError: when a file is of no kind that belongs there, or damaged.
+    """
+    sources = {one.model_sha256 for one in evaluations if not one.model.quantized}
+    found: dict[str, results.Sweep | results.Sensitivity | results.Search] = {}
+    for path in sorted((root / SWEEPS).glob("*.json")):
+        content = read_bytes(path)
+        kind = _ASKED.get(str(results.fields_of(content).get("kind")), results.Sweep)
+        one = results.from_json(kind, content, str(path))
+        if one.ground.model.sha256 in sources:
+            found[path.stem] = one
+    bound = found.pop("bound", None)
+    return Limits(
+        seeds=tuple(_draws(root)),
+        bound=bound if isinstance(bound, results.Sweep) else None,
+        maps=tuple(one for one in found.values() if isinstance(one, results.Sweep)),
+        sensitivities=tuple(one for one in found.values() if isinstance(one, results.Sensitivity)),
+        searches=tuple(one for one in found.values() if isinstance(one, results.Search)),
+    )
+
+
+_ASKED: dict[str, type[results.Sweep | results.Sensitivity | results.Search]] = {
+    "sweep": results.Sweep,
+    "sensitivity": results.Sensitivity,
+    "search": results.Search,
+}
 
 
 def _studies(root: Path) -> list[results.NoiseStudy]:
@@ -95,10 +165,12 @@ class _Evidence:
         comparison: The models that the documents are about.
         evaluations: Theirs, in its order.
         measured: The same by name of the file in ``results/``.
+        limits: What is known beside it of draws and bits.
     """
 
     def __init__(self, root: Path, comparison: results.Comparison, evaluations: list[Evaluation]) -> None:
         self.root, self.comparison, self.evaluations = root, comparison, evaluations
+        self.limits = _limits(root, evaluations)
         self.measured = {Path(row.file).stem: one for row, one in zip(comparison.rows, evaluations, strict=True)}
 
     def of(self, kind: type[Question], prefix: str) -> dict[str, Question]:
@@ -159,12 +231,18 @@ def _analysis(evidence: _Evidence) -> str:
         noise=[study for one in evidence.evaluations if (study := noise_of(one, studies)) is not None],
         exact=evidence.same("exact"),
         saturated=evidence.same("emulated-avx2"),
+        limits=evidence.limits,
     )
 
 
 def _of_comparison(evidence: _Evidence) -> dict[str, str]:
     compared = evidence.comparison
-    return {"comparison": markdown(*comparison(compared)), "recommendations": markdown(recommendations(compared))}
+    return {
+        "comparison": markdown(*comparison(compared)),
+        "recommendations": markdown(recommendations(compared)),
+        "needs": choice.needs(compared, evidence.evaluations),
+        **choice.recipes(compared, evidence.evaluations, evidence.limits),
+    }
 
 
 def _of_arithmetic(evidence: _Evidence) -> dict[str, str]:

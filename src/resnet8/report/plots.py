@@ -1,4 +1,4 @@
-"""Sweeps, sensitivities and searches as pictures, by Matplotlib: the same bytes each time with one version of it."""
+"""Sweeps, sensitivities, searches and comparisons as pictures, by Matplotlib: the same bytes each time with one version of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from resnet8.errors import StorageError, missing_extra
+from resnet8.report import choice
 from resnet8.report.sweeps import variant
 
 try:
@@ -18,7 +19,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.results import Search, Sensitivity, Sweep
+    from resnet8.results import Comparison, Search, Sensitivity, Sweep
 
 SUFFIXES = (".svg", ".png")
 _STYLE = {"svg.hashsalt": "resnet8", "font.size": 9, "axes.titlesize": 9}
@@ -40,12 +41,13 @@ def require_suffix(path: Path) -> None:
         )
 
 
-def content(picture: Figure, suffix: str) -> bytes:
-    """The file of a picture, ``.svg`` or ``.png``."""
+def content(picture: Figure, suffix: str, about: str | None = None) -> bytes:
+    """The file of a picture, ``.svg`` or ``.png``, with words ``about`` it in its description."""
     buffer = io.BytesIO()
     kind = suffix.lower()
+    metadata = _METADATA[kind] | ({} if about is None else {"Description": about})
     with mpl.rc_context(_STYLE):
-        picture.savefig(buffer, format=kind[1:], dpi=144, metadata=_METADATA[kind])
+        picture.savefig(buffer, format=kind[1:], dpi=144, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -125,3 +127,40 @@ def search(result: Search) -> Figure:
         place.set_yscale("symlog", linthresh=1)
         place.legend()
     return picture
+
+
+def accuracy_size(result: Comparison) -> Figure:
+    """Top-1 against the bytes of the file, of every quantized model; those that cannot be told from the baseline filled."""
+    found, best = choice.points(result), choice.baseline(result)
+    with mpl.rc_context(_STYLE):
+        picture = Figure(figsize=(8, 4.8), layout="constrained")
+        place = picture.subplots()
+        place.axhline(best, linestyle="--", color="k", linewidth=1, label=f"float: {best:.2f} %")
+        for equal, face, label in ((True, "C0", "not told from float (p ≥ 0.05)"), (False, "none", "told from float")):
+            chosen = [(size, top) for size, top, _, same in found if same == equal]
+            if chosen:
+                place.scatter(*zip(*chosen, strict=True), facecolors=face, edgecolors="C0", label=label, zorder=3)
+        for (size, top), names in _labels(found).items():
+            place.annotate(
+                ", ".join(names), (size, top), xytext=(6, 3), textcoords="offset points", fontsize=7, rotation=20
+            )
+        place.set(xlabel="bytes of the file", ylabel="top-1 (%)", title=f"{result.rows[0].overall.total:,} images")
+        place.set_xscale("log")
+        ticks = [20_000, 30_000, 40_000, 60_000, 80_000, 100_000, 150_000, 200_000]
+        place.set_xticks(ticks, [f"{size:,}" for size in ticks])
+        place.minorticks_off()
+        sizes = [size for size, *_ in found] or ticks
+        place.set_xlim(0.85 * min(sizes), 1.35 * max(sizes))
+        place.margins(y=0.15)
+        place.grid(alpha=0.3)
+        picture.legend(loc="outside lower center", ncols=3)
+    return picture
+
+
+def _labels(found: list[tuple[int, float, str, bool]]) -> dict[tuple[int, float], list[str]]:
+    """The names at each point; those of points that are next to one another stand together."""
+    labels: dict[tuple[int, float], list[str]] = {}
+    for size, top, name, _ in found:
+        near = next((one for one in labels if abs(size / one[0] - 1) < 0.03 and abs(top - one[1]) < 0.08), (size, top))
+        labels.setdefault(near, []).append(name)
+    return labels

@@ -47,6 +47,8 @@ def comparison(result: results.Comparison) -> Table:
     }
     if any(row.noise for row in result.rows):
         columns["noise"] = lambda row: counts(row.noise)
+    if any(row.seeds for row in result.rows):
+        columns["seeds"] = lambda row: counts(row.seeds)
     if len({row.vnni for row in result.rows}) > 1:
         columns["CPU"] = lambda row: "VNNI" if row.vnni else "no VNNI"
     columns |= {
@@ -55,6 +57,10 @@ def comparison(result: results.Comparison) -> Table:
             "baseline" if row is baseline else f"{row.delta_points:+.2f}{' ⚠ drop' if row.flagged else ''}"
         ),
         "p": lambda row: None if row.dtype == "float32" else words.p_value(row.p_value),
+    }
+    if any(row.agreement is not None for row in result.rows):
+        columns["agreement"] = lambda row: None if row is baseline else row.agreement
+    columns |= {
         "size": lambda row: words.kilobytes(row.size_bytes),
         "reduction": lambda row: None if row.dtype == "float32" else f"{row.reduction:.0%}",
     }
@@ -108,6 +114,27 @@ def noise(studies: Sequence[results.NoiseStudy]) -> Table:
             "between runs": lambda one: same(one, 1),
         },
         title=f"every float constant moved by −1, 0 or +1 ulp; {images(len(first.labels), first.data)}",
+    )
+
+
+def spread(of: results.NoiseSpread) -> str:
+    """Mean, standard deviation, least and greatest."""
+    return f"{of.mean:,.1f} ± {of.deviation:.1f} ({counts(of)})"
+
+
+def seeds(studies: Sequence[results.SeedStudy]) -> Table:
+    """Of each recipe: what becomes of its numbers when other images calibrate it."""
+    ground = studies[0].ground
+    return table(
+        studies,
+        {
+            "recipe": lambda one: one.recipe,
+            "draws": lambda one: str(len(one.runs)),
+            "seeds": lambda one: ", ".join(str(run.seed) for run in one.runs),
+            "correct: mean ± sd (range)": lambda one: spread(one.correct),
+            "agreement: mean ± sd (range)": lambda one: spread(one.agreement),
+        },
+        title=f"other calibration images, computed in exact integers; {images(ground.baseline.total, ground.data)}",
     )
 
 

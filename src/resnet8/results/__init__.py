@@ -33,6 +33,7 @@ from resnet8.results.evaluation import (
 from resnet8.results.noise import NoiseRun, NoiseStudy
 from resnet8.results.playground import PlaygroundUse
 from resnet8.results.reliability import Reliability
+from resnet8.results.seeds import SeedRun, SeedStudy
 from resnet8.results.storage import (
     SCHEMA_VERSION,
     STRICT,
@@ -118,6 +119,8 @@ __all__ = [
     "Result",
     "Score",
     "Search",
+    "SeedRun",
+    "SeedStudy",
     "Sensitivity",
     "Structure",
     "Sweep",
@@ -127,6 +130,7 @@ __all__ = [
     "WorkedArithmetic",
     "WorkedExample",
     "digits",
+    "fields_of",
     "from_digits",
     "from_json",
     "load",
@@ -140,10 +144,10 @@ __all__ = [
 ]
 
 
-_COMPARED = {"evaluation": Evaluation, "quantization": Quantization, "noise": NoiseStudy}
+_COMPARED = {"evaluation": Evaluation, "quantization": Quantization, "noise": NoiseStudy, "seeds": SeedStudy}
 
 
-def read_any(path: Path) -> Evaluation | Quantization | NoiseStudy | None:
+def read_any(path: Path) -> Evaluation | Quantization | NoiseStudy | SeedStudy | None:
     """Read what a comparison is made of, by the kind that the file says it is; none for another kind.
 
     Raises:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from resnet8.results.evaluation import DataSource, Score
 from resnet8.results.storage import SCHEMA_VERSION, STRICT
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 @dataclass(frozen=True)
 class NoiseSpread:
-    """The counts of a recipe when the last bit of its float constants moves (:class:`NoiseStudy`).
+    """The counts of a recipe in several runs.
+
+    In each the last bit of its float constants moves (:class:`NoiseStudy`), or other images calibrate it
+    (:class:`SeedStudy`).
 
     Attributes:
         mean: Of the counts.
@@ -28,6 +35,11 @@ class NoiseSpread:
     least: int
     greatest: int
     runs: int
+
+    @classmethod
+    def of(cls, counts: Sequence[int]) -> NoiseSpread:
+        """Of two counts or more."""
+        return cls(statistics.fmean(counts), statistics.stdev(counts), min(counts), max(counts), len(counts))
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,9 @@ class ComparisonRow:
         noise: The counts that the recipe gives when the last bit of the float constants moves; none where no study of
             the same model, images and kind of CPU is known.
         notice: What is wrong with the chain from the model's inputs to its number (:attr:`Evaluation.notice`).
+        agreement: Images on which it predicts what the baseline predicts; none in older files.
+        seeds: The counts that the recipe gives with other calibration draws; none where no study of the same model and
+            images is known.
     """
 
     file: str
@@ -80,6 +95,8 @@ class ComparisonRow:
     candidate: bool
     noise: NoiseSpread | None = None
     notice: str | None = None
+    agreement: int | None = None
+    seeds: NoiseSpread | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -71,8 +70,7 @@ class NoiseStudy:
     @property
     def spread(self) -> NoiseSpread:
         """Of the perturbed runs' counts."""
-        counts = self.counts
-        return NoiseSpread(statistics.fmean(counts), statistics.stdev(counts), min(counts), max(counts), len(counts))
+        return NoiseSpread.of(self.counts)
 
     @property
     def agreements(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

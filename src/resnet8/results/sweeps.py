@@ -82,7 +82,7 @@ class SweepCell:
     """One cell of a sweep.
 
     Attributes:
-        weight_bits: Of the weights.
+        weight_bits: Of the weights; 16 where those of all layers stay fine.
         activation_bits: Of the activations.
         per_channel: Whether weights have a scale for each output channel.
         signed: Whether codes of activations are signed.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from resnet8 import environment, results
 from resnet8.errors import QuantizationError
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
-from resnet8.quantization.scheme import Scheme
+from resnet8.quantization.scheme import BITS, FINE_BITS, Scheme
 from resnet8.results import Sweep, SweepCell
 from resnet8.sweeps.cells import Cell, measure_all
 from resnet8.sweeps.ground import prepare, test_images
@@ -54,7 +54,8 @@ def sweep(
         model: The float ONNX file.
         data_dir: Folder of CIFAR-10.
         cells: Folder where finished cells are kept; what is there already is not computed anew.
-        weights: Bits of weights, 2 to 8; the first and the last layer have those of ``scheme``.
+        weights: Bits of weights, 2 to 8; the first and the last layer have those of ``scheme``. Or 16: weights of all
+            layers so fine that nothing of them is seen, as bound of what activations of so few bits allow.
         activations: Bits of activations, 2 to 8.
         per_channel: Whether weights have a scale for each output channel.
         signed: Whether codes of activations are signed.
@@ -93,29 +94,32 @@ def sweep(
     )
     if not combinations:
         raise QuantizationError("there is nothing to sweep", found="a setting without a value", expected="one or more")
-    asked = [
-        Cell(
-            replace(
-                scheme,
-                weight_bits=weight_bits,
-                activation_bits=activation_bits,
-                per_channel=channels,
-                activations_signed=sign,
-                bias_correction=corrected,
-                rounding=rounded,
-            ),
-            seed,
+    schemes = [
+        replace(
+            scheme,
+            weight_bits=BITS[-1] if weight_bits == FINE_BITS else weight_bits,
+            activation_bits=activation_bits,
+            per_channel=channels,
+            activations_signed=sign,
+            bias_correction=corrected,
+            rounding=rounded,
         )
-        for channels, sign, corrected, rounded, (weight_bits, activation_bits, seed) in combinations
+        for channels, sign, corrected, rounded, (weight_bits, activation_bits, _) in combinations
     ]
+    bits = [numbers[0] for *_, numbers in combinations]
     with place(jobs, scheduler) as where:
         material = prepare(model, data_dir, seeds, samples_per_class, lambda *_: test_images(data_dir, max_samples))
+        fine = {"edge_bits": None, "layer_bits": (), "float_layers": material.layers}
+        asked = [
+            Cell(replace(one, **fine) if width == FINE_BITS else one, numbers[2])  # type: ignore[arg-type]
+            for one, width, (*_, numbers) in zip(schemes, bits, combinations, strict=True)
+        ]
         found = measure_all(material, asked, where, cells, progress)
     return Sweep(
         ground=material.ground(scheme, *_CHANGED),
         cells=tuple(
             SweepCell(
-                weight_bits=cell.scheme.weight_bits,
+                weight_bits=width,
                 activation_bits=cell.scheme.activation_bits,
                 per_channel=cell.scheme.per_channel,
                 signed=cell.scheme.activations_signed,
@@ -124,7 +128,7 @@ def sweep(
                 seed=cell.seed,
                 measured=measured,
             )
-            for cell, measured in zip(asked, found, strict=True)
+            for cell, width, measured in zip(asked, bits, found, strict=True)
         ),
         environment=environment.current(),
         created=results.now(),
