@@ -116,7 +116,7 @@ def _files(pairs: Sequence[tuple[ComparisonRow, Evaluation]], known: Limits) -> 
 
     return (
         "Files by size. «Numbers»: the bytes of all numbers of the network, weights at their bits, biases in 32, a scale for "
-        "each channel or tensor of weights, a scale and a zero point for each activation: no file can be smaller. A file "
+        "each channel or tensor of weights, a scale and a zero point for each activation: the floor of a file that compresses nothing. A file "
         "whose own numbers were not counted stands against those of `int8`. «Above»: what the file has beside them: "
         "names, operators, shapes, and numbers that are stored wider or twice. «Agreement»: images with the prediction "
         "of the float model. «Draws»: correct images with other calibration images, mean ± standard deviation (range).",
