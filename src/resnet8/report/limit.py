@@ -88,14 +88,14 @@ def bound_of(known: Limits, seed: int | None) -> Measured | None:
 
 
 def _files(pairs: Sequence[tuple[ComparisonRow, Evaluation]], known: Limits) -> Parts:
-    usual = next((one.size_bytes for one in known.seeds if one.recipe == _USUAL), None)
+    usual = next((one.floor_bytes for one in known.seeds if one.recipe == _USUAL), None)
 
     def study(pair: tuple[ComparisonRow, Evaluation]) -> SeedStudy | None:
         return seeds_of(pair[1], known.seeds)
 
     def floor(pair: tuple[ComparisonRow, Evaluation]) -> int | None:
         if (found := study(pair)) is not None:
-            return found.size_bytes
+            return found.floor_bytes
         eight = all(width(dtype) == 8 for dtype in pair[1].model.weights.split("+"))
         return usual if eight else None
 
