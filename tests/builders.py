@@ -175,7 +175,7 @@ def noise_study(of: Evaluation, wrong: list[range]) -> NoiseStudy:
     )
 
 
-def seed_study(of: Evaluation, counts: dict[int, tuple[int, int]], size_bytes: int = 80_198) -> SeedStudy:
+def seed_study(of: Evaluation, counts: dict[int, tuple[int, int]], size_bytes: int = 80_203) -> SeedStudy:
     """A study of the recipe of an evaluation: correct images and agreement by the seed of the draw."""
     made = of.quantization
     assert made is not None

@@ -88,14 +88,14 @@ def bound_of(known: Limits, seed: int | None) -> Measured | None:
 
 
 def _files(pairs: Sequence[tuple[ComparisonRow, Evaluation]], known: Limits) -> Parts:
-    usual = next((one.size_bytes for one in known.seeds if one.recipe == _USUAL), None)
+    usual = next((one.floor_bytes for one in known.seeds if one.recipe == _USUAL), None)
 
     def study(pair: tuple[ComparisonRow, Evaluation]) -> SeedStudy | None:
         return seeds_of(pair[1], known.seeds)
 
     def floor(pair: tuple[ComparisonRow, Evaluation]) -> int | None:
         if (found := study(pair)) is not None:
-            return found.size_bytes
+            return found.floor_bytes
         eight = all(width(dtype) == 8 for dtype in pair[1].model.weights.split("+"))
         return usual if eight else None
 
@@ -116,7 +116,7 @@ def _files(pairs: Sequence[tuple[ComparisonRow, Evaluation]], known: Limits) -> 
 
     return (
         "Files by size. «Numbers»: the bytes of all numbers of the network, weights at their bits, biases in 32, a scale for "
-        "each channel or tensor of weights, a scale and a zero point for each activation: no file can be smaller. A file "
+        "each channel or tensor of weights, a scale and a zero point for each activation: the floor of a file that compresses nothing. A file "
         "whose own numbers were not counted stands against those of `int8`. «Above»: what the file has beside them: "
         "names, operators, shapes, and numbers that are stored wider or twice. «Agreement»: images with the prediction "
         "of the float model. «Draws»: correct images with other calibration images, mean ± standard deviation (range).",
