@@ -45,13 +45,15 @@ EVERYWHERE = {
     "ort-portable": 8670,
     "ort-7bit-weights": 8670,
     "torch-int8": 8568,
+    "int8": 8718,
+    "int8-per-tensor": 8728,
 }
 """Weights, or activations, that saturate nowhere: the same count on every x86-64 CPU."""
 
-EXACT = {"published-int8": 8612, "ort-int8": 8612, "ort-per-channel": 8686}
+EXACT = {"published-int8": 8612, "ort-int8": 8612, "ort-per-channel": 8686, "int8-vnni": 8718}
 """Signed weights of 8 bits, added up exactly: what a CPU with VNNI reports."""
 
-SATURATED = {"published-int8": 8559, "ort-int8": 8559, "ort-per-channel": 8428}
+SATURATED = {"published-int8": 8559, "ort-int8": 8559, "ort-per-channel": 8428, "int8-vnni": 8427}
 """The same on a CPU with AVX2 or AVX-512 and without VNNI."""
 
 COUNTS = EVERYWHERE | (EXACT if VNNI else SATURATED)
@@ -254,7 +256,7 @@ def test_both_counts_are_computed_on_any_cpu_and_one_is_this_cpus(
     assert same(integer.open_emulated(path, content), saturated, assets, indices)
 
 
-@pytest.mark.parametrize("name", ["published-uint8", "ort-portable", "ort-7bit-weights"])
+@pytest.mark.parametrize("name", ["published-uint8", "ort-portable", "ort-7bit-weights", "int8", "int8-per-tensor"])
 @pytest.mark.parametrize("opener", [integer.open_content, integer.open_emulated])
 def test_what_saturates_nowhere_is_the_same_with_and_without_vnni(
     run: Reproduction, real_models: dict[str, Path], assets: Assets, name: str, opener: Callable[..., Predictor]
