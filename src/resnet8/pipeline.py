@@ -262,8 +262,8 @@ def _quantize(run: _Run, recipe: Recipe, model: Path, drawn: tuple[int, int], st
     run.workers[later.framework].warm(later.backend.module)
     step("calibrate")
     images = calibration.sample(run.train, *drawn, recipe.draw)
-    step(f"quantize: {recipe.name}")
-    quantized = quantize(run.onnx, recipe, images, run.workers)
+    progress = step(f"quantize: {recipe.name}")
+    quantized = quantize(run.onnx, recipe, images, run.workers, progress=progress)
     quantized.save(model)
     if recipe.refused:
         results.save(quantized.record, run.result(recipe.name))

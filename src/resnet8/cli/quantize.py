@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import resnet8
-from resnet8.cli.common import DataDir, Demo, Logs, SamplesPerClass, Seed, show
+from resnet8.cli.common import DataDir, Demo, Logs, SamplesPerClass, Seed, progress, show
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ def run(
         drawn = {one.draw: sample(train, samples_per_class, seed, one.draw) for one in recipes}
         said(drawn[recipes[0].draw][1])
         for one, output in zip(recipes, outputs.values(), strict=True):
-            made = resnet8.quantize(model, one, drawn[one.draw], workers)
+            with progress() as step:
+                told = step(f"quantize by {one.name}")
+                made = resnet8.quantize(model, one, drawn[one.draw], workers, progress=told)
             made.save(output)
             record, kept = made.record, record_path(output)
             if made.content is None:

@@ -15,12 +15,13 @@ from resnet8.quantization import recipes
 from resnet8.quantization.recipes import RECIPES, Recipe, recipe
 from resnet8.results import Calibration, Quantization
 from resnet8.runtimes.base import RUNTIMES
+from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resnet8.data.cifar10 import Split
-    from resnet8.workers import Workers
+    from resnet8.workers import Progress, Workers
 
 __all__ = ["RECIPES", "Quantized", "Recipe", "quantize", "recipe"]
 
@@ -48,7 +49,9 @@ class Quantized:
         results.save(self.record, record_path(output))
 
 
-def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> Quantized:
+def apply(
+    chosen: Recipe, model: Path, images: Split, record: Calibration, *, progress: Progress = no_progress
+) -> Quantized:
     """:func:`quantize` in this process; the recipe's framework is imported only here.
 
     Raises:
@@ -63,7 +66,7 @@ def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> Qu
         raise missing_extra(error.name or chosen.framework, RUNTIMES[chosen.framework].extra) from error
     source = backend.source(model)
     try:
-        content = backend.quantize(source, chosen, images.images)
+        content = backend.quantize(source, chosen, images.images, progress)
     except BackendRefusal as error:
         refusal = error.found
     made = Quantization(
@@ -80,7 +83,14 @@ def apply(chosen: Recipe, model: Path, images: Split, record: Calibration) -> Qu
     return Quantized(content, made)
 
 
-def quantize(model: Path, recipe: str | Recipe, calibration: tuple[Split, Calibration], workers: Workers) -> Quantized:
+def quantize(
+    model: Path,
+    recipe: str | Recipe,
+    calibration: tuple[Split, Calibration],
+    workers: Workers,
+    *,
+    progress: Progress = no_progress,
+) -> Quantized:
     """Quantize a float model by a recipe.
 
     Args:
@@ -89,6 +99,7 @@ def quantize(model: Path, recipe: str | Recipe, calibration: tuple[Split, Calibr
             (:func:`resnet8.quantization.recipes.read`).
         calibration: The images that set the ranges (:func:`resnet8.data.calibration.calibrate`, by the recipe's draw).
         workers: The processes to work in: ``onnxruntime`` or ``pytorch``.
+        progress: Called with the layers done, of how many, by recipes of this package's own; the others tell none.
 
     Returns:
         The quantized file's content and its record, for the caller to save. Where the backend refuses the recipe's
@@ -103,4 +114,4 @@ def quantize(model: Path, recipe: str | Recipe, calibration: tuple[Split, Calibr
     chosen.require_weights()
     _, drawn = calibration
     chosen.require_calibration(drawn.samples_per_class, drawn.seed, drawn.method)
-    return workers[chosen.framework].call(apply, chosen, model, *calibration)
+    return workers[chosen.framework].call(apply, chosen, model, *calibration, progress=progress)

@@ -9,7 +9,8 @@ codes go on to the next layer. Nothing depends on the last bit of a float: the f
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from resnet8.network.onnx_read import read
 from resnet8.network.onnx_write import to_onnx
 from resnet8.network.rewrite import folded
 from resnet8.network.tensors import accumulator_bias
-from resnet8.numeric.grid import QParams, limits, of_width, qparams, storage, width
+from resnet8.numeric.grid import QParams, limits, of_width, qparams, storage
 from resnet8.quantization.equalization import ChannelMagnitudes, equalized
 from resnet8.quantization.observers import activation_grid, logit_grid, weight_scales
 from resnet8.quantization.reconstruction import Moments, reconstructed
@@ -54,13 +55,14 @@ def source(model: Path) -> Path:
     return model
 
 
-def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
+def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8], progress: Progress = no_progress) -> bytes:
     """Quantize a float ONNX ResNet8.
 
     Args:
         model: The file.
         recipe: The settings.
         images: Calibration images, uint8 (N, 32, 32, 3), fed as in evaluation.
+        progress: Told the layers done, of how many.
 
     Returns:
         The quantized ONNX file's content: the same bytes on every CPU.
@@ -71,9 +73,42 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
     """
     scheme = recipe.native_scheme
     ort.require_bits(f"the recipe {recipe.name}", scheme.fewest_bits)
-    network = read(read_float(model, read_bytes(model)), str(model))
-    made = to_onnx(quantized(network, images, scheme), recipe.form, compact=True)
-    return bytes(made.SerializeToString())
+    signed = replace(scheme, weights_signed=True)
+    network = _remembered(_Asked(model, read_bytes(model), images.tobytes(), images.shape, signed, progress))
+    made = network if scheme.weights_signed else unsigned(network)
+    return bytes(to_onnx(made, recipe.form, compact=True).SerializeToString())
+
+
+@dataclass(frozen=True)
+class _Asked:
+    model: Path
+    content: bytes
+    pixels: bytes
+    shape: tuple[int, ...]
+    scheme: Scheme
+    progress: Progress = field(compare=False)
+
+
+@lru_cache(maxsize=1)
+def _remembered(asked: _Asked) -> Program:
+    """The network on signed codes: the recipe that has the same ones in another coat asks next."""
+    network = read(read_float(asked.model, asked.content), str(asked.model))
+    images = np.frombuffer(asked.pixels, np.uint8).reshape(asked.shape)
+    return quantized(network, images, asked.scheme, asked.progress)
+
+
+def unsigned(network: Program) -> Program:
+    """The same network with weights of signed 8-bit codes in another coat: unsigned ones around 128."""
+    return replace(network, layers=tuple(_unsigned(layer) for layer in network.layers))
+
+
+def _unsigned(layer: AnyLayer) -> AnyLayer:
+    weights = layer.parameter
+    if weights is None or weights.params.dtype != "int8":
+        return layer
+    codes = (weights.codes.astype(np.int16) + 128).astype(np.uint8)
+    grid = QParams(weights.params.scale, weights.params.zero_point + np.int32(128), "uint8")
+    return layer.with_parameter(replace(weights, codes=codes, grid=grid))
 
 
 def fold(network: Program) -> Program:
@@ -125,7 +160,7 @@ def quantized(network: Program, images: NDArray[np.uint8], scheme: Scheme, progr
     for number, layer in enumerate(work.network.layers, start=1):
         work.add(layer)
         progress(before + number, before + layers)
-    return work.result()
+    return work.result() if scheme.weights_signed else unsigned(work.result())
 
 
 def _magnitudes(network: Program, images: NDArray[np.uint8], progress: Progress) -> dict[str, ChannelMagnitudes]:
@@ -224,19 +259,13 @@ class _Work:
             codes, steps = reconstructed(moments, largest, bits, per_channel=scheme.per_channel)
             scales = (steps / scale_x).astype(np.float32)
             scales = scales if scheme.per_channel else scales[0]
-        grid = self.weight_grid(np.asarray(scales), bits)
-        stored = (codes + int(grid.zero_point.flat[0])).astype(storage(grid.dtype)).reshape(layer.weights.shape)
+        grid = QParams(np.asarray(scales), np.zeros(np.shape(scales), np.int32), signed)
+        stored = codes.astype(storage(signed)).reshape(layer.weights.shape)
         bias = layer.added.astype(np.float64)
         if scheme.bias_correction and moments is not None:
             bias = moments.bias(codes, scale_x * scales.astype(np.float64))
         made = replace(made, weights=replace(layer.weights, codes=stored, grid=grid))
         return replace(made, bias=self.bias(layer, made, bias))
-
-    def weight_grid(self, scales: NDArray[np.float32], bits: int) -> QParams:
-        """Signed codes around 0; or unsigned ones around 128, which are the same in another coat."""
-        signed = self.scheme.weights_signed or bits != width("uint8")
-        dtype, middle = (of_width("int8", bits), 0) if signed else ("uint8", 128)
-        return QParams(scales, np.full(scales.shape, middle, np.int32), dtype)
 
     def bias(self, layer: Weighted, made: Weighted, bias: NDArray[np.float64]) -> Constant:
         """In accumulator steps, int32."""

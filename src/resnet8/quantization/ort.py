@@ -20,6 +20,7 @@ from resnet8.facts import IR_VERSION
 from resnet8.files import read_bytes, scratch_folder
 from resnet8.quantization.ranges import ranges
 from resnet8.runtimes.onnx_file import read_float
+from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.quantization.recipes import Recipe
+    from resnet8.workers import Progress
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +43,19 @@ def source(model: Path) -> Path:
     return model
 
 
-def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
+def quantize(
+    model: Path,
+    recipe: Recipe,
+    images: NDArray[np.uint8],
+    progress: Progress = no_progress,  # noqa: ARG001 - the framework tells none
+) -> bytes:
     """Quantize a float ONNX ResNet8.
 
     Args:
         model: The file.
         recipe: The settings.
         images: Calibration images, uint8 (N, 32, 32, 3), fed as in evaluation.
+        progress: Not told.
 
     Returns:
         The quantized ONNX file's content, of the source's opset and IR version: the same bytes on every CPU where the

@@ -24,6 +24,7 @@ from resnet8.quantization.wide import Wide, batches, in_parts, narrow, observe, 
 from resnet8.results import sha256
 from resnet8.runtimes.onnx_file import read_float
 from resnet8.runtimes.pytorch import ENGINE
+from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.quantization.recipes import Recipe
+    from resnet8.workers import Progress
 
 
 @contextmanager
@@ -92,7 +94,12 @@ _SCHEMES = {
 """By the weights' type and whether each channel has a scale of its own: signed ones are symmetric."""
 
 
-def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
+def quantize(
+    model: Path,
+    recipe: Recipe,
+    images: NDArray[np.uint8],
+    progress: Progress = no_progress,  # noqa: ARG001 - the framework tells none
+) -> bytes:
     """Quantize a float ResNet8.
 
     Args:
@@ -100,6 +107,7 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
         recipe: The settings. With int8 weights the file computes with fbgemm's kernels; with uint8 weights, which they
             refuse, it dequantizes codes and computes in float.
         images: Calibration images, uint8 (N, 32, 32, 3), fed as in evaluation.
+        progress: Not told.
 
     Returns:
         The quantized TorchScript file's content: the same bytes on every CPU.

@@ -36,6 +36,7 @@ except ImportError as error:
         expected=f"torch {LAST_WITH_FX} or before: the last release that is known to have torch.ao.quantization",
         remedy=f"pip install 'torch=={LAST_WITH_FX}', or use the recipe torch-pt2e-int8",
     ) from error
+from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,19 +45,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.quantization.recipes import Recipe
+    from resnet8.workers import Progress
 
 __all__ = ["quantize", "source"]
 
 log = logging.getLogger(__name__)
 
 
-def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8]) -> bytes:
+def quantize(
+    model: Path,
+    recipe: Recipe,
+    images: NDArray[np.uint8],
+    progress: Progress = no_progress,  # noqa: ARG001 - the framework tells none
+) -> bytes:
     """Quantize a float ResNet8.
 
     Args:
         model: Its ONNX file.
         recipe: The settings.
         images: Calibration images, uint8 (N, 32, 32, 3), fed as in evaluation.
+        progress: Not told.
 
     Returns:
         The quantized TorchScript file's content.
