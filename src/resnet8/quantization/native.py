@@ -149,6 +149,8 @@ def quantized(network: Program, images: NDArray[np.uint8], scheme: Scheme, progr
             expected=f"at least {FEWEST_IMAGES}",
             remedy="draw more of each class",
         )
+    if scheme.mirrored:
+        images = np.concatenate([images, images[:, :, ::-1]])
     plain = fold(network)
     layers = len(plain.layers)
     scheme.require_layers([layer.name for layer in plain.weighted])

@@ -275,7 +275,7 @@ _ALL = (
            Scheme(weights_signed=False, per_channel=False, **_BEST)),
     native("int4", "resnet8_w4a8.onnx",
            "weights of 4 bits, first and last layer 8, U8 activations: half the size, the same on every x86-64 CPU",
-           Scheme(weights_signed=False, weight_bits=4, rounding="reconstruct", equalization="balanced"),
+           Scheme(weights_signed=False, weight_bits=4, rounding="reconstruct", equalization="balanced", mirrored=True),
            reproduced=False),
 )
 # fmt: on

@@ -38,6 +38,7 @@ class Scheme:
         equalization: How channels are scaled across layers first (:mod:`resnet8.quantization.equalization`).
         observer: What chooses the ranges of activations.
         weight_observer: What chooses those of weights.
+        mirrored: Whether each calibration image is shown mirrored too: twice the work, and steadier statistics.
         bias_correction: Whether biases make up for the mean error of each channel.
         rounding: How weights become codes: each to its nearest, or so that the layer computes what it should
             (:mod:`resnet8.quantization.reconstruction`), in which case the scales are found with them.
@@ -57,6 +58,7 @@ class Scheme:
     equalization: Equalization = "none"
     observer: Observer = "mse"
     weight_observer: WeightObserver = "mse"
+    mirrored: bool = False
     bias_correction: bool = True
     rounding: WeightRounding = "nearest"
 
