@@ -397,7 +397,7 @@ def test_errors_of_quantize_and_calibrate(shell: Shell, onnx_model: Path, reprod
         return ("quantize", model, "--recipe", recipe, "--output", output, "--demo")
 
     cases: list[Case] = [
-        (quantize(recipe="int4"), "recipe is not known: found int4, expected published-int8"),
+        (quantize(recipe="int3"), "recipe is not known: found int3, expected published-int8"),
         (quantize(model="none.onnx"), "does not exist"),
         (quantize(model=quantized), "quantized already"),
         (quantize(output="folder"), "cannot write folder"),

@@ -82,7 +82,7 @@ def test_a_quantized_network_by_its_layers(tmp_path: Path) -> None:
         Edge("n3", "n4"),
         Edge("n4", "n5"),
     )
-    assert found.title.startswith("tiny.onnx: uint8/mixed, ")
+    assert found.title.startswith("tiny.onnx: uint8/uint8+int8, ")
     assert found.note == "real = s · (code − z)"
 
 
