@@ -157,8 +157,8 @@ DIGESTS = {
     "ort-portable": "9b6326263c6a3d8dc2657102ef5699771931e53761fda0b423bff0b3506bb5b5",
     "ort-7bit-weights": "c7857c3d1410f70c4bed6e8c5381b57fdb74fff6dc37bf3330fa823f80425244",
     "torch-int8": "e4c725088649c04dd51934a3b08f8a58bdf5a499e5b1cbc554a2e64d3e6cce70",
-    "int8": "ae27dbfe8989d8ba98ab05335d789adabd929422081a4be13e5aad969f43f168",
-    "int8-vnni": "63b662d4eda941275ed7fe7b95cacf737326286dd9c0108794da8767555ae74d",
+    "int8": "88634a1535bbd07cb6b880f59207993dd1dabecb08a2a18c08158880328029ba",
+    "int8-vnni": "ff827702923b7b9abeb10cd5e97a87e86734603394863dfca9af06ee374d9498",
     "int8-per-tensor": "9b73aad76568ace115372b3cdce6d2254d8cb7f06161574a785464b93dc2517e",
 }
 """SHA-256 of the demo's files, with the tested versions, on every CPU."""

@@ -156,14 +156,15 @@ def test_settings_of_this_packages_own_are_those_of_the_scheme_too() -> None:
         "activations_signed": False,
         "equalization": "balanced",
         "weight_observer": "mse",
+        "mirrored": True,
         "bias_correction": True,
         "rounding": "reconstruct",
         "format": "qoperator",
     }
     eight = recipe("int8").settings()
-    assert eight == four | {"weights": "uint8", "weight_bits": 8, "equalization": "none"}
+    assert eight == four | {"weights": "uint8", "weight_bits": 8, "mirrored": False}
     assert recipe("int8-vnni").settings() == eight | {"weights": "int8", "weights_signed": True}
-    assert recipe("int8-per-tensor").settings() == eight | {"per_channel": False}
+    assert recipe("int8-per-tensor").settings() == eight | {"per_channel": False, "equalization": "none"}
 
 
 def test_published_and_shared_recipes_differ_at_most_in_their_ranges() -> None:
