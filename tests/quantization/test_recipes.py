@@ -202,11 +202,6 @@ def test_a_recipe_of_ones_own_is_read(tmp_path: Path) -> None:
         ("mine", OWN + "bits = 4", "mine.toml is no recipe: found bits, expected no other fields than activations"),
         ("mine", 'framework = "pytorch"', "found no activations and no weights, expected framework, activations and"),
         ("mine", OWN.replace("true", '"yes"'), "found per_channel = 'yes', expected Input should be a valid boolean"),
-        (
-            "mine",
-            OWN.replace('"int8"', '"int4"'),
-            "found weights = 'int4', expected 'int8' or 'uint8'; fewer bits with",
-        ),
         ("mine", OWN.replace('"int8"', '"int1"'), "found weights = 'int1', expected Input should be 'int8', 'uint8'"),
         ("mine", "a = " + "[" * 100_000, "mine.toml is no recipe: found maximum recursion"),
         ("mine", "framework = ", "mine.toml is no recipe: found Invalid value"),
@@ -281,7 +276,7 @@ def test_a_recipe_of_this_packages_own_kind_is_read(tmp_path: Path) -> None:
     path.write_text('mode = "native"')
     plain = recipe(str(path))
     assert (plain.native_scheme, plain.form) == (Scheme(), "qoperator")
-    path.write_text('mode = "native"\nweights_signed = false\nrounding = "reconstruct"')
+    path.write_text('mode = "native"\nweights_signed = false\nrounding = "reconstruct"\nequalization = "balanced"')
     assert recipe(str(path)).settings() == recipe("int8").settings()
 
 

@@ -62,6 +62,7 @@ def test_settings_are_plain_values() -> None:
         "equalization": "none",
         "observer": "mse",
         "weight_observer": "mse",
+        "mirrored": False,
         "bias_correction": True,
         "rounding": "nearest",
     }
