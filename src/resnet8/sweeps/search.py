@@ -101,9 +101,8 @@ def search(
         Resnet8Error: as :func:`resnet8.sweep`.
 
     Example:
-        >>> found = resnet8.search(
-        ...     *(Path("models/resnet8.onnx"), data, Path("cells")), max_drop=5, bits=[4, 8], held_out_images=20, jobs=1
-        ... )
+        >>> model, cells, few = Path("models/resnet8.onnx"), Path("cells"), {"samples_per_class": 20, "jobs": 1}
+        >>> found = resnet8.search(model, data, cells, max_drop=5, bits=[4, 8], held_out_images=20, **few)
         >>> found.layer_bits[0][0], found.choice.size_bytes < 60_000
         ('conv2d_1/BiasAdd', True)
     """

@@ -60,7 +60,7 @@ def sensitivity(
 
     Example:
         >>> model, cells = Path("models/resnet8.onnx"), Path("cells")
-        >>> found = resnet8.sensitivity(model, data, cells, bits=[2], max_samples=20, jobs=1)
+        >>> found = resnet8.sensitivity(model, data, cells, bits=[2], max_samples=20, samples_per_class=20)
         >>> len(found.layers), found.layers[0].layer
         (10, 'conv2d_1/BiasAdd')
     """

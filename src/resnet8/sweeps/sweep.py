@@ -77,9 +77,8 @@ def sweep(
         StorageError: when a finished cell cannot be kept.
 
     Example:
-        >>> found = resnet8.sweep(
-        ...     Path("models/resnet8.onnx"), data, Path("cells"), weights=[4], activations=[8], max_samples=20, jobs=1
-        ... )
+        >>> model, cells, few = Path("models/resnet8.onnx"), Path("cells"), {"samples_per_class": 20, "jobs": 1}
+        >>> found = resnet8.sweep(model, data, cells, weights=[4], activations=[8], max_samples=20, **few)
         >>> [(cell.weight_bits, cell.activation_bits, cell.measured.overall.total) for cell in found.cells]
         [(4, 8, 20)]
     """
