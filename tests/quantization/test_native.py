@@ -205,8 +205,8 @@ def test_every_tensor_is_on_its_grid(scheme: Scheme, bits: tuple[int, ...]) -> N
         f"{unsigned if width == 8 else ''}int{width}" for width in bits
     ]
     for name, one in program.activations.items():
-        outer = name in ("image", "logits")
-        assert one.params.dtype == ("uint8" if outer else f"uint{scheme.activation_bits}")
+        edge = name in ("image", "mean", "logits") and scheme.edge_bits
+        assert one.params.dtype == ("uint8" if edge else f"uint{scheme.activation_bits}")
     assert (program.input.scale, program.input.zero_point) == (1, 0)
     assert all(one.bias is not None and one.bias.codes.dtype == np.int32 for one in program.weighted)
     assert {layer.kernel for layer in program.layers} == {"integer"}

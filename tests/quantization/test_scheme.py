@@ -47,8 +47,18 @@ def test_the_fewest_bits(scheme: Scheme, fewest: int) -> None:
 )
 def test_types(scheme: Scheme, weights: str, activations: str, logits: str) -> None:
     assert scheme.weights == weights
-    assert scheme.activation_dtype(logits=False) == activations
+    assert scheme.activation_dtype() == activations
     assert scheme.activation_dtype(logits=True) == logits
+
+
+@pytest.mark.parametrize(
+    ("activation_bits", "edge_bits", "bits"), [(4, 8, 8), (4, 6, 6), (4, 3, 4), (8, 4, 8), (4, None, 4)]
+)
+def test_what_the_last_layer_reads_has_no_fewer_bits_than_its_weights(
+    activation_bits: int, edge_bits: int | None, bits: int
+) -> None:
+    scheme = Scheme(activation_bits=activation_bits, edge_bits=edge_bits)
+    assert scheme.activation_dtype(last=True) == f"uint{bits}"
 
 
 def test_settings_are_plain_values() -> None:

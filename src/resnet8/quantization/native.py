@@ -8,7 +8,6 @@ codes go on to the next layer. Nothing depends on the last bit of a float: the f
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,8 +24,9 @@ from resnet8.network.onnx_write import to_onnx
 from resnet8.network.rewrite import folded
 from resnet8.network.tensors import accumulator_bias
 from resnet8.numeric.grid import QParams, limits, of_width, qparams, storage
-from resnet8.quantization.equalization import ChannelMagnitudes, equalized
-from resnet8.quantization.observers import activation_grid, logit_grid, weight_scales
+from resnet8.quantization.equalization import equalized
+from resnet8.quantization.observation import Observation, forget, magnitudes
+from resnet8.quantization.observers import weight_scales
 from resnet8.quantization.reconstruction import Moments, reconstructed
 from resnet8.runtimes import ort
 from resnet8.runtimes.onnx_file import read_float
@@ -142,6 +142,23 @@ def quantized(network: Program, images: NDArray[np.uint8], scheme: Scheme, progr
         QuantizationError: when the network has other layers than these, too few images are given, an activation or a
             channel is constant, or the scheme names a layer that is not there.
     """
+    return carried_out(observe(network, images, scheme, progress), scheme, progress, last=True)
+
+
+def observe(
+    network: Program, images: NDArray[np.uint8], scheme: Scheme, progress: Progress = no_progress
+) -> Observation:
+    """What a scheme asks of the float network: no number of bits counts in it.
+
+    Args:
+        network: As for :func:`quantized`.
+        images: Calibration images.
+        scheme: Its equalization, and whether images are mirrored.
+        progress: Told the layers done, of twice as many as there are, where two passes are made.
+
+    Raises:
+        QuantizationError: as :func:`quantized`.
+    """
     if len(images) < FEWEST_IMAGES:
         raise QuantizationError(
             "too few calibration images",
@@ -152,81 +169,61 @@ def quantized(network: Program, images: NDArray[np.uint8], scheme: Scheme, progr
     if scheme.mirrored:
         images = np.concatenate([images, images[:, :, ::-1]])
     plain = fold(network)
-    layers = len(plain.layers)
     scheme.require_layers([layer.name for layer in plain.weighted])
     if scheme.equalization != "none":
-        seen = _magnitudes(plain, images, lambda done, _: progress(done, 2 * layers))
+        seen = magnitudes(plain, images, lambda done, total: progress(done, 2 * total))
         plain = equalized(plain, seen, scheme.equalization)
-    before = layers if scheme.equalization != "none" else 0
-    work = _Work(real.on_a_grid(plain), images, scheme)
-    for number, layer in enumerate(work.network.layers, start=1):
+    return Observation(plain, images)
+
+
+def carried_out(shown: Observation, scheme: Scheme, progress: Progress = no_progress, *, last: bool = False) -> Program:
+    """The network with all its tensors on grids.
+
+    Args:
+        shown: What :func:`observe` gave for this scheme, or for one with the same equalization and images.
+        scheme: The grids, and how they are found.
+        progress: As of :func:`quantized`.
+        last: Whether no other scheme asks about it: values are dropped as soon as no layer reads them.
+
+    Raises:
+        QuantizationError: as :func:`quantized`.
+    """
+    layers = shown.network.layers
+    scheme.require_layers([layer.name for layer in shown.network.weighted])
+    before = len(layers) if scheme.equalization != "none" else 0
+    work = _Work(shown, scheme)
+    for number, layer in enumerate(layers, start=1):
         work.add(layer)
-        progress(before + number, before + layers)
+        if last:
+            shown.forget(number)
+        progress(before + number, before + len(layers))
     return work.result() if scheme.weights_signed else unsigned(work.result())
 
 
-def _magnitudes(network: Program, images: NDArray[np.uint8], progress: Progress) -> dict[str, ChannelMagnitudes]:
-    """Of every activation that a layer writes; means of multiples of 2**-12 are exact sums."""
-    exact = real.on_a_grid(network)
-    values = {exact.input.name: images.astype(np.float32)}
-    found = {}
-    for number, layer in enumerate(exact.layers, start=1):
-        values[layer.output.name] = one = _all(layer, values)
-        rows = np.abs(one.reshape(-1, one.shape[-1]).astype(np.float64))
-        found[layer.output.name] = ChannelMagnitudes(rows.max(axis=0), rows.sum(axis=0) / len(rows))
-        _drop(exact, number, values)
-        progress(number, len(exact.layers))
-    return found
-
-
-def _all(layer: AnyLayer, values: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """What a layer of the float network writes for all images: multiples of 2**-12 below 2**11, float32 holds them."""
-
-    def work(part: slice) -> NDArray[np.float32]:
-        read = {name: values[name][part].astype(np.float64) for name in layer.inputs}
-        return real.exact_step(layer, read).astype(np.float32)
-
-    return np.concatenate(list(batched(work, len(values[layer.inputs[0]]))))
-
-
-def _drop(network: Program, done: int, *values: dict[str, NDArray[Any]]) -> None:
-    """Forget what no layer reads after the first ``done``."""
-    wanted = {name for layer in network.layers[done:] for name in layer.inputs}
-    for one in values:
-        for name in [name for name in one if name not in wanted]:
-            del one[name]
-
-
-@dataclass
 class _Work:
     """Both networks, side by side, as far as they are."""
 
-    network: Program
-    images: NDArray[np.uint8]
-    scheme: Scheme
-
-    def __post_init__(self) -> None:
+    def __init__(self, shown: Observation, scheme: Scheme) -> None:
+        self.shown, self.scheme, self.network = shown, scheme, shown.network
         source = self.network.input
         self.input = replace(source, grid=qparams(1.0, 0, "uint8"), nchw=False)
         self.done: list[AnyLayer] = []
         self.grids: dict[str, QParams] = {source.name: self.input.params}
-        self.reals: dict[str, NDArray[Any]] = {source.name: self.images.astype(np.float32)}
-        self.codes: dict[str, NDArray[Any]] = {source.name: self.images}
-        self.readers = Counter(name for layer in self.network.layers for name in layer.inputs)
+        self.codes: dict[str, NDArray[Any]] = {source.name: shown.images}
 
     def add(self, layer: AnyLayer) -> None:
         """Quantize the next layer."""
         name = layer.output.name
-        unclipped = _all(replace(layer, relu=False), self.reals)
-        self.reals[name] = np.maximum(unclipped, 0) if layer.relu else unclipped
-        last = name == self.network.logits.name
-        observed = logit_grid if last else activation_grid
-        dtype = self.scheme.activation_dtype(logits=last)
-        self.grids[name] = observed(name, self.reals[name], dtype, self.scheme.observer)
+        self.grids[name] = self.shown.grid(name, self.dtype(name), self.scheme.observer)
         weighted = next((one for one in self.network.weighted if one.output.name == name), None)
-        self.done.append(self.on_grids(layer) if weighted is None else self.weighted(weighted, unclipped))
+        self.done.append(self.on_grids(layer) if weighted is None else self.weighted(weighted))
         self.codes[name] = self.run(self.done[-1])
-        _drop(self.network, len(self.done), self.reals, self.codes)
+        forget(self.network, len(self.done), self.codes)
+
+    def dtype(self, name: str) -> str:
+        """Of an activation that a layer writes."""
+        last = self.network.weighted[-1]
+        return self.scheme.activation_dtype(logits=name == last.output.name, last=name == last.x.name)
 
     def on_grids(self, layer: L) -> L:
         """The layer between quantized activations."""
@@ -239,9 +236,9 @@ class _Work:
         def work(part: slice) -> NDArray[Any]:
             return engine.step(layer, {name: self.codes[name][part] for name in layer.inputs})
 
-        return np.concatenate(list(batched(work, len(self.images))))
+        return np.concatenate(list(batched(work, len(self.shown.images))))
 
-    def weighted(self, layer: Weighted, unclipped: NDArray[np.float32]) -> Weighted:
+    def weighted(self, layer: Weighted) -> Weighted:
         """A convolution or dense layer with its weights and bias on grids."""
         scheme, matrix, made = self.scheme, layer.weights.columns, self.on_grids(layer)
         edges = {one.name for one in (self.network.weighted[0], self.network.weighted[-1])}
@@ -252,7 +249,7 @@ class _Work:
         codes = np.clip(np.rint(matrix / scales), *limits(signed))
         moments = None
         if scheme.bias_correction or scheme.rounding == "reconstruct":
-            target = unclipped + self.owed(layer)
+            target = self.shown.unclipped(layer.output.name) + self.owed(layer)
             moments = self.moments(made, target, products=scheme.rounding == "reconstruct")
         if moments is not None and scheme.rounding == "reconstruct":
             largest = np.abs(matrix).max(axis=0) / limits(signed)[1] * scale_x
@@ -297,7 +294,7 @@ class _Work:
             return 0.0
         grid = self.grids[other]
         there = (self.codes[other].astype(np.float64) - int(grid.zero_point)) * np.float64(grid.scale)
-        return self.reals[other] - real.to_bits(there, real.VALUE_BITS)
+        return self.shown.written(other) - real.to_bits(there, real.VALUE_BITS)
 
     def moments(self, made: Weighted, target: NDArray[Any], *, products: bool) -> Moments:
         """Of what the layer reads, on its grid, and of what it should write."""

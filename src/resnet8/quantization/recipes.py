@@ -200,7 +200,7 @@ class Recipe:
 def native(name: str, output: str, summary: str, scheme: Scheme, *, form: Form = "qoperator", **facts: Any) -> Recipe:
     """A recipe that this package carries out itself, as ``scheme`` says."""
     common: dict[str, Any] = {
-        "activations": scheme.activation_dtype(logits=False),
+        "activations": scheme.activation_dtype(),
         "weights": scheme.weights,
         "per_channel": scheme.per_channel,
         "observer": scheme.observer,

@@ -28,7 +28,8 @@ class Scheme:
     Attributes:
         weight_bits: Of the weights, 2 to 8.
         activation_bits: Of the activations, 2 to 8; images and logits have 8 always.
-        edge_bits: Of the weights of the first and the last weighted layer; none: as the others.
+        edge_bits: Of the weights of the first and the last weighted layer, and at least so many of what the last one
+            reads; none: as the others.
         layer_bits: Of the weights of single layers, by name, over the above.
         float_layers: Layers whose weights stay as fine as 16 bits; for simulation only.
         per_channel: Whether each output channel of weights has a scale of its own.
@@ -110,9 +111,10 @@ class Scheme:
         given = dict(self.layer_bits)
         return given.get(layer) or (self.edge_bits if edge and self.edge_bits else self.weight_bits)
 
-    def activation_dtype(self, *, logits: bool) -> str:
-        """The data type of activations that a layer writes, or of the logits."""
-        return of_width("int8" if self.activations_signed else "uint8", 8 if logits else self.activation_bits)
+    def activation_dtype(self, *, logits: bool = False, last: bool = False) -> str:
+        """The data type of an activation that a layer writes; of the logits, or of what the last layer reads."""
+        bits = 8 if logits else max(self.activation_bits, self.edge_bits or 0) if last else self.activation_bits
+        return of_width("int8" if self.activations_signed else "uint8", bits)
 
 
 def _require(what: str, value: Any, allowed: tuple[Any, ...], expected: str | None = None) -> None:

@@ -11,8 +11,8 @@ import hashlib
 import json
 import time
 from contextlib import closing
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ from resnet8.environment import library_versions
 from resnet8.errors import Resnet8Error
 from resnet8.execute import engine
 from resnet8.numeric.grid import dequantize
-from resnet8.quantization.native import quantized
+from resnet8.quantization.native import carried_out, observe
+from resnet8.quantization.scheme import Scheme
 from resnet8.results import KeptCell, Measured, score
 from resnet8.sweeps.ground import BATCH, digest, images_digest, settings
 from resnet8.workers import no_progress
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.network.program import Program
-    from resnet8.quantization.scheme import Scheme
+    from resnet8.quantization.equalization import Equalization
+    from resnet8.quantization.observation import Observation
     from resnet8.sweeps.ground import Material
     from resnet8.sweeps.places import Place
     from resnet8.workers import Progress
@@ -59,8 +61,14 @@ class Cell:
     scheme: Scheme
     seed: int
 
+    @property
+    def shared(self) -> tuple[int, str, bool]:
+        """What decides what is observed of the float network: cells with the same are computed one after the other."""
+        return self.seed, self.scheme.equalization, self.scheme.mirrored
+
 
 def measure(
+    model: str,
     network: Program,
     scheme: Scheme,
     calibration: NDArray[np.uint8],
@@ -72,6 +80,7 @@ def measure(
     """Quantize ``network`` and ask it about images, on one thread.
 
     Args:
+        model: The digest of its file, by which it is known again.
         network: The float network.
         scheme: How it is quantized.
         calibration: uint8 (M, 32, 32, 3).
@@ -83,7 +92,9 @@ def measure(
         QuantizationError: when the scheme does not fit the network.
     """
     started = time.perf_counter()
-    program = quantized(network, calibration, scheme).as_integer()
+    same = (model, calibration.tobytes(), scheme.equalization, scheme.mirrored)
+    shown = _observed(_Asked(*same, network, calibration))
+    program = carried_out(shown, scheme).as_integer()
 
     def logits(part: slice) -> NDArray[Any]:
         return engine.run(program, engine.input_codes(program, images[part]))
@@ -98,6 +109,28 @@ def measure(
         codes_sha256=hashlib.sha256(np.ascontiguousarray(codes).data).hexdigest(),
         seconds=round(time.perf_counter() - started, 3),
     )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    model: str
+    pixels: bytes
+    equalization: Equalization
+    mirrored: bool
+    network: Program = field(compare=False)
+    images: NDArray[np.uint8] = field(compare=False)
+
+
+@lru_cache(maxsize=1)
+def _observed(asked: _Asked) -> Observation:
+    """Of the float network beside one draw of images, for the next cell that asks about them."""
+    same = Scheme(equalization=asked.equalization, mirrored=asked.mirrored)
+    return observe(asked.network, asked.images, same)
+
+
+def forget() -> None:
+    """Drop what was observed last: half a megabyte for each calibration image."""
+    _observed.cache_clear()
 
 
 def divergence(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float:

@@ -77,6 +77,7 @@ class Cluster(Place):
         """Leave the cluster, which goes on."""
         with suppress(Exception):  # it may be gone
             self._client.close(timeout=self._seconds)
+        super().close()
 
     def _require_workers(self) -> None:
         """Check that there are workers, and that they have what this process has.
@@ -105,7 +106,8 @@ class Cluster(Place):
         parallel = Parallel(backend=backend, return_as="generator_unordered", batch_size=1, pre_dispatch="all")
         tasks = (
             delayed(_measured)(
-                *(index, own, material.network, cell.scheme, material.calibrations[cell.seed]),
+                *(index, own, material.model.sha256),
+                *(material.network, cell.scheme, material.calibrations[cell.seed]),
                 images=asked.images,
                 labels=asked.labels,
                 reference=material.reference,

@@ -44,8 +44,9 @@ class Place(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:  # noqa: B027 - of this machine there is nothing to leave
+    def close(self) -> None:
         """Leave it."""
+        cells.forget()  # what this process kept for the next cell
 
     def measured(self, material: Material, waiting: Mapping[int, Cell]) -> Generator[tuple[int, Measured]]:
         """The numbers of cells under the keys of ``waiting``, as they are finished.
@@ -53,7 +54,7 @@ class Place(ABC):
         Raises:
             WorkerError: when the place gives out.
         """
-        left, vain = dict(waiting), 0
+        left, vain = dict(sorted(waiting.items(), key=lambda one: one[1].shared)), 0
         while left:
             before = len(left)
             try:
@@ -85,6 +86,7 @@ def _tasks(material: Material, waiting: Mapping[int, Cell]) -> Iterator[Any]:
         calibration = material.calibrations[cell.seed]
         yield delayed(_measured)(
             index,
+            material.model.sha256,
             material.network,
             cell.scheme,
             calibration,
