@@ -60,6 +60,32 @@ def test_search(shell: Shell, model: Path) -> None:
     assert "60" in said
 
 
+def test_all_other_settings_are_those_of_a_recipe(shell: Shell, model: Path) -> None:
+    (shell.folder / "few.toml").write_text(
+        'mode = "native"\nform = "qdq"\nrounding = "reconstruct"\nasymmetric_weights = true\nedge_bits = 4\n'
+    )
+    like = (*QUICK, "--like", "few.toml", "--json", "s.json")
+    shell.good("sweep", model, *like, "--weights", "2", "--activations", "8")
+    (cell,) = load(Sweep, shell.folder / "s.json").cells
+    assert (cell.rounding, cell.per_channel, cell.bias_correction) == ("reconstruct", True, True)
+    settings = load(Sweep, shell.folder / "s.json").ground.settings
+    assert (settings["asymmetric_weights"], settings["edge_bits"]) == (True, 4)
+    shell.good("sweep", model, *like, "--weights", "2", "--activations", "8", "--edge-bits", "8", "--per", "tensor")
+    assert load(Sweep, shell.folder / "s.json").ground.settings["edge_bits"] == 8
+    shell.good("sensitivity", model, *like, "--bits", "2")
+    assert load(Sensitivity, shell.folder / "s.json").ground.settings["asymmetric_weights"] is True
+    shell.good("search", model, *like, "--bits", "2,8", "--max-drop", 50, "--recipe", "r.toml", "-o", "r.onnx")
+    for front in load(Search, shell.folder / "s.json").front:
+        assert front.measured is None or front.measured.size_bytes == front.size_bytes
+    assert {
+        name: value
+        for name, value in tomllib.loads((shell.folder / "r.toml").read_text()).items()
+        if name in ("form", "asymmetric_weights")
+    } == {"form": "qdq", "asymmetric_weights": True}
+    shell.good("quantize", model, "--recipe", "r.toml", "--output", "again.onnx", *QUICK[:4])
+    assert (shell.folder / "again.onnx").read_bytes() == (shell.folder / "r.onnx").read_bytes()
+
+
 def test_bad_input(shell: Shell, model: Path) -> None:
     shell.all_bad(
         [
@@ -69,6 +95,8 @@ def test_bad_input(shell: Shell, model: Path) -> None:
             (("sweep", model, *QUICK[:-4], "--scheduler", "nonsense"), "no Dask scheduler answers at nonsense"),
             (("sweep", model, *QUICK, "--scheduler", "tcp://x:1"), "exclude each other"),
             (("search", model, *QUICK, "--held-out", 101), "held-out"),
+            (("search", model, *QUICK, "--like", "int9"), "the recipe is not known: found int9"),
+            (("sensitivity", model, *QUICK, "--like", "torch-int8"), "the recipe torch-int8 has no scheme"),
             (("search", model, *QUICK, "--bits", "8"), "nothing to choose from"),
             (("sensitivity", model, *QUICK, "--bits", "12"), "found 12"),
         ]
@@ -78,10 +106,6 @@ def test_bad_input(shell: Shell, model: Path) -> None:
             (("sweep", model, *QUICK, "--weights", "four"), "--weights takes numbers"),
             (("sweep", model, *QUICK, "--weights", "8-2"), "ranges like 2-8"),
             (("sweep", model, *QUICK, "--per", "row"), "--per takes channel or tensor"),
-            (
-                ("search", model, *QUICK, "--rounding", "nearest,reconstruct"),
-                "--rounding takes nearest or reconstruct, not",
-            ),
         ],
         code=2,
     )
@@ -103,7 +127,7 @@ def test_seeds(shell: Shell, model: Path) -> None:
     shell.all_bad(
         [
             ((*asked, "--seeds", "some"), "--seeds takes numbers"),
-            (("sweep", model, *QUICK, "--equalization", "all"), "--equalization takes none or activations or balanced"),
+            (("sweep", model, *QUICK, "--rounding", "up"), "--rounding takes nearest or reconstruct, or several"),
         ],
         code=2,
     )

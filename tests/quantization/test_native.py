@@ -27,6 +27,7 @@ from resnet8.execute.patches import patches
 from resnet8.network import onnx_read
 from resnet8.network.layers import Product, Rescale
 from resnet8.network.tensors import Constant
+from resnet8.numeric.grid import limits
 from resnet8.quantization.equalization import ChannelMagnitudes, equalized
 from resnet8.quantization.native import FEWEST_IMAGES, fold, quantize, quantized, source
 from resnet8.quantization.recipes import RECIPES, native
@@ -46,6 +47,7 @@ PLAIN = Scheme(weight_observer="minmax", observer="minmax", bias_correction=Fals
 GOLDEN = {
     "int8": "a396555a828066e4426bcb81d3abaec99f3a5dfeabfdbb65e076b5de75115099",
     "int4": "a63986e2a298e1e40d0fa791b08c9246cb6a3f755cb82027def3cc16b7c39f38",
+    "asymmetric": "022fe78762fe7f9eb38f031b5ba6454872833afa3951f733b376e5f67c1602d1",
     "few": "87c01baad7435fffe829957b4baea50f4535ff5bf2e94aa02a564bd08ddb9a68",
 }
 """SHA-256 of every code and grid: the same on every CPU, others only where the algorithm is another."""
@@ -53,6 +55,7 @@ GOLDEN = {
 SCHEMES = {
     "int8": Scheme(weights_signed=False, rounding="reconstruct"),
     "int4": Scheme(weight_bits=4, rounding="reconstruct", equalization="balanced"),
+    "asymmetric": Scheme(weight_bits=2, rounding="reconstruct", asymmetric_weights=True),
     "few": Scheme(
         weight_bits=3,
         edge_bits=None,
@@ -169,6 +172,24 @@ def test_reconstruction_pays() -> None:
             for how in ("nearest", "reconstruct")
         ]
         assert errors[1] < 0.7 * errors[0]
+
+
+def test_a_zero_point_for_each_channel_pays() -> None:
+    one, other = (made(Scheme(weight_bits=2, rounding="reconstruct", asymmetric_weights=how)) for how in (False, True))
+    assert np.mean((logits(other) - wanted()) ** 2) < np.mean((logits(one) - wanted()) ** 2)
+    assert {width: sorted(zeros) for width, zeros in zeros_of(one).items()} == {"int8": [0], "int2": [0]}
+    assert {width: sorted(zeros) for width, zeros in zeros_of(other).items()} == {"int8": [0], "int2": [-1, 0]}
+    for layer in other.weighted:
+        assert layer.weights.codes.min() >= limits(layer.weights.params.dtype)[0]
+        assert layer.weights.codes.max() <= limits(layer.weights.params.dtype)[1]
+
+
+def zeros_of(program: Program) -> dict[str, set[int]]:
+    """Zero points of weights, by their type."""
+    found: dict[str, set[int]] = {}
+    for layer in program.weighted:
+        found.setdefault(layer.weights.params.dtype, set()).update(layer.weights.params.zero_point.ravel().tolist())
+    return found
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "reconstruct"])
@@ -301,6 +322,28 @@ def test_a_file_holds_the_network_and_runs(name: str, form: Any, model: Path, tm
     np.testing.assert_array_equal(probabilities.argmax(axis=1), logits(program, images).argmax(axis=1))
 
 
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("level", ["all", "extended", "basic", "disable"])
+def test_zero_points_for_each_channel_run_at_every_level(bits: int, level: str, model: Path, tmp_path: Path) -> None:
+    scheme = Scheme(weight_bits=bits, rounding="reconstruct", asymmetric_weights=True)
+    path = tmp_path / "quantized.onnx"
+    path.write_bytes(quantize(model, native("mine", "mine.onnx", "", scheme, form="qdq"), CALIBRATION))
+    program = quantized(onnx_read.read(SMALL, "float.onnx"), CALIBRATION, scheme)
+    assert digest(onnx_read.read(onnx.load(path), "quantized.onnx")) == digest(program)
+    assert -1 in zeros_of(program)[f"int{bits}"]
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = {
+        "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+        "extended": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+        "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+        "disable": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    }[level]
+    session = onnxruntime.InferenceSession(path, options)
+    images = noise(60, 4)
+    (found,) = session.run(None, {session.get_inputs()[0].name: preprocess(images)})
+    np.testing.assert_array_equal(found.argmax(axis=1), logits(program, images).argmax(axis=1))
+
+
 def test_an_old_onnx_runtime_is_told_of(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "__version__", "1.22.0")
     with pytest.raises(
@@ -383,7 +426,7 @@ def test_too_few_images_are_refused() -> None:
 
 
 def test_a_recipe_without_a_scheme_is_refused(model: Path) -> None:
-    with pytest.raises(QuantizationError, match=r"the recipe int8 says nothing of grids: found no scheme"):
+    with pytest.raises(QuantizationError, match=r"the recipe int8 has no scheme"):
         quantize(model, replace(RECIPES["int8"], scheme=None), CALIBRATION)
 
 

@@ -283,9 +283,26 @@ def test_a_recipe_of_this_packages_own_kind_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("asymmetric_weights = true", "asymmetric weights: found rounding = nearest, expected rounding = reconstruct"),
+        (
+            'asymmetric_weights = true\nrounding = "reconstruct"',
+            "no file of this form: found asymmetric_weights, form = qoperator, expected form = qdq",
+        ),
+    ],
+)
+def test_a_zero_point_for_each_channel_has_its_place(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'mode = "native"\n{text}\n')
+    with pytest.raises(QuantizationError, match=words):
+        recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
         (
             "bits = 4",
-            "found bits, expected no other fields than form, mode, activation_bits, activations_signed, bias_c",
+            "found bits, expected no other fields than form, mode, activation_bits, activations_signed, asymmet",
         ),
         ('framework = "onnxruntime"', "found framework, expected no other fields than form, mode"),
         ('float_layers = ["dense"]', "found float_layers, expected no other fields"),

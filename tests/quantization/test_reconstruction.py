@@ -43,14 +43,14 @@ def largest(weights: NDArray[Any], bits: int, *, per_channel: bool) -> NDArray[A
     return greatest if per_channel else np.full_like(greatest, greatest.max())
 
 
-def all_codes(bits: int, depth: int) -> NDArray[Any]:
-    every = range(-(2 ** (bits - 1)), 2 ** (bits - 1))
+def all_codes(bits: int, depth: int, zero: int = 0) -> NDArray[Any]:
+    every = range(-(2 ** (bits - 1)) - zero, 2 ** (bits - 1) - zero)
     return np.array(list(product(every, repeat=depth)), np.float64).T
 
 
-def least_error(x: NDArray[Any], y: NDArray[Any], bits: int) -> NDArray[Any]:
+def least_error(x: NDArray[Any], y: NDArray[Any], bits: int, zero: int = 0) -> NDArray[Any]:
     """Of each channel, over all codes, each with its best step above zero."""
-    codes = all_codes(bits, x.shape[1])
+    codes = all_codes(bits, x.shape[1], zero)
     c, d = covariances(x, y)
     square = np.einsum("ik,ij,jk->k", codes, c, codes)
     along = np.maximum(codes.T @ d, 0)
@@ -68,7 +68,7 @@ def test_codes_are_near_the_best_of_all(bits: int, depth: int) -> None:
     for seed in range(10):
         x, y, weights = layer(seed, depth, 3)
         moments = Moments.of(x, y, products=True)
-        codes, a = reconstructed(moments, largest(weights, bits, per_channel=True), bits, per_channel=True)
+        codes, a, _ = reconstructed(moments, largest(weights, bits, per_channel=True), bits, per_channel=True)
         assert set(np.unique(codes)) <= set(range(-(2 ** (bits - 1)), 2 ** (bits - 1)))
         found, least = squared_errors(x, y, codes, a), least_error(x, y, bits)
         assert (found >= least * (1 - 1e-9)).all()
@@ -80,8 +80,41 @@ def test_codes_are_near_the_best_of_all(bits: int, depth: int) -> None:
 def test_codes_reach_the_best_of_all(bits: int, depth: int, seed: int) -> None:
     x, y, weights = layer(seed, depth, 3)
     moments = Moments.of(x, y, products=True)
-    codes, a = reconstructed(moments, largest(weights, bits, per_channel=True), bits, per_channel=True)
+    codes, a, _ = reconstructed(moments, largest(weights, bits, per_channel=True), bits, per_channel=True)
     np.testing.assert_allclose(squared_errors(x, y, codes, a), least_error(x, y, bits), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("bits", "depth"), [(2, 3), (2, 5), (3, 4)])
+def test_each_channel_has_the_better_zero_point(bits: int, depth: int) -> None:
+    """By the best codes of all around either; where both are as good, 0."""
+    told_apart = 0
+    for seed in range(10):
+        x, y, weights = layer(seed, depth, 6)
+        most = largest(weights, bits, per_channel=True)
+        codes, a, zeros = reconstructed(Moments.of(x, y, products=True), most, bits, per_channel=True, zeros=(0, -1))
+        assert set(zeros.tolist()) <= {0, -1}
+        stored = codes + zeros
+        assert stored.min() >= -(2 ** (bits - 1))
+        assert stored.max() <= 2 ** (bits - 1) - 1
+        alone = [
+            squared_errors(
+                x, y, *reconstructed(Moments.of(x, y, products=True), most, bits, per_channel=True, zeros=(zero,))[:2]
+            )
+            for zero in (0, -1)
+        ]
+        np.testing.assert_allclose(squared_errors(x, y, codes, a), np.minimum(*alone), rtol=1e-9)
+        best = np.array([least_error(x, y, bits, zero) for zero in (0, -1)])
+        clear = np.abs(best[0] - best[1]) > 0.1 * best.max(axis=0)
+        told_apart += int((zeros[clear] == np.where(best[1] < best[0], -1, 0)[clear]).mean() >= 0.8)
+    assert told_apart >= 8
+
+
+def test_a_shared_scale_has_a_shared_zero_point() -> None:
+    x, y, weights = layer(3, 5, 4)
+    _, a, zeros = reconstructed(
+        Moments.of(x, y, products=True), largest(weights, 2, per_channel=False), 2, per_channel=False, zeros=(0, -1)
+    )
+    assert len(set(a.tolist())) == len(set(zeros.tolist())) == 1
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
@@ -91,7 +124,7 @@ def test_better_than_rounding_to_the_nearest(bits: int, share: float, per_channe
     for seed in range(10):
         x, y, weights = layer(seed, 9, 4)
         most = largest(weights, bits, per_channel=per_channel)
-        codes, a = reconstructed(Moments.of(x, y, products=True), most, bits, per_channel=per_channel)
+        codes, a, _ = reconstructed(Moments.of(x, y, products=True), most, bits, per_channel=per_channel)
         nearest = np.clip(np.rint(weights / most), low, high)
         found, rounded = squared_errors(x, y, codes, a), squared_errors(x, y, nearest, most)
         assert found.sum() <= share * rounded.sum()
@@ -102,7 +135,7 @@ def test_better_than_rounding_to_the_nearest(bits: int, share: float, per_channe
 def test_steps_are_the_best_for_the_codes(per_channel: bool) -> None:
     x, y, weights = layer(1, 6, 4)
     most = largest(weights, 3, per_channel=per_channel)
-    codes, a = reconstructed(Moments.of(x, y, products=True), most, 3, per_channel=per_channel)
+    codes, a, _ = reconstructed(Moments.of(x, y, products=True), most, 3, per_channel=per_channel)
     centred = x - x.mean(axis=0)
     made, wanted = centred @ codes, y - y.mean(axis=0)
     if per_channel:
@@ -133,7 +166,7 @@ def test_the_first_step_is_optq(bits: int, depth: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(reconstruction, "_SHARES", {bits: (1.0,)})
     x, y, weights = layer(bits, depth, 5, count=400)
     most = largest(weights, bits, per_channel=True)
-    codes, a = reconstructed(Moments.of(x, y, products=True), most, bits, per_channel=True)
+    codes, a, _ = reconstructed(Moments.of(x, y, products=True), most, bits, per_channel=True)
     np.testing.assert_array_equal(a, most)
     c, d = covariances(x, y)
     optimum = np.linalg.solve(c + 1e-6 * np.diag(c).max() * np.eye(depth), d)
@@ -147,7 +180,7 @@ def test_each_further_step_gains(monkeypatch: pytest.MonkeyPatch) -> None:
     for rounds in (0, 1, 3):
         monkeypatch.setattr(reconstruction, "_ROUNDS", rounds)
         errors.append(
-            squared_errors(x, y, *reconstructed(Moments.of(x, y, products=True), most, 3, per_channel=True)).sum()
+            squared_errors(x, y, *reconstructed(Moments.of(x, y, products=True), most, 3, per_channel=True)[:2]).sum()
         )
     assert errors[2] <= errors[1] < errors[0]
 
@@ -156,7 +189,7 @@ def test_inputs_that_never_change_decide_nothing() -> None:
     """Also where two inputs are the same: their codes are chosen, and finite."""
     x, y, weights = layer(3, 5, 3)
     x[:, 1], x[:, 4] = 7, x[:, 0]
-    codes, a = reconstructed(
+    codes, a, _ = reconstructed(
         Moments.of(x, y, products=True), largest(weights, 4, per_channel=True), 4, per_channel=True
     )
     assert np.isfinite(a).all()

@@ -154,6 +154,7 @@ def test_the_choice_becomes_a_network_and_a_recipe(small: tuple[Path, Path], sea
         + "".join(f'"{name}" = {bits}\n' for name, bits in searched.layer_bits)
     )
     assert searching.recipe_text(Scheme(edge_bits=4), "x") == '# x\nmode = "native"\nedge_bits = 4\n'
+    assert searching.recipe_text(Scheme(), "x", "qdq") == '# x\nmode = "native"\nform = "qdq"\n'
     other = replace(searched, ground=replace(searched.ground, model=replace(searched.ground.model, sha256="0" * 64)))
     with pytest.raises(QuantizationError, match="another model"):
         searching.chosen_network(other, *small)

@@ -58,7 +58,7 @@ def test_a_recipe_of_ones_own(small: tuple[Path, Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("ort-uint8", {}, r"recipe ort-uint8 cannot be studied so: found a recipe that another backend carries out"),
+        ("ort-uint8", {}, r"recipe ort-uint8 has no scheme: found a recipe that another backend carries out"),
         ("torch-int8", {}, "another backend"),
         ("int9", {}, "the recipe is not known: found int9"),
         ("int8", {"seeds": [42, 42]}, "too few calibration draws to see a spread: found 1"),

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from resnet8.quantization.recipes import Form
+    from resnet8.quantization.scheme import Scheme
     from resnet8.results import AnyResult
     from resnet8.workers import Progress
 
@@ -40,8 +42,16 @@ Model = Annotated[Path, typer.Argument(help="The float model: resnet8.onnx.")]
 Plots = Annotated[
     list[Path] | None, typer.Option("--plot", help="Draw it here, .svg or .png; may be repeated.  [default: nowhere]")
 ]
-Equalization = Annotated[str, typer.Option(help="Of channels across layers: none, activations or balanced.")]
-Edge = Annotated[str, typer.Option(help="Bits of the first and the last layer's weights, or «same».")]
+Like = Annotated[
+    str | None,
+    typer.Option(
+        help="All other settings are those of this recipe: int8, int8-per-tensor, int4, or a .toml file of your own "
+        "whose mode is native.  [default: each weight to its nearest code, nothing equalized]"
+    ),
+]
+Edge = Annotated[
+    str | None, typer.Option(help="Bits of the first and the last layer's weights, or «same».  [default: of --like]")
+]
 
 
 def sweep(
@@ -51,13 +61,19 @@ def sweep(
         str, typer.Option(help="Bits of weights, 2 to 8: a list, or FROM-TO; 16: so fine that nothing of them is seen.")
     ] = "2-8",
     activations: Annotated[str, typer.Option(help="Bits of activations, 2 to 8.")] = "2-8",
-    per: Annotated[str, typer.Option(help="Scales of weights: channel, tensor, or both.")] = "channel",
-    signed: Annotated[str, typer.Option(help="Signed codes of activations: no, yes, or both.")] = "no",
-    bias_correction: Annotated[str, typer.Option(help="Yes, no, or both.")] = "yes",
-    rounding: Annotated[str, typer.Option(help="Of weights: nearest, reconstruct, or both.")] = "nearest",
+    per: Annotated[
+        str | None, typer.Option(help="Scales of weights: channel, tensor, or both.  [default: of --like]")
+    ] = None,
+    signed: Annotated[
+        str | None, typer.Option(help="Signed codes of activations: no, yes, or both.  [default: of --like]")
+    ] = None,
+    bias_correction: Annotated[str | None, typer.Option(help="Yes, no, or both.  [default: of --like]")] = None,
+    rounding: Annotated[
+        str | None, typer.Option(help="Of weights: nearest, reconstruct, or both.  [default: of --like]")
+    ] = None,
+    like: Like = None,
     seeds: Annotated[str, typer.Option(help="Of the calibration draws.")] = "42",
-    edge_bits: Edge = "8",
-    equalization: Equalization = "none",
+    edge_bits: Edge = None,
     samples_per_class: SamplesPerClass = 100,
     max_samples: MaxSamples = None,
     jobs: Jobs = None,
@@ -71,17 +87,23 @@ def sweep(
 
     Example: --weights 2,4,8 --activations 4,8 --per channel,tensor --bias-correction yes,no
     """
-    from resnet8.quantization.scheme import Scheme
     from resnet8.report import sweeps, text
     from resnet8.sweeps.sweep import sweep as ask
+
+    scheme, _ = _settings(like)
+    if edge_bits is not None:
+        scheme = replace(scheme, edge_bits=None if edge_bits == "same" else numbers("--edge-bits", edge_bits)[0])
+
+    def axis(option: str, words: str | None, known: dict[str, Any], same: Any) -> tuple[Any, ...]:
+        return (same,) if words is None else _words(option, words, known)
 
     axes = {
         "weights": numbers("--weights", weights),
         "activations": numbers("--activations", activations),
-        "per_channel": _words("--per", per, {"channel": True, "tensor": False}),
-        "signed": _words("--signed", signed, {"no": False, "yes": True}),
-        "bias_correction": _words("--bias-correction", bias_correction, {"yes": True, "no": False}),
-        "rounding": _words("--rounding", rounding, {"nearest": "nearest", "reconstruct": "reconstruct"}),
+        "per_channel": axis("--per", per, {"channel": True, "tensor": False}, scheme.per_channel),
+        "signed": axis("--signed", signed, _YES_NO, scheme.activations_signed),
+        "bias_correction": axis("--bias-correction", bias_correction, _YES_NO, scheme.bias_correction),
+        "rounding": axis("--rounding", rounding, _ROUNDINGS, scheme.rounding),
         "seeds": numbers("--seeds", seeds),
     }
     with _asked("cells", plot) as told:
@@ -90,7 +112,7 @@ def sweep(
             resolve(data_dir, demo=demo),
             cells_folder(cells),
             **axes,
-            scheme=Scheme(edge_bits=_edge(edge_bits), equalization=_equalization(equalization)),
+            scheme=scheme,
             samples_per_class=samples_per_class,
             max_samples=max_samples,
             jobs=jobs,
@@ -108,6 +130,7 @@ def sensitivity(
     data_dir: DataDir = None,
     bits: Annotated[str, typer.Option(help="Few bits of weights, 2 to 8.")] = "2,4",
     activation_bits: Annotated[int, typer.Option(help="Of all activations.")] = 8,
+    like: Like = None,
     seed: Seed = 42,
     samples_per_class: SamplesPerClass = 100,
     max_samples: MaxSamples = None,
@@ -119,17 +142,17 @@ def sensitivity(
     demo: Demo = False,
 ) -> None:
     """Where bits matter: few bits in each layer's weights alone, and in all layers but it."""
-    from resnet8.quantization.scheme import Scheme
     from resnet8.report import sweeps, text
     from resnet8.sweeps.sensitivity import sensitivity as ask
 
+    scheme, _ = _settings(like)
     with _asked("cells", plot) as told:
         result = ask(
             model,
             resolve(data_dir, demo=demo),
             cells_folder(cells),
             bits=numbers("--bits", bits),
-            scheme=Scheme(activation_bits=activation_bits),
+            scheme=replace(scheme, activation_bits=activation_bits),
             seed=seed,
             samples_per_class=samples_per_class,
             max_samples=max_samples,
@@ -146,8 +169,7 @@ def search(
     data_dir: DataDir = None,
     max_drop: Annotated[float, typer.Option(help="Of top-1 on the held-out images, in percentage points.")] = 0.2,
     bits: Annotated[str, typer.Option(help="That a layer's weights may have, 2 to 8.")] = "2,4,8",
-    rounding: Annotated[str, typer.Option(help="Of weights: nearest or reconstruct.")] = "nearest",
-    equalization: Equalization = "none",
+    like: Like = None,
     held_out: Annotated[
         int | None, typer.Option(help="Training images to choose on.  [default: 5000, or all left]", metavar="N")
     ] = None,
@@ -168,11 +190,11 @@ def search(
 ) -> None:
     """A mixed precision: bits for each layer's weights, chosen on held-out training images, never on test images."""
     from resnet8.files import write_bytes, write_text
-    from resnet8.quantization.scheme import Scheme
+    from resnet8.network.onnx_write import to_onnx
     from resnet8.report import sweeps, text
     from resnet8.sweeps import search as searching
 
-    (rounded,) = _words("--rounding", rounding, {"nearest": "nearest", "reconstruct": "reconstruct"}, most=1)
+    scheme, form = _settings(like)
     folder = resolve(data_dir, demo=demo)
     with _asked("cells, at most", plot) as told:
         result = searching.search(
@@ -181,8 +203,7 @@ def search(
             cells_folder(cells),
             max_drop=max_drop,
             bits=numbers("--bits", bits),
-            # Eight bits around 128 are the same codes, and saturate on no CPU.
-            scheme=Scheme(rounding=rounded, weights_signed=False, equalization=_equalization(equalization)),
+            scheme=scheme,
             seed=seed,
             samples_per_class=samples_per_class,
             held_out_images=held_out,
@@ -195,17 +216,30 @@ def search(
         comment = (
             f"chosen by «resnet8 search»: {result.choice.size_bytes:,} bytes, model {result.ground.model.sha256[:12]}"
         )
-        write_text(recipe, searching.recipe_text(searching.chosen_scheme(result), comment))
+        write_text(recipe, searching.recipe_text(searching.chosen_scheme(result), comment, form))
     if output is not None:
-        write_bytes(output, _file(searching.chosen_network(result, model, folder)))
+        network = searching.chosen_network(result, model, folder)
+        write_bytes(output, bytes(to_onnx(network, form, compact=True).SerializeToString()))
     _written(result, json, plot, "search")
 
 
-def _file(network: Any) -> bytes:
-    """The file of a quantized network."""
-    from resnet8.network.onnx_write import to_onnx
+_YES_NO = {"yes": True, "no": False}
+_ROUNDINGS = {"nearest": "nearest", "reconstruct": "reconstruct"}
 
-    return bytes(to_onnx(network, "qoperator", compact=True).SerializeToString())
+
+def _settings(like: str | None) -> tuple[Scheme, Form]:
+    """The scheme of a recipe, and the form of its file.
+
+    Raises:
+        QuantizationError: when the recipe is not known, or another backend carries it out.
+    """
+    from resnet8.quantization.recipes import recipe
+    from resnet8.quantization.scheme import Scheme
+
+    if like is None:
+        return Scheme(weights_signed=False), "qoperator"  # 8 bits around 128 are the same codes, and saturate on no CPU
+    chosen = recipe(like)
+    return chosen.native_scheme, chosen.form
 
 
 @contextmanager
@@ -231,23 +265,15 @@ def _written(result: AnyResult, json: Path | None, plots: list[Path] | None, kin
         say(f"drawn: {path}")
 
 
-def _words(option: str, text: str, known: dict[str, Any], most: int | None = None) -> tuple[Any, ...]:
+def _words(option: str, text: str, known: dict[str, Any]) -> tuple[Any, ...]:
     """What the words of a list stand for.
 
     Raises:
-        BadParameter: when one is not known, or there are too many.
+        BadParameter: when one is not known.
     """
     words = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    if set(words) - known.keys() or (most is not None and len(words) > most):
-        several = "" if most == 1 else ", or several with commas between them"
-        raise typer.BadParameter(f"{option} takes {' or '.join(known)}{several}, not «{text}»")
+    if set(words) - known.keys():
+        raise typer.BadParameter(
+            f"{option} takes {' or '.join(known)}, or several with commas between them, not «{text}»"
+        )
     return tuple(known[word] for word in words)
-
-
-def _equalization(text: str) -> Any:
-    known = {one: one for one in ("none", "activations", "balanced")}
-    return _words("--equalization", text, known, most=1)[0]
-
-
-def _edge(text: str) -> int | None:
-    return None if text == "same" else numbers("--edge-bits", text)[0]

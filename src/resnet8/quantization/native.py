@@ -247,6 +247,7 @@ class _Work:
         scales = weight_scales(matrix, signed, per_channel=scheme.per_channel, searched=scheme.weight_observer == "mse")
         scale_x = np.float64(made.x.scale)
         codes = np.clip(np.rint(matrix / scales), *limits(signed))
+        zeros = np.zeros(np.shape(scales), np.int32)
         moments = None
         if scheme.bias_correction or scheme.rounding == "reconstruct":
             target = self.shown.unclipped(layer.output.name) + self.owed(layer)
@@ -255,11 +256,14 @@ class _Work:
             largest = np.abs(matrix).max(axis=0) / limits(signed)[1] * scale_x
             if not scheme.per_channel:
                 largest = np.full_like(largest, largest.max())
-            codes, steps = reconstructed(moments, largest, bits, per_channel=scheme.per_channel)
+            codes, steps, zeros = reconstructed(
+                moments, largest, bits, per_channel=scheme.per_channel, zeros=scheme.zeros(bits)
+            )
             scales = (steps / scale_x).astype(np.float32)
-            scales = scales if scheme.per_channel else scales[0]
-        grid = QParams(np.asarray(scales), np.zeros(np.shape(scales), np.int32), signed)
-        stored = codes.astype(storage(signed)).reshape(layer.weights.shape)
+            if not scheme.per_channel:
+                scales, zeros = scales[0], zeros[0]
+        grid = QParams(np.asarray(scales), np.asarray(zeros), signed)
+        stored = (codes + zeros).astype(storage(signed)).reshape(layer.weights.shape)
         bias = layer.added.astype(np.float64)
         if scheme.bias_correction and moments is not None:
             bias = moments.bias(codes, scale_x * scales.astype(np.float64))

@@ -120,10 +120,10 @@ class Recipe:
         """
         if self.scheme is None:
             raise QuantizationError(
-                f"the recipe {self.name} says nothing of grids",
-                found="no scheme",
-                expected="a scheme for mode = native",
-                remedy="give one, or leave the mode out",
+                f"the recipe {self.name} has no scheme",
+                found="a recipe that another backend carries out",
+                expected="one with mode = native, like int8 or int4",
+                remedy="name another; «resnet8 quantize --list» explains each",
             )
         return self.scheme
 
@@ -198,7 +198,18 @@ class Recipe:
 
 
 def native(name: str, output: str, summary: str, scheme: Scheme, *, form: Form = "qoperator", **facts: Any) -> Recipe:
-    """A recipe that this package carries out itself, as ``scheme`` says."""
+    """A recipe that this package carries out itself, as ``scheme`` says.
+
+    Raises:
+        QuantizationError: when the form has no place for what the scheme asks for.
+    """
+    if scheme.asymmetric_weights and form == "qoperator":
+        raise QuantizationError(
+            f"the recipe {name} has no file of this form",
+            found="asymmetric_weights, form = qoperator",
+            expected="form = qdq: a QLinearConv has one zero point for all channels",
+            remedy='say form = "qdq", or do without asymmetric_weights',
+        )
     common: dict[str, Any] = {
         "activations": scheme.activation_dtype(),
         "weights": scheme.weights,

@@ -27,10 +27,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 _SHARES = {
-    2: (0.9, 0.7, 0.55, 0.45, 0.35, 0.25),
+    2: (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.33, 0.27, 0.2),
     3: (1.0, 0.85, 0.7, 0.6, 0.5, 0.4),
     8: (1.0, 0.95),
 }
@@ -94,39 +96,42 @@ class Moments:
 
 
 def reconstructed(
-    moments: Moments, largest: NDArray[np.float64], bits: int, *, per_channel: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The codes of a layer's weights and ``a = scale_x * scale_w``.
+    moments: Moments, largest: NDArray[np.float64], bits: int, *, per_channel: bool, zeros: Sequence[int] = (0,)
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int32]]:
+    """The codes of a layer's weights, ``a = scale_x * scale_w`` and the zero points.
 
     Args:
         moments: Of the layer, with products.
         largest: For each channel, the ``a`` that gives the largest weight the largest code; for all channels the same
             one where they share a scale.
         bits: Of the codes, which are signed.
-        per_channel: Whether each channel has an ``a`` of its own; else all share one.
+        per_channel: Whether each channel has an ``a`` and a zero point of its own; else all share them.
+        zeros: The zero points to choose from; the first where they are as good.
 
     Returns:
-        Codes, float64 (depth, channels), and ``a``, float64 (channels,).
+        Codes from zero, float64 (depth, channels), ``a``, float64 (channels,), and zero points, int32 (channels,).
     """
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     c, d = _covariances(moments)
     shares, channels = _SHARES.get(bits, _OTHER_SHARES), d.shape[1]
-    a = np.concatenate([share * largest for share in shares])
-    targets = np.tile(d, (1, len(shares)))
-    codes = _one_after_the_other(c, targets, a, low, high)
+    begun = len(shares) * len(zeros)
+    a = np.tile(np.concatenate([share * largest for share in shares]), len(zeros))
+    targets = np.tile(d, (1, begun))
+    zero = np.repeat(np.array(zeros, np.int32), len(shares) * channels)
+    ends = -(2 ** (bits - 1)) - zero, 2 ** (bits - 1) - 1 - zero
+    codes = _one_after_the_other(c, targets, a, *ends)
     for round_ in range(_ROUNDS):
-        codes = _descended(c, targets, codes, a, low, high, 4 if round_ < _ROUNDS - 1 else _SWEEPS)
+        codes = _descended(c, targets, codes, a, *ends, 4 if round_ < _ROUNDS - 1 else _SWEEPS)
         along, square = _products(c, targets, codes)
         if not per_channel:
-            along, square = (_shared(one, len(shares), channels) for one in (along, square))
+            along, square = (_shared(one, begun, channels) for one in (along, square))
         positive = (along > 0) & (square > 0)
         a = np.where(positive, along / np.where(square > 0, square, 1), a)
     along, square = _products(c, targets, codes)
-    errors = (a * a * square - 2 * a * along).reshape(len(shares), channels)
+    errors = (a * a * square - 2 * a * along).reshape(begun, channels)
     if not per_channel:
         errors = np.repeat(errors.cumsum(axis=1)[:, -1:], channels, axis=1)
     chosen = errors.argmin(axis=0) * channels + np.arange(channels)
-    return codes[:, chosen], a[chosen]
+    return codes[:, chosen], a[chosen], zero[chosen]
 
 
 def _covariances(moments: Moments) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -140,7 +145,11 @@ def _covariances(moments: Moments) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 
 def _one_after_the_other(
-    c: NDArray[np.float64], d: NDArray[np.float64], a: NDArray[np.float64], low: int, high: int
+    c: NDArray[np.float64],
+    d: NDArray[np.float64],
+    a: NDArray[np.float64],
+    low: NDArray[np.int32],
+    high: NDArray[np.int32],
 ) -> NDArray[np.float64]:
     """Step 1: from the last row to the first, in order of how much each input varies.
 
@@ -177,8 +186,8 @@ def _descended(  # noqa: PLR0917 - a formula's symbols
     d: NDArray[np.float64],
     codes: NDArray[np.float64],
     a: NDArray[np.float64],
-    low: int,
-    high: int,
+    low: NDArray[np.int32],
+    high: NDArray[np.int32],
     sweeps: int,
 ) -> NDArray[np.float64]:
     """Step 2."""

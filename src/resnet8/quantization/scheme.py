@@ -43,6 +43,9 @@ class Scheme:
         bias_correction: Whether biases make up for the mean error of each channel.
         rounding: How weights become codes: each to its nearest, or so that the layer computes what it should
             (:mod:`resnet8.quantization.reconstruction`), in which case the scales are found with them.
+        asymmetric_weights: Whether reconstructed weights of fewer than eight bits have, channel by channel, the better
+            one of two zero points: 0, or -1, by which their codes reach one further up than down (2 bits: -1 to 2). A
+            QOperator file has no place for it.
 
     Raises:
         QuantizationError: when a value is out of range or not known.
@@ -62,6 +65,7 @@ class Scheme:
     mirrored: bool = False
     bias_correction: bool = True
     rounding: WeightRounding = "nearest"
+    asymmetric_weights: bool = False
 
     def __post_init__(self) -> None:
         bits = {"weight bits": self.weight_bits, "activation bits": self.activation_bits}
@@ -74,6 +78,8 @@ class Scheme:
         _require("observer of weights", self.weight_observer, get_args(WeightObserver))
         _require("equalization", self.equalization, get_args(Equalization))
         _require("rounding of weights", self.rounding, get_args(WeightRounding))
+        if self.asymmetric_weights and self.rounding != "reconstruct":
+            _require("asymmetric weights", f"rounding = {self.rounding}", (), "rounding = reconstruct, which chooses")
 
     def require_layers(self, names: Collection[str]) -> None:
         """Check that the layers it names are among ``names``.
@@ -99,6 +105,8 @@ class Scheme:
         named = asdict(self)
         for several in ("layer_bits", "float_layers"):
             del named[several]
+        if not self.asymmetric_weights:
+            del named["asymmetric_weights"]
         bits = ", ".join(f"{name}: {bits}" for name, bits in self.layer_bits)
         return {name: value for name, value in named.items() if value is not None} | (
             {"layer_bits": bits} if bits else {}
@@ -110,6 +118,10 @@ class Scheme:
             return FINE_BITS
         given = dict(self.layer_bits)
         return given.get(layer) or (self.edge_bits if edge and self.edge_bits else self.weight_bits)
+
+    def zeros(self, bits: int) -> tuple[int, ...]:
+        """The zero points that reconstructed weights of so many bits may have."""
+        return (0, -1) if self.asymmetric_weights and bits < BITS[-1] else (0,)
 
     def activation_dtype(self, *, logits: bool = False, last: bool = False) -> str:
         """The data type of an activation that a layer writes; of the logits, or of what the last layer reads."""

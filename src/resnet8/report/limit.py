@@ -190,13 +190,15 @@ def _maps(maps: Sequence[Sweep]) -> Parts:
                     "bits": lambda row: row[0],
                     "settings": lambda row: row[1],
                     "equalized": lambda row: str(row[3].ground.settings.get("equalization", "none")),
+                    "zero points": lambda row: "0, -1" if row[3].ground.settings.get("asymmetric_weights") else "0",
+                    "mirrored": lambda row: "yes" if row[3].ground.settings.get("mirrored") else "no",
                     "edges": lambda row: str(row[3].ground.settings.get("edge_bits") or "same"),
                     "numbers (bytes)": lambda row: row[2][0].size_bytes,
                     "correct": lambda row: _spread([one.overall.correct for one in row[2]]),
                     "agreement": lambda row: _spread([one.agreement for one in row[2]]),
                     "divergence": lambda row: f"{statistics.fmean(one.divergence for one in row[2]):.5f}",
                 },
-                left=4,
+                left=6,
             ),
         ]
     return tuple(parts)

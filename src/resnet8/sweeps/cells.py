@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from resnet8.network.layers import Weighted
     from resnet8.network.program import Program
     from resnet8.quantization.equalization import Equalization
     from resnet8.quantization.observation import Observation
@@ -155,11 +156,17 @@ def weight_bits(scheme: Scheme, layers: Sequence[str]) -> dict[str, int]:
 def size_bytes(program: Program, bits: Mapping[str, int]) -> int:
     """The bytes of all numbers of a quantized network, in no file format (:attr:`Measured.size_bytes`)."""
     return 5 * len(program.activations) + sum(
-        layer_bytes(layer.weights.codes.size, bits[layer.name])
+        layer_bytes(layer.weights.codes.size + zero_points(layer), bits[layer.name])
         + 4 * layer.added.size
         + 4 * layer.weights.params.scale.size
         for layer in program.weighted
     )
+
+
+def zero_points(layer: Weighted) -> int:
+    """How many numbers a layer's zero points are: none where all are 0, or the middle code of unsigned weights."""
+    found = layer.weights.params.zero_point
+    return found.size if found.any() and layer.weights.params.dtype != "uint8" else 0
 
 
 def layer_bytes(weights: int, bits: int) -> int:
@@ -181,10 +188,9 @@ def code_digest() -> str:
     return code.hexdigest()
 
 
-def versions(scheme: Scheme | None = None) -> dict[str, str]:
-    """What computes cells, by version or digest; torch only where the scheme, if one is given, needs it."""
-    names = ("numpy", "torch") if scheme is None or scheme.rounding == "reconstruct" else ("numpy",)
-    return {**library_versions(names), "resnet8's code": code_digest()}
+def versions() -> dict[str, str]:
+    """What computes cells, by version or digest."""
+    return {**library_versions(("numpy",)), "resnet8's code": code_digest()}
 
 
 def measure_all(
@@ -226,7 +232,7 @@ def _facts(material: Material, cells: Sequence[Cell]) -> list[dict[str, Any]]:
             "images": images,
             "calibration": calibrations[cell.seed],
             "scheme": settings(cell.scheme),
-            "versions": versions(cell.scheme),
+            "versions": versions(),
         }
         for cell in cells
     ]

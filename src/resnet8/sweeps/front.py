@@ -32,7 +32,7 @@ def front(layers: Sequence[Sequence[tuple[int, float]]]) -> tuple[Point, ...]:
     so points that are beaten there are left out at once. Exact.
 
     Args:
-        layers: The options of each: size and cost, neither below 0.
+        layers: The options of each: size and cost, from whatever is common to all.
     """
     points: tuple[Point, ...] = (Point(0, 0.0),)
     for options in layers:

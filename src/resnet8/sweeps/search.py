@@ -2,7 +2,7 @@
 
 Chosen on held-out training images, which calibrate nothing; the test images stay unseen. The rule:
 
-1. *Costs.* Each layer alone gets each number of bits, all others the most bits that there are; nearest codes. Its cost
+1. *Costs.* Each layer alone gets each number of bits, all others the most bits that there are. Its cost
    is what that adds to the mean divergence of the class probabilities from the float network's (a mean over all images
    and classes, so far less noisy than a count of top-1), or nothing.
 2. *The front.* Costs of layers are taken to add up (as Dong et al. 2020, HAWQ-V2, arXiv:1911.03852, section 3.1, take
@@ -33,7 +33,7 @@ from resnet8.quantization.native import quantized
 from resnet8.quantization.scheme import Scheme
 from resnet8.results import FrontPoint, LayerCost, Search
 from resnet8.results.sweeps import drop
-from resnet8.sweeps.cells import Cell, layer_bytes, measure_all
+from resnet8.sweeps.cells import Cell, measure_all
 from resnet8.sweeps.front import front, spread
 from resnet8.sweeps.ground import prepare
 from resnet8.sweeps.places import place
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from resnet8.data.cifar10 import Split
     from resnet8.network.program import Program
+    from resnet8.quantization.recipes import Form
     from resnet8.results import Measured
     from resnet8.sweeps.front import Point
     from resnet8.sweeps.ground import Material
@@ -84,7 +85,7 @@ def search(
         cells: Folder where finished cells are kept; what is there already is not computed anew.
         max_drop: Of top-1 against the float network, in percentage points, 0 or more.
         bits: That a layer's weights may have, two or more numbers from 2 to 8.
-        scheme: All other settings; its rounding is that of the points that are measured.
+        scheme: All other settings.
         seed: Of the calibration draw.
         samples_per_class: Calibration images of each class.
         held_out_images: How many; 5,000 when left out, or all that are left where these are fewer.
@@ -119,7 +120,7 @@ def search(
         material = prepare(model, data_dir, [seed], samples_per_class, ask)
         asking = _Asking(material, plain, (where, cells), progress)
         costs = asking.costs(bits)
-        points = _front(material, bits, costs)
+        points = _front(material, costs)
         baseline = material.ground(plain).baseline
         measured = asking.along(points, lambda one: drop(baseline, one.overall) <= max_drop)
     within_limit = [i for i, one in measured.items() if drop(baseline, one.overall) <= max_drop]
@@ -176,7 +177,7 @@ class _Asking:
     def costs(self, bits: tuple[int, ...]) -> tuple[LayerCost, ...]:
         """Of each layer at each number of bits."""
         most = bits[-1]
-        plain = replace(self._scheme, weight_bits=most, rounding="nearest")
+        plain = replace(self._scheme, weight_bits=most)
         layers = self._material.layers
         self._total = len(layers) * (len(bits) - 1) + 1 + ROUNDS * PER_ROUND
         pairs = [(name, width) for name in layers for width in bits[:-1]]
@@ -213,14 +214,18 @@ class _Asking:
         return found
 
 
-def _front(material: Material, bits: tuple[int, ...], costs: tuple[LayerCost, ...]) -> list[FrontPoint]:
-    """The predicted front, by size; the bytes that do not depend on bits are added to every size."""
+def _front(material: Material, costs: tuple[LayerCost, ...]) -> list[FrontPoint]:
+    """The predicted front, by size; costs and bytes are what each layer adds to those of the network at most bits."""
     by_layer = [[one for one in costs if one.layer == name] for name in material.layers]
-    points: tuple[Point, ...] = front([[(layer_bytes(o.weights, o.bits), o.cost) for o in of] for of in by_layer])
-    most = [of[-1] for of in by_layer]
-    fixed = most[0].measured.size_bytes - sum(layer_bytes(one.weights, one.bits) for one in most)
+    whole = by_layer[0][-1].measured.size_bytes
+    points: tuple[Point, ...] = front([[(o.measured.size_bytes - whole, o.cost) for o in of] for of in by_layer])
     return [
-        FrontPoint(tuple(bits[choice] for choice in point.choices), fixed + point.size, round(point.cost, 9), None)
+        FrontPoint(
+            tuple(of[choice].bits for of, choice in zip(by_layer, point.choices, strict=True)),
+            whole + point.size,
+            round(point.cost, 9),
+            None,
+        )
         for point in points
     ]
 
@@ -258,15 +263,17 @@ def chosen_network(found: Search, model: Path, data_dir: Path, progress: Progres
     return quantized(material.network, material.calibrations[found.seed], chosen_scheme(found), progress)
 
 
-def recipe_text(scheme: Scheme, comment: str) -> str:
+def recipe_text(scheme: Scheme, comment: str, form: Form = "qoperator") -> str:
     """A scheme as TOML: the fields that are not as they are by themselves, ``layer_bits`` as a table.
 
     Args:
         scheme: The scheme.
         comment: A line about it.
+        form: Of the file.
     """
     plain = Scheme()
     lines = [f"# {' '.join(comment.split())}", 'mode = "native"']
+    lines += [] if form == "qoperator" else [f"form = {json.dumps(form)}"]
     for name in Scheme.__dataclass_fields__:
         value = getattr(scheme, name)
         if name not in ("layer_bits", "edge_bits") and value != getattr(plain, name):

@@ -58,20 +58,13 @@ def audit_seeds(
         Resnet8Error: as :func:`resnet8.sweep`.
 
     Example:
-        >>> found = resnet8.audit_seeds(
-        ...     *(Path("models/resnet8.onnx"), "int8", data, Path("cells")), seeds=[1, 2], max_samples=20, jobs=1
-        ... )
+        >>> model, cells, few = Path("models/resnet8.onnx"), Path("cells"), {"samples_per_class": 20, "jobs": 1}
+        >>> found = resnet8.audit_seeds(model, "int8", data, cells, seeds=[1, 2], max_samples=20, **few)
         >>> found.correct.runs
         2
     """
     chosen = recipe(recipe_name)
-    if chosen.scheme is None:
-        raise QuantizationError(
-            f"the recipe {chosen.name} cannot be studied so",
-            found="a recipe that another backend carries out",
-            expected="one with mode = native, like int8 or int4",
-            remedy="quantize and evaluate it with «--seed», once for each draw",
-        )
+    scheme = chosen.native_scheme
     seeds = tuple(dict.fromkeys(seeds))
     if len(seeds) < MINIMUM_SEEDS:
         raise QuantizationError(
@@ -80,14 +73,14 @@ def audit_seeds(
             expected=f"{MINIMUM_SEEDS} or more seeds",
             remedy="ask for more",
         )
-    asked = [Cell(chosen.scheme, seed) for seed in seeds]
+    asked = [Cell(scheme, seed) for seed in seeds]
     with place(jobs, scheduler) as where:
         material = prepare(model, data_dir, seeds, samples_per_class, lambda *_: test_images(data_dir, max_samples))
         found = measure_all(material, asked, where, cells, progress)
     return SeedStudy(
         recipe=chosen.name,
         settings=chosen.settings(),
-        ground=material.ground(chosen.scheme),
+        ground=material.ground(scheme),
         runs=tuple(SeedRun(seed, measured) for seed, measured in zip(seeds, found, strict=True)),
         environment=environment.current(),
         created=results.now(),
