@@ -205,6 +205,7 @@ def test_name_of(quantized: bool, recipe: str | None, path: str, name: str) -> N
         ("onnxruntime", "uint8", "uint8", {}, True),
         ("onnxruntime", "uint8", "int8", {"reduce_range": True}, True),
         ("onnxruntime", "uint8", "int8", {"reduce_range": False}, False),
+        ("onnxruntime", "uint8", "uint8", {"asymmetric_weights": True}, None),
         ("onnxruntime", "uint8", "int8", {"session.x64quantprecision": "1"}, True),
         ("onnxruntime", "uint8", "int8", {"session.x64quantprecision": "0"}, False),
         ("pytorch", "uint8", "int8", {}, True),
@@ -215,7 +216,7 @@ def test_name_of(quantized: bool, recipe: str | None, path: str, name: str) -> N
 )
 def test_portable(runtime: str, activations: str, weights: str, change: dict[str, Any], expected: bool | None) -> None:
     one = evaluation("0", "0", runtime=runtime, described=model(activations=activations, weights=weights))
-    if "reduce_range" in change:
+    if change.keys() & {"reduce_range", "asymmetric_weights"}:
         one = replace(one, quantization=replace(quantization("ort-int8"), settings=change))
     else:
         one = replace(one, session_options=change)

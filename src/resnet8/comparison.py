@@ -52,13 +52,15 @@ def portable(one: Evaluation) -> bool | None:
     Without VNNI, ONNX Runtime multiplies u8 by s8 with VPMADDUBSW, which adds two neighbouring products in a saturating
     int16; signed weights of 8 bits can exceed it. Those of 7 bits and fewer cannot (255 x 64 x 2 = 32,640 fits),
     unsigned weights take another kernel, and a session option (``session.x64quantprecision``) makes them of signed
-    ones. The default observers for fbgemm keep activations to 7 bits, and 127 x 128 x 2 = 32,512 fits.
+    ones. The default observers for fbgemm keep activations to 7 bits, and 127 x 128 x 2 = 32,512 fits. Layers whose
+    weights have several zero points are computed in float, added up in an order that is the CPU's.
     """
     if not one.model.quantized or one.runtime == "pytorch":
         return True
-    if one.runtime != "onnxruntime":
+    settings = {} if one.quantization is None else one.quantization.settings
+    if one.runtime != "onnxruntime" or settings.get("asymmetric_weights"):
         return None
-    reduced = one.quantization is not None and one.quantization.settings.get("reduce_range") is True
+    reduced = settings.get("reduce_range") is True
     unsigned_or_narrow = all(dtype == "uint8" or width(dtype) < 8 for dtype in one.model.weights.split("+"))
     return unsigned_or_narrow or reduced or one.session_options.get("session.x64quantprecision") == "1"
 

@@ -35,6 +35,7 @@ GOLDEN = {
     "int8-vnni": "onnxruntime uint8 int8 True True mse float64 first False resnet8_w8a8-vnni.onnx",
     "int8-per-tensor": "onnxruntime uint8 uint8 False True mse float64 first False resnet8_w8a8-per-tensor.onnx",
     "int4": "onnxruntime uint8 int4 True True mse float64 first False resnet8_w4a8.onnx",
+    "mixed": "onnxruntime uint8 uint8 True True mse float64 first False resnet8_mixed.onnx",
 }
 """Framework, activations, weights, per channel, fold, observer, observed in, draw, reduced range, output."""
 
@@ -43,6 +44,7 @@ SCHEMES = {
     "int8-vnni": "8 8 8 True signed balanced mse reconstruct",
     "int8-per-tensor": "8 8 8 False unsigned none mse reconstruct",
     "int4": "4 8 8 True unsigned balanced mse reconstruct",
+    "mixed": "8 8 None True unsigned balanced mse reconstruct",
 }
 """Of this package's own: bits of weights, activations, first and last layer; per channel, coat, and how."""
 
@@ -56,7 +58,7 @@ def test_a_name_always_means_the_same(name: str) -> None:
     assert f"{types} {ranges} {one.output}" == GOLDEN[name]
     assert one.refused == (name == "torch-uint8")
     assert one.mode == ("pt2e" if "pt2e" in name else "native" if name in SCHEMES else "")
-    assert one.reproduced == ("pt2e" not in name and name != "int4")
+    assert one.reproduced == ("pt2e" not in name and name not in ("int4", "mixed"))
     assert (one.scheme is not None) == (name in SCHEMES)
 
 
@@ -67,7 +69,12 @@ def test_a_name_always_means_the_same_scheme(name: str) -> None:
     coat = "signed" if scheme.weights_signed else "unsigned"
     assert f"{bits} {coat} {scheme.equalization} {scheme.observer} {scheme.rounding}" == SCHEMES[name]
     assert (scheme.weight_observer, scheme.bias_correction, scheme.activations_signed) == ("mse", True, False)
-    assert (scheme.layer_bits, scheme.float_layers, recipe(name).form) == ((), (), "qoperator")
+    bits_of_layers = tuple(bits for _, bits in scheme.layer_bits)
+    assert bits_of_layers == ((8, 4, 4, 2, 4, 4, 4, 4, 2, 8) if name == "mixed" else ())
+    assert (scheme.asymmetric_weights, recipe(name).form) == (
+        (True, "qdq") if name == "mixed" else (False, "qoperator")
+    )
+    assert scheme.float_layers == ()
 
 
 def test_all_are_golden_and_tell_themselves_apart() -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from resnet8.errors import QuantizationError
 from resnet8.quantization import reconstruction
-from resnet8.quantization.reconstruction import Moments, reconstructed
+from resnet8.quantization.reconstruction import Moments, reconstructed, require_exact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +58,18 @@ def least_error(x: NDArray[Any], y: NDArray[Any], bits: int, zero: int = 0) -> N
     gained = along**2 / np.where(square > 0, square, 1)[:, None]
     result: NDArray[Any] = ((y - y.mean(axis=0)) ** 2).sum(axis=0) - gained.max(axis=0)
     return result
+
+
+@pytest.mark.parametrize(
+    ("count", "x", "y", "exact"),
+    [(2**21, 255, 2**11 - 1, True), (2**23, 255, 2**11 - 1, False), (2**28, 255, 30.0, True), (2**37, 255, 0.0, True)],
+)
+def test_sums_that_could_be_rounded_are_refused(count: int, x: float, y: float, exact: bool) -> None:
+    if exact:
+        require_exact("conv", count, x, y)
+        return
+    with pytest.raises(QuantizationError, match=r"too large to be exact at «conv»: .*; calibrate with fewer images"):
+        require_exact("conv", count, x, y)
 
 
 # --- codes ---

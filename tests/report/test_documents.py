@@ -41,9 +41,11 @@ from resnet8.results import (
     NoiseStudy,
     Parity,
     Quantization,
+    Search,
     SeedStudy,
     load,
 )
+from resnet8.sweeps.search import chosen_scheme
 
 ROOT = Path(__file__).resolve().parents[2]
 REMEDY = "; run «resnet8 reproduce» and «resnet8 docs», and commit results/ and docs/"
@@ -129,6 +131,11 @@ def test_the_evidence_agrees_with_itself(comparison: Comparison) -> None:
         assert int(right.sum()) == one.overall.correct
     for one in loaded[:3]:
         assert tuple(score.correct for score in one.per_class) == PUBLISHED_PER_CLASS
+
+
+def test_the_recipe_mixed_is_what_the_search_chose() -> None:
+    found = load(Search, ROOT / SWEEPS / "search.json")
+    assert RECIPES["mixed"].scheme == chosen_scheme(found)
 
 
 def evidence_root(root: Path) -> Path:

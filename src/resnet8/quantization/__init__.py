@@ -96,7 +96,7 @@ def quantize(
     Args:
         model: The float ONNX file; for PyTorch recipes also the .pt beside the ONNX file it was converted from.
         recipe: A recipe, or the name of one: of :data:`RECIPES`, or a .toml file's
-            (:func:`resnet8.quantization.recipes.read`).
+            (:func:`resnet8.quantization.own.read`).
         calibration: The images that set the ranges (:func:`resnet8.data.calibration.calibrate`, by the recipe's draw).
         workers: The processes to work in: ``onnxruntime`` or ``pytorch``.
         progress: Called with the layers done, of how many, by recipes of this package's own; the others tell none.

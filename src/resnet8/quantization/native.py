@@ -27,7 +27,7 @@ from resnet8.numeric.grid import QParams, limits, of_width, qparams, storage
 from resnet8.quantization.equalization import equalized
 from resnet8.quantization.observation import Observation, forget, magnitudes
 from resnet8.quantization.observers import weight_scales
-from resnet8.quantization.reconstruction import Moments, reconstructed
+from resnet8.quantization.reconstruction import Moments, reconstructed, require_exact
 from resnet8.runtimes import ort
 from resnet8.runtimes.onnx_file import read_float
 from resnet8.workers import no_progress
@@ -313,6 +313,8 @@ class _Work:
         first, *others = batched(work, len(codes), size=25)
         for other in others:
             first += other
+        low, high = made.x.codes_from_zero
+        require_exact(made.name, first.count, max(-low, high), float(np.abs(target).max()))
         return first
 
     def result(self) -> Program:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from resnet8.errors import QuantizationError
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
-from resnet8.files import read_bytes
 from resnet8.quantization.scheme import Scheme
 from resnet8.runtimes.base import RUNTIMES
 
@@ -236,6 +233,20 @@ Form = Literal["qdq", "qoperator"]
 
 _BEST: dict[str, Any] = {"rounding": "reconstruct"}
 
+_MIXED = (
+    ("conv2d_1/BiasAdd", 8),
+    ("conv2d_1_2/BiasAdd", 4),
+    ("conv2d_2_1/BiasAdd", 4),
+    ("conv2d_5_1/BiasAdd", 2),
+    ("conv2d_3_1/BiasAdd", 4),
+    ("conv2d_4_1/BiasAdd", 4),
+    ("conv2d_8_1/BiasAdd", 4),
+    ("conv2d_6_1/BiasAdd", 4),
+    ("conv2d_7_1/BiasAdd", 2),
+    ("dense_1/MatMul", 8),
+)
+"""The choice of ``results/sweeps/search.json``: bits of ResNet8's layers, as they are called when it is converted."""
+
 # fmt: off
 _ALL = (
     #      name               framework      activ.   weights  channel fold   observer     in         draw      output
@@ -288,6 +299,11 @@ _ALL = (
            "weights of 4 bits, first and last layer 8, U8 activations: half the size, the same on every x86-64 CPU",
            Scheme(weights_signed=False, weight_bits=4, rounding="reconstruct", equalization="balanced", mirrored=True),
            reproduced=False),
+    native("mixed", "resnet8_mixed.onnx",
+           "weights of 2, 4 and 8 bits, layer by layer as «resnet8 search» chose them: the smallest file",
+           Scheme(weights_signed=False, rounding="reconstruct", equalization="balanced", asymmetric_weights=True,
+                  edge_bits=None, layer_bits=_MIXED),
+           form="qdq", reproduced=False),
 )
 # fmt: on
 
@@ -296,13 +312,15 @@ RECIPES = {recipe.name: recipe for recipe in _ALL}
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name, or of one's own, where it is the name of a .toml file (:func:`read`).
+    """The recipe of that name, or of one's own, where it is the name of a .toml file (:mod:`resnet8.quantization.own`).
 
     Raises:
         QuantizationError: when there is none, or it makes no sense.
         StorageError: when its file cannot be read.
     """
     if name.endswith(".toml"):
+        from resnet8.quantization.own import read
+
         return read(Path(name))
     if name not in RECIPES:
         raise QuantizationError(
@@ -312,86 +330,3 @@ def recipe(name: str) -> Recipe:
             remedy="«resnet8 quantize --list» explains each; one of your own is the name of a .toml file",
         )
     return RECIPES[name]
-
-
-def read(path: Path) -> Recipe:
-    """A recipe of one's own: a TOML file with fields of :class:`Recipe`, named by its stem.
-
-    ``framework``, ``activations`` and ``weights`` must be there; the others are else as in the shared recipes: one
-    scale for a tensor, folded by ONNX Runtime, the framework's observer in float64, the first draw. For example::
-
-        framework = "onnxruntime"
-        activations = "uint8"
-        weights = "int8"
-        per_channel = true
-        reduce_range = true
-
-    Raises:
-        StorageError: when the file cannot be read.
-        QuantizationError: when it is no TOML, or gives a field that is missing, unknown or impossible; or its name is
-            that of a known recipe.
-    """
-    name = path.stem
-    if name in RECIPES or name.startswith("published-"):
-        raise _unusable(path, f"the name {name}", "a name that no recipe has")
-    try:
-        given = tomllib.loads(read_bytes(path).decode())
-    except (ValueError, RecursionError) as error:
-        raise _unusable(path, str(error)[:200], "TOML") from error
-    if given.get("mode") == "native":
-        return _native(path, given)
-    own = {one.name for one in fields(Recipe)} - {"name", "refused", "output", "reproduced", "scheme", "form"}
-    if unknown := sorted(given.keys() - own):
-        raise _unusable(path, ", ".join(unknown), f"no other fields than {', '.join(sorted(own))}")
-    if missing := sorted({"framework", "activations", "weights"} - given.keys()):
-        raise _unusable(path, f"no {' and no '.join(missing)}", "framework, activations and weights")
-    chosen = str(given.get("mode") or given["framework"])
-    backend = BACKENDS.get(chosen, BACKENDS["onnxruntime"])  # one that is not known is refused below
-    values = {
-        "name": name,
-        "per_channel": False,
-        "observed_in": "float64",
-        "draw": "first",
-        "output": f"resnet8_{name}.{backend.suffix}",
-        "summary": f"of {path.name}",
-        **backend.defaults,
-    }
-    from pydantic import TypeAdapter, ValidationError  # known recipes do without: they are looked up first of all
-
-    try:
-        made: Recipe = TypeAdapter(Recipe).validate_json(json.dumps(values | given, default=str), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise _unusable(path, f"{first['loc'][0]} = {first['input']!r:.60}", first["msg"]) from error
-    made.require_weights()
-    return made
-
-
-def _native(path: Path, given: dict[str, Any]) -> Recipe:
-    """A recipe of this package's own kind: fields of :class:`Scheme`, ``layer_bits`` as a table, and ``form``."""
-    from pydantic import TypeAdapter, ValidationError
-
-    form = given.get("form", "qoperator")
-    if form not in get_args(Form):
-        raise _unusable(path, f"form = {form!r:.60}", " or ".join(get_args(Form)))
-    layer_bits = given.get("layer_bits", {})
-    if not isinstance(layer_bits, dict):
-        raise _unusable(path, f"layer_bits = {layer_bits!r:.60}", "a table of layers and bits")
-    known = {one.name for one in fields(Scheme)} - {"float_layers"}
-    values = {name: value for name, value in given.items() if name not in ("mode", "form")}
-    if unknown := sorted(values.keys() - known):
-        raise _unusable(path, ", ".join(unknown), f"no other fields than form, mode, {', '.join(sorted(known))}")
-    values["layer_bits"] = list(layer_bits.items())
-    try:
-        scheme: Scheme = TypeAdapter(Scheme).validate_json(json.dumps(values, default=str), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = " ".join(map(str, first["loc"])) or "a value"
-        raise _unusable(path, f"{where} = {first['input']!r:.60}", first["msg"]) from error
-    return native(path.stem, f"resnet8_{path.stem}.onnx", f"of {path.name}", scheme, form=form)
-
-
-def _unusable(path: Path, found: str, expected: str) -> QuantizationError:
-    return QuantizationError(
-        f"{path} is no recipe", found=found, expected=expected, remedy="the README shows a recipe of one's own"
-    )

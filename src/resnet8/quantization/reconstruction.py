@@ -26,6 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet8.errors import QuantizationError
+from resnet8.execute.real import VALUE_BITS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -66,7 +69,7 @@ class Moments:
     def of(cls, x: NDArray[np.float64], y: NDArray[np.float64], *, products: bool) -> Moments:
         """Of rows ``x``, whole numbers (positions, depth), and ``y``, multiples of ``2**-12`` (positions, channels).
 
-        Exact, in whatever order they are added up: ``|x| < 2**8``, ``|y| < 2**11`` and at most ``2**21`` positions.
+        Exact, in whatever order they are added up, where :func:`require_exact` finds nothing.
 
         Args:
             x: Inputs.
@@ -93,6 +96,28 @@ class Moments:
         """
         exact: NDArray[np.float64] = self.x @ codes  # whole numbers
         return self.y / self.count - steps * (exact / self.count)
+
+
+def require_exact(name: str, count: int, x: float, y: float) -> None:
+    """Check that sums of products over so many positions are exact in float64.
+
+    Args:
+        name: Of the layer, for the error.
+        count: Positions.
+        x: The greatest magnitude of an input, a whole number.
+        y: That of a target, a multiple of ``2**-12``.
+
+    Raises:
+        QuantizationError: when they could exceed ``2**53`` of their units.
+    """
+    largest = count * max(x, 1) * max(x, y * 2**VALUE_BITS)
+    if largest > 2**53:
+        raise QuantizationError(
+            f"sums over all calibration images are too large to be exact at «{name}»",
+            found=f"up to {largest:.3g} units",
+            expected=f"at most 2**53 = {2**53:.3g}",
+            remedy="calibrate with fewer images",
+        )
 
 
 def reconstructed(

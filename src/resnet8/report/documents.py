@@ -35,7 +35,7 @@ SEEDS = Path("results/seeds")
 """Likewise the studies of calibration draws: «resnet8 audit seeds»."""
 SWEEPS = Path("results/sweeps")
 """Likewise sweeps, sensitivities and searches; ``bound.json`` is the sweep whose weights stay fine."""
-FURTHER = (*(name for name, one in RECIPES.items() if not (one.reproduced or one.refused)), "mixed")
+FURTHER = tuple(name for name, one in RECIPES.items() if not (one.reproduced or one.refused))
 """Recipes that ``reproduce`` does not make; what is in ``results/NAME.json`` of them is compared too."""
 
 _BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin -->\n).*?(<!-- (?P=name):end -->)", re.DOTALL)
