@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults", default="8", help="damaged inputs of each kind (default: 8)")
+    parser.addoption("--faults", default="5", help="damaged inputs of each kind (default: 5)")
     parser.addoption(
         "--kills",
         default="4",

@@ -233,7 +233,7 @@ def test_the_real_file_agrees(real_models: dict[str, Path], real_assets: Path) -
     path = real_models["torch-int8"]
     trace = trace_of(path)
     require_resnet8(trace)
-    split = choose(read_split(locate(real_assets).data_dir, "test"), None, 500)
+    split = choose(read_split(locate(real_assets).data_dir, "test"), None, 200)
     theirs = open_model(path).probabilities(preprocess(split.images)).argmax(axis=1)
     ours = open_model(path, integer.open_content).probabilities(preprocess(split.images)).argmax(axis=1)
     assert (ours == theirs).mean() >= 0.95

@@ -269,7 +269,7 @@ def _download(remote: RemoteFile, folder: Path, homes: Homes, *, show: bool) -> 
 def _receive(remote: RemoteFile, path: Path, homes: Homes, *, show: bool) -> None:
     """Write to ``path`` what the server sends, within limits of size and time."""
     import requests
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     def follow(response: requests.Response, **_: object) -> None:
         if response.is_redirect:

@@ -120,4 +120,4 @@ def _computed(layer: AnyLayer, values: Mapping[str, NDArray[np.float32]]) -> NDA
         read = {name: values[name][part].astype(np.float64) for name in layer.inputs}
         return real.exact_step(layer, read).astype(np.float32)
 
-    return np.concatenate(list(batched(work, len(values[layer.inputs[0]]))))
+    return np.concatenate(list(batched(work, len(values[layer.inputs[0]]), size=10)))

@@ -9,12 +9,14 @@ TorchScript, which is read before it is loaded. A .pt2 archive of ``torch.export
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.fx.config
+from tqdm import tqdm
 
 from resnet8.conversion.onnx_to_pytorch import save, to_module
 from resnet8.facts import IMAGE_SHAPE
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what torchao and torch say of each other, known and pinned, and the many records of a trace."""
+    # torch's own progress bar, which it shows nobody, would make a lock among processes, and leave it behind.
+    tqdm.set_lock(threading.RLock())
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
