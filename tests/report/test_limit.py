@@ -124,6 +124,19 @@ def test_draws_maps_layers_and_front() -> None:
     assert "Layers in the order of the bits: `stem`, `dense`." in text[-1]
 
 
+def test_settings_are_told_from_maps_by_their_images() -> None:
+    ground = replace(SWEEP.ground, data=replace(SWEEP.ground.data, split="train", subset="held-out-9"))
+    chosen = replace(SWEEP, ground=replace(ground, settings=ground.settings | {"asymmetric_weights": True}))
+    parts = of(Limits(maps=(chosen,)), [FP32, ORT])
+    assert len(parts) == 2
+    assert "**Settings** are compared on training images that calibrate nothing" in str(parts[0])
+    assert "held-out-9" in str(parts[0])
+    found = rows(parts[1])
+    assert len(found) == sum(len(cells) for cells in SWEEP.maps().values())
+    assert {row["zero points"] for row in found} == {"0, -1"}
+    assert [row["bits"] for row in found] == sorted(row["bits"] for row in found)
+
+
 def test_the_analysis_has_the_section_where_there_is_something() -> None:
     heading = "## Quantization at the limit"
     run = [FP32, ORT]

@@ -70,6 +70,22 @@ def test_a_sweep_says_what_it_was_about(swept: Sweep, material: Material, tmp_pa
     assert {len(measured) for cells in maps.values() for measured in cells.values()} == {2}
 
 
+def test_settings_are_asked_about_on_training_images_that_do_not_calibrate(
+    small: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    measure = measuring.measure
+    monkeypatch.setattr(measuring, "measure", lambda *about, **asked: seen.append(asked) or measure(*about, **asked))
+    found = sweep(*small, tmp_path, weights=[8], activations=[8], held_out_images=90, **QUICK)
+    assert (found.ground.data.split, found.ground.data.subset) == ("train", "held-out-90-seed-42")
+    train = read_split(small[1], "train")
+    left = np.delete(np.arange(300), draw(train.labels, PER_CLASS, 42))
+    expected = train.images[np.sort(np.random.RandomState(42).choice(left, 90, replace=False))]
+    np.testing.assert_array_equal(seen[0]["images"], expected)
+    with pytest.raises(QuantizationError, match="held-out images and test images exclude each other"):
+        sweep(*small, tmp_path, held_out_images=90, max_samples=9, **QUICK)
+
+
 @pytest.mark.slow
 def test_processes_find_the_same(swept: Sweep, small: tuple[Path, Path], tmp_path: Path) -> None:
     found = sweep(*small, tmp_path, **SWEPT, **QUICK | {"jobs": 2})

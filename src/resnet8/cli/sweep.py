@@ -76,6 +76,10 @@ def sweep(
     edge_bits: Edge = None,
     samples_per_class: SamplesPerClass = 100,
     max_samples: MaxSamples = None,
+    held_out: Annotated[
+        int | None,
+        typer.Option(help="Ask about N training images that calibrate nothing, to choose settings.", metavar="N"),
+    ] = None,
     jobs: Jobs = None,
     scheduler: Scheduler = None,
     cells: Cells = None,
@@ -115,6 +119,7 @@ def sweep(
             scheme=scheme,
             samples_per_class=samples_per_class,
             max_samples=max_samples,
+            held_out_images=held_out,
             jobs=jobs,
             scheduler=scheduler,
             progress=told,

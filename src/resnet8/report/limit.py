@@ -170,38 +170,62 @@ def _draws(studies: Sequence[SeedStudy]) -> Parts:
 
 def _maps(maps: Sequence[Sweep]) -> Parts:
     parts: list[str | Table] = []
-    for result in maps:
+    tested = [result for result in maps if result.ground.data.split == "test"]
+    for result in tested:
         for one in sweeps.sweep(result):
             parts += [f"**The map**: {one.title}.", one]
-    rows = [
-        (f"W{weights}A{activations}", sweeps.variant(of), cells, result)
-        for result in maps
-        for of, cells_of in result.maps().items()
-        for weights, activations in FEW
-        if (cells := cells_of.get((weights, activations))) is not None
-    ]
-    if rows:
+    if few := [row for row in _rows(tested) if row[0] in {_bits(*one) for one in FEW}]:
         parts += [
             "**Fewer bits, simulated** in exact integers, first and last layer as the sweep says; over several draws "
             "mean ± standard deviation (range).",
-            table(
-                sorted(rows, key=lambda row: row[:2]),
-                {
-                    "bits": lambda row: row[0],
-                    "settings": lambda row: row[1],
-                    "equalized": lambda row: str(row[3].ground.settings.get("equalization", "none")),
-                    "zero points": lambda row: "0, -1" if row[3].ground.settings.get("asymmetric_weights") else "0",
-                    "mirrored": lambda row: "yes" if row[3].ground.settings.get("mirrored") else "no",
-                    "edges": lambda row: str(row[3].ground.settings.get("edge_bits") or "same"),
-                    "numbers (bytes)": lambda row: row[2][0].size_bytes,
-                    "correct": lambda row: _spread([one.overall.correct for one in row[2]]),
-                    "agreement": lambda row: _spread([one.agreement for one in row[2]]),
-                    "divergence": lambda row: f"{statistics.fmean(one.divergence for one in row[2]):.5f}",
-                },
-                left=6,
-            ),
+            _settings(few),
+        ]
+    if chosen := _rows([result for result in maps if result.ground.data.split != "test"]):
+        images = dict.fromkeys(tables.images(row[3].ground.baseline.total, row[3].ground.data) for row in chosen)
+        floats = dict.fromkeys(f"{row[3].ground.baseline.correct:,}" for row in chosen)
+        parts += [
+            "**Settings** are compared on training images that calibrate nothing, and recipes chosen by what is seen "
+            f"there, never by test images: {'; '.join(images)}; the float model has {', '.join(floats)} right.",
+            _settings(chosen),
         ]
     return tuple(parts)
+
+
+def _bits(weights: int, activations: int) -> str:
+    return f"W{weights}A{activations}"
+
+
+_Row = tuple[str, str, "tuple[Measured, ...]", "Sweep"]
+
+
+def _rows(maps: Sequence[Sweep]) -> list[_Row]:
+    """Bits, settings and what was measured, over the draws, of each cell; by bits."""
+    rows: list[_Row] = [
+        (_bits(*bits), sweeps.variant(of), tuple(measured), result)
+        for result in maps
+        for of, cells in result.maps().items()
+        for bits, measured in cells.items()
+    ]
+    return sorted(rows, key=lambda row: row[:2])
+
+
+def _settings(rows: Sequence[_Row]) -> Table:
+    return table(
+        rows,
+        {
+            "bits": lambda row: row[0],
+            "settings": lambda row: row[1],
+            "equalized": lambda row: str(row[3].ground.settings.get("equalization", "none")),
+            "zero points": lambda row: "0, -1" if row[3].ground.settings.get("asymmetric_weights") else "0",
+            "mirrored": lambda row: "yes" if row[3].ground.settings.get("mirrored") else "no",
+            "edges": lambda row: str(row[3].ground.settings.get("edge_bits") or "same"),
+            "numbers (bytes)": lambda row: row[2][0].size_bytes,
+            "correct": lambda row: _spread([one.overall.correct for one in row[2]]),
+            "agreement": lambda row: _spread([one.agreement for one in row[2]]),
+            "divergence": lambda row: f"{statistics.fmean(one.divergence for one in row[2]):.5f}",
+        },
+        left=6,
+    )
 
 
 def _layers(found: Sequence[Sensitivity]) -> Parts:

@@ -6,7 +6,10 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from resnet8 import environment, results
+from resnet8.data.calibration import held_out
 from resnet8.errors import QuantizationError
 from resnet8.facts import DEFAULT_PER_CLASS, DEFAULT_SEED
 from resnet8.quantization.scheme import BITS, FINE_BITS, Scheme
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from resnet8.data.cifar10 import Split
     from resnet8.quantization.scheme import WeightRounding
     from resnet8.workers import Progress
 
@@ -42,6 +48,7 @@ def sweep(
     scheme: Scheme = Scheme(),  # noqa: B008 - frozen
     samples_per_class: int = DEFAULT_PER_CLASS,
     max_samples: int | None = None,
+    held_out_images: int | None = None,
     jobs: int | None = None,
     scheduler: str | None = None,
     progress: Progress = no_progress,
@@ -65,6 +72,7 @@ def sweep(
         scheme: All other settings.
         samples_per_class: Calibration images of each class.
         max_samples: Evaluate only the first so many test images.
+        held_out_images: Evaluate so many training images that calibrate nothing instead: to choose settings.
         jobs: Cells at once on this machine; one for each CPU when left out.
         scheduler: Address of a Dask scheduler, to compute on its workers instead.
         progress: Called with the cells that are finished.
@@ -106,8 +114,20 @@ def sweep(
         for channels, sign, corrected, rounded, (weight_bits, activation_bits, _) in combinations
     ]
     bits = [numbers[0] for *_, numbers in combinations]
+    if held_out_images is not None and max_samples is not None:
+        raise QuantizationError(
+            "held-out images and test images exclude each other",
+            found=f"{held_out_images} held-out images, the first {max_samples} test images",
+            expected="one of them",
+        )
+
+    def ask(train: Split, drawn: tuple[NDArray[np.int64], ...]) -> Split:
+        if held_out_images is None:
+            return test_images(data_dir, max_samples)
+        return held_out(train, np.concatenate(drawn), held_out_images, held_out_images, DEFAULT_SEED)
+
     with place(jobs, scheduler) as where:
-        material = prepare(model, data_dir, seeds, samples_per_class, lambda *_: test_images(data_dir, max_samples))
+        material = prepare(model, data_dir, seeds, samples_per_class, ask)
         fine = {"edge_bits": None, "layer_bits": (), "float_layers": material.layers}
         asked = [
             Cell(replace(one, **fine) if width == FINE_BITS else one, numbers[2])  # type: ignore[arg-type]
