@@ -86,6 +86,15 @@ def test_settings_are_asked_about_on_training_images_that_do_not_calibrate(
         sweep(*small, tmp_path, held_out_images=90, max_samples=9, **QUICK)
 
 
+def test_a_scheme_that_leaves_no_bits_to_ask_about_is_refused(small: tuple[Path, Path], tmp_path: Path) -> None:
+    every = Scheme(layer_bits=tuple((name, 4) for name in LAYERS))
+    with pytest.raises(QuantizationError, match="change nothing: found a scheme with bits of its own for every layer"):
+        sweep(*small, tmp_path, weights=[8], activations=[8], scheme=every, **QUICK)
+    some = Scheme(layer_bits=((LAYERS[0], 4),))
+    (found,) = sweep(*small, tmp_path, weights=[2], activations=[8], scheme=some, **QUICK).cells
+    assert found.measured.size_bytes == numbers((4, 2, 8))
+
+
 @pytest.mark.slow
 def test_processes_find_the_same(swept: Sweep, small: tuple[Path, Path], tmp_path: Path) -> None:
     found = sweep(*small, tmp_path, **SWEPT, **QUICK | {"jobs": 2})

@@ -69,7 +69,7 @@ def sweep(
         bias_correction: Whether biases make up for the mean error.
         rounding: How weights become codes: ``nearest``, ``reconstruct``.
         seeds: Of the calibration draws.
-        scheme: All other settings.
+        scheme: All other settings; layers that it gives bits of their own keep them.
         samples_per_class: Calibration images of each class.
         max_samples: Evaluate only the first so many test images.
         held_out_images: Evaluate so many training images that calibrate nothing instead: to choose settings.
@@ -128,6 +128,13 @@ def sweep(
 
     with place(jobs, scheduler) as where:
         material = prepare(model, data_dir, seeds, samples_per_class, ask)
+        if {name for name, _ in scheme.layer_bits} >= set(material.layers):
+            raise QuantizationError(
+                "the bits that are asked about change nothing",
+                found="a scheme with bits of its own for every layer",
+                expected="layers that have none",
+                remedy="leave layer_bits out, or take all other settings from another recipe",
+            )
         fine = {"edge_bits": None, "layer_bits": (), "float_layers": material.layers}
         asked = [
             Cell(replace(one, **fine) if width == FINE_BITS else one, numbers[2])  # type: ignore[arg-type]
