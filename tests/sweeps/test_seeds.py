@@ -48,10 +48,10 @@ def test_a_study_carries_the_recipe_out_with_each_draw(
 
 def test_a_recipe_of_ones_own(small: tuple[Path, Path], tmp_path: Path) -> None:
     model, data = small
-    own = tmp_path / "mixed.toml"
+    own = tmp_path / "mine.toml"
     own.write_text('mode = "native"\n\n[layer_bits]\n"conv2" = 4\n')
     found = audit_seeds(model, str(own), data, tmp_path / "cells", seeds=[1, 2], **QUICK)
-    assert (found.recipe, found.settings) == ("mixed", recipe(str(own)).settings())
+    assert (found.recipe, found.settings) == ("mine", recipe(str(own)).settings())
     assert found.floor_bytes == numbers((8, 4, 8)) - 5
 
 

@@ -78,7 +78,10 @@ def sweep(
     max_samples: MaxSamples = None,
     held_out: Annotated[
         int | None,
-        typer.Option(help="Ask about N training images that calibrate nothing, to choose settings.", metavar="N"),
+        typer.Option(
+            help="Ask about N training images that calibrate nothing, to choose settings.  [default: test images]",
+            metavar="N",
+        ),
     ] = None,
     jobs: Jobs = None,
     scheduler: Scheduler = None,
