@@ -351,6 +351,8 @@ def test_an_old_onnx_runtime_is_told_of(model: Path, monkeypatch: pytest.MonkeyP
         match=r"the recipe int4 has weights of 4 bits, .*: found onnxruntime 1\.22\.0, expected 1\.23 or newer; ",
     ):
         quantize(model, RECIPES["int4"], CALIBRATION)
+    with pytest.raises(ModelError, match="has weights of 4 bits"):  # as which three are stored
+        quantize(model, native("three", "three.onnx", "", Scheme(weight_bits=3)), CALIBRATION)
     quantize(model, native("plain", "plain.onnx", "", PLAIN), CALIBRATION)
 
 

@@ -19,11 +19,12 @@ from resnet8.errors import QuantizationError
 from resnet8.execute import engine, real
 from resnet8.execute.patches import patches
 from resnet8.files import read_bytes
+from resnet8.network.onnx_parts import stored
 from resnet8.network.onnx_read import read
 from resnet8.network.onnx_write import to_onnx
 from resnet8.network.rewrite import folded
 from resnet8.network.tensors import accumulator_bias
-from resnet8.numeric.grid import QParams, limits, of_width, qparams, storage
+from resnet8.numeric.grid import QParams, limits, of_width, qparams, storage, width
 from resnet8.quantization.equalization import equalized
 from resnet8.quantization.observation import Observation, forget, magnitudes
 from resnet8.quantization.observers import weight_scales
@@ -72,7 +73,7 @@ def quantize(model: Path, recipe: Recipe, images: NDArray[np.uint8], progress: P
         ModelError: when the file is damaged, quantized already, or no ResNet8.
     """
     scheme = recipe.native_scheme
-    ort.require_bits(f"the recipe {recipe.name}", scheme.fewest_bits)
+    ort.require_bits(f"the recipe {recipe.name}", width(stored(of_width("int8", scheme.fewest_bits))))
     signed = replace(scheme, weights_signed=True)
     network = _remembered(_Asked(model, read_bytes(model), images.tobytes(), images.shape, signed, progress))
     made = network if scheme.weights_signed else unsigned(network)
@@ -263,11 +264,11 @@ class _Work:
             if not scheme.per_channel:
                 scales, zeros = scales[0], zeros[0]
         grid = QParams(np.asarray(scales), np.asarray(zeros), signed)
-        stored = (codes + zeros).astype(storage(signed)).reshape(layer.weights.shape)
+        kept = (codes + zeros).astype(storage(signed)).reshape(layer.weights.shape)
         bias = layer.added.astype(np.float64)
         if scheme.bias_correction and moments is not None:
             bias = moments.bias(codes, scale_x * scales.astype(np.float64))
-        made = replace(made, weights=replace(layer.weights, codes=stored, grid=grid))
+        made = replace(made, weights=replace(layer.weights, codes=kept, grid=grid))
         return replace(made, bias=self.bias(layer, made, bias))
 
     def bias(self, layer: Weighted, made: Weighted, bias: NDArray[np.float64]) -> Constant:

@@ -53,9 +53,8 @@ class Observation:
         Multiples of ``2**-12`` below ``2**11``: float32 holds them.
         """
         if name not in self._unclipped:
-            layer = self._writers[name]
-            read = {one: self.written(one) for one in layer.inputs}
-            self._unclipped[name] = _computed(replace(layer, relu=False), read)
+            layer = replace(self._writers[name], relu=False)
+            self._unclipped[name] = _computed(layer, {one: self.written(one) for one in layer.inputs})
         return self._unclipped[name]
 
     def written(self, name: str) -> NDArray[np.float32]:
@@ -94,15 +93,13 @@ def magnitudes(
         images: uint8 (N, 32, 32, 3), raw pixels.
         progress: Told the layers done, of how many.
     """
-    exact = real.on_a_grid(network)
-    values = {exact.input.name: images.astype(np.float32)}
-    found = {}
-    for number, layer in enumerate(exact.layers, start=1):
-        values[layer.output.name] = one = _computed(layer, values)
+    shown, found = Observation(network, images), {}
+    for number, layer in enumerate(shown.network.layers, start=1):
+        one = shown.written(layer.output.name)
         rows = np.abs(one.reshape(-1, one.shape[-1]).astype(np.float64))
         found[layer.output.name] = ChannelMagnitudes(rows.max(axis=0), rows.sum(axis=0) / len(rows))
-        forget(exact, number, values)
-        progress(number, len(exact.layers))
+        shown.forget(number)
+        progress(number, len(shown.network.layers))
     return found
 
 
@@ -113,6 +110,10 @@ def forget(network: Program, done: int, values: dict[str, NDArray[Any]]) -> None
         del values[name]
 
 
+_BATCH = 10
+"""Images computed at once: in float64, the patches of more leave a CPU's cache."""
+
+
 def _computed(layer: AnyLayer, values: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     """What a layer writes for all images."""
 
@@ -120,4 +121,4 @@ def _computed(layer: AnyLayer, values: Mapping[str, NDArray[np.float32]]) -> NDA
         read = {name: values[name][part].astype(np.float64) for name in layer.inputs}
         return real.exact_step(layer, read).astype(np.float32)
 
-    return np.concatenate(list(batched(work, len(values[layer.inputs[0]]), size=10)))
+    return np.concatenate(list(batched(work, len(values[layer.inputs[0]]), size=_BATCH)))

@@ -100,6 +100,11 @@ class Scheme:
         """The data type of most weights."""
         return "uint8" if self.weight_bits == 8 and not self.weights_signed else of_width("int8", self.weight_bits)
 
+    @property
+    def observed(self) -> tuple[Equalization, bool]:
+        """What decides what is observed of the float network: equalization, and whether images are mirrored."""
+        return self.equalization, self.mirrored
+
     def settings(self) -> dict[str, str | bool | int]:
         """All of it, as records have it."""
         named = asdict(self)

@@ -72,7 +72,7 @@ def require_bits(what: str, bits: int) -> None:
     Raises:
         ModelError: when it is too old.
     """
-    major, minor = SINCE.get(4 if bits == 3 else bits, (0, 0))  # three are stored as four
+    major, minor = SINCE.get(bits, (0, 0))
     installed = onnxruntime.__version__
     if tuple(map(int, installed.split(".")[:2])) < (major, minor):
         raise ModelError(

@@ -26,7 +26,6 @@ from resnet8.errors import Resnet8Error
 from resnet8.execute import engine
 from resnet8.numeric.grid import dequantize
 from resnet8.quantization.native import carried_out, observe
-from resnet8.quantization.scheme import Scheme
 from resnet8.results import KeptCell, Measured, score
 from resnet8.sweeps.ground import BATCH, digest, images_digest, settings
 from resnet8.workers import no_progress
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from resnet8.network.program import Program
     from resnet8.quantization.equalization import Equalization
     from resnet8.quantization.observation import Observation
+    from resnet8.quantization.scheme import Scheme
     from resnet8.sweeps.ground import Material
     from resnet8.sweeps.places import Place
     from resnet8.workers import Progress
@@ -64,8 +64,8 @@ class Cell:
 
     @property
     def shared(self) -> tuple[int, str, bool]:
-        """What decides what is observed of the float network: cells with the same are computed one after the other."""
-        return self.seed, self.scheme.equalization, self.scheme.mirrored
+        """Cells with the same here observe the same of the float network: they are computed one after the other."""
+        return self.seed, *self.scheme.observed
 
 
 def measure(
@@ -93,8 +93,7 @@ def measure(
         QuantizationError: when the scheme does not fit the network.
     """
     started = time.perf_counter()
-    same = (model, calibration.tobytes(), scheme.equalization, scheme.mirrored)
-    shown = _observed(_Asked(*same, network, calibration))
+    shown = _observed(_Asked(model, digest(calibration), scheme.observed, network, calibration, scheme))
     program = carried_out(shown, scheme).as_integer()
 
     def logits(part: slice) -> NDArray[Any]:
@@ -115,22 +114,21 @@ def measure(
 @dataclass(frozen=True)
 class _Asked:
     model: str
-    pixels: bytes
-    equalization: Equalization
-    mirrored: bool
+    images: str
+    observed: tuple[Equalization, bool]
     network: Program = field(compare=False)
-    images: NDArray[np.uint8] = field(compare=False)
+    calibration: NDArray[np.uint8] = field(compare=False)
+    scheme: Scheme = field(compare=False)
 
 
 @lru_cache(maxsize=1)
 def _observed(asked: _Asked) -> Observation:
     """Of the float network beside one draw of images, for the next cell that asks about them."""
-    same = Scheme(equalization=asked.equalization, mirrored=asked.mirrored)
-    return observe(asked.network, asked.images, same)
+    return observe(asked.network, asked.calibration, asked.scheme)
 
 
 def forget() -> None:
-    """Drop what was observed last: half a megabyte for each calibration image."""
+    """Drop what was observed last: all activations of all calibration images."""
     _observed.cache_clear()
 
 

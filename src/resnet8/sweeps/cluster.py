@@ -77,7 +77,6 @@ class Cluster(Place):
         """Leave the cluster, which goes on."""
         with suppress(Exception):  # it may be gone
             self._client.close(timeout=self._seconds)
-        super().close()
 
     def _require_workers(self) -> None:
         """Check that there are workers, and that they have what this process has.

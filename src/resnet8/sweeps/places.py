@@ -44,9 +44,8 @@ class Place(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - not every place has something to leave
         """Leave it."""
-        cells.forget()  # what this process kept for the next cell
 
     def measured(self, material: Material, waiting: Mapping[int, Cell]) -> Generator[tuple[int, Measured]]:
         """The numbers of cells under the keys of ``waiting``, as they are finished.
@@ -116,6 +115,10 @@ class Here(Place):
         self.jobs = cpu().logical_cpus if jobs is None else jobs
         if self.jobs < 1:
             raise QuantizationError("the number of processes is not usable", found=str(jobs), expected="1 or more")
+
+    def close(self) -> None:
+        """Drop what this process kept for the next cell."""
+        cells.forget()
 
     def _attempt(self, material: Material, waiting: Mapping[int, Cell]) -> Generator[tuple[int, Measured]]:
         if self.jobs == 1:
