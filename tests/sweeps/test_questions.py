@@ -42,6 +42,15 @@ def searched(small: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     return search(*small, tmp_path_factory.mktemp("cells"), max_drop=5, held_out_images=90, **QUICK)
 
 
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What each cell that is measured is asked about."""
+    found: list[Any] = []
+    measure = measuring.measure
+    monkeypatch.setattr(measuring, "measure", lambda *about, **asked: found.append(asked) or measure(*about, **asked))
+    return found
+
+
 # --- the map ---
 
 
@@ -71,11 +80,8 @@ def test_a_sweep_says_what_it_was_about(swept: Sweep, material: Material, tmp_pa
 
 
 def test_settings_are_asked_about_on_training_images_that_do_not_calibrate(
-    small: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: tuple[Path, Path], tmp_path: Path, seen: list[Any]
 ) -> None:
-    seen: list[Any] = []
-    measure = measuring.measure
-    monkeypatch.setattr(measuring, "measure", lambda *about, **asked: seen.append(asked) or measure(*about, **asked))
     found = sweep(*small, tmp_path, weights=[8], activations=[8], held_out_images=90, **QUICK)
     assert (found.ground.data.split, found.ground.data.subset) == ("train", "held-out-90-seed-42")
     train = read_split(small[1], "train")
@@ -155,11 +161,8 @@ def test_costs_are_what_few_bits_add(searched: Search) -> None:
 
 
 def test_a_search_asks_training_images_that_do_not_calibrate(
-    small: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: tuple[Path, Path], tmp_path: Path, seen: list[Any]
 ) -> None:
-    seen: list[Any] = []
-    measure = measuring.measure
-    monkeypatch.setattr(measuring, "measure", lambda *about, **asked: seen.append(asked) or measure(*about, **asked))
     found = search(*small, tmp_path, bits=[4, 8], max_drop=50, **QUICK)
     train = read_split(small[1], "train")
     left = np.delete(np.arange(300), draw(train.labels, PER_CLASS, 42))
