@@ -11,7 +11,6 @@ app = marimo.App(width="full", app_title="resnet8 playground")
 
 with app.setup:
     from functools import partial
-    from pathlib import Path
 
     import marimo as mo
     import numpy as np
@@ -19,49 +18,43 @@ with app.setup:
     from resnet8 import words
     from resnet8.inspection.graph import drawn
     from resnet8.network.change import BITS, FIELDS, apply
-    from resnet8.numeric.grid import limits
     from resnet8.numeric.variants import ROUNDINGS
-    from resnet8.playground import page, plots, sources, sqnr
+    from resnet8.playground import changing, noise, page, plots, sources, views, work
     from resnet8.playground.catalogue import evaluations, first, float_behind, models
-    from resnet8.playground.changing import added, beside, entered, equivalent, save
-    from resnet8.playground.codes import use
     from resnet8.playground.flow import flow as flow_of
-    from resnet8.playground.strip import around
-    from resnet8.words import kilobytes, percent
+    from resnet8.playground.strip import around, strip
 
 
 @app.cell(hide_code=True)
 def _():
     get_folder, set_folder = mo.state(str(sources.default_folder()))
-    get_layer, set_layer = mo.state(("", 0))  # what was clicked in the drawing, and a count: a click is always news
-    get_changes, set_changes = mo.state((None, (), None))  # of which model, what, and what came of it
+    get_layer, set_layer = mo.state((1, 0))  # the layer to go to, by number, and a count: a click is always news
+    get_image, set_image = mo.state((0, 0))  # the test image to go to, likewise
+    get_changes, set_changes = mo.state({})  # by model: what is changed, and what came of it
     get_said, set_said = mo.state((None, None))  # of which model, and what is wrong with the change
-    get_noise, set_noise = mo.state(None)
-    get_sensitivity, set_sensitivity = mo.state(None)
-    get_flips, set_flips = mo.state(None)
-    get_job, set_job = mo.state((None, ""))  # of which model, and why there is no noise; no flips
-    get_flips_job, set_flips_job = mo.state((None, ""))
-    memory = {}  # what was chosen last: another model opens at the same layer
+    get_jobs, set_jobs = mo.state({})  # the work beside the page
+    memory = page.asked()  # what was chosen last, at first what the address says: another model opens at the same layer
+
+    def go(number):
+        set_layer(lambda last: (number, last[1] + 1))
+
+    def look(index):
+        set_image(lambda last: (int(index), last[1] + 1))
+
     return (
         get_changes,
-        get_flips,
-        get_flips_job,
         get_folder,
-        get_job,
+        get_image,
+        get_jobs,
         get_layer,
-        get_noise,
         get_said,
-        get_sensitivity,
+        go,
+        look,
         memory,
         set_changes,
-        set_flips,
-        set_flips_job,
         set_folder,
-        set_job,
-        set_layer,
-        set_noise,
+        set_jobs,
         set_said,
-        set_sensitivity,
     )
 
 
@@ -70,7 +63,7 @@ def _():
     mo.md("""
     # Inside the quantized ResNet8
 
-    Choose a model here, an image and a layer on the left; the page follows. Everything that is computed here is the exact
+    Choose a model, an image and a layer in the menu; the page follows. Everything that is computed here is the exact
     arithmetic of the graph in the file, in NumPy (`resnet8.playground`); the same functions can be called from Python.
     """)
     return
@@ -88,7 +81,7 @@ def _(get_folder, set_folder):
 def _(demo_button, set_folder):
     _said = None
     if demo_button.value:
-        _folder, _said = page.attempt(sources.open_demo)
+        _folder, _said = work.attempt(sources.open_demo)
         if _said is None:
             set_folder(str(_folder))
     _said
@@ -104,96 +97,84 @@ def _(demo_button, folder_field, refresh_button):
         measured = evaluations(folder)
         return models(folder, measured), measured
 
-    _found, _problem = page.attempt(_looked)
+    _found, _problem = work.attempt(_looked)
     entries, known = _found or ((), ())
-    _field = mo.vstack([folder_field, mo.hstack([refresh_button, demo_button], justify="start")])
-    _none = mo.callout(
-        mo.md(
-            "**No models here.** `resnet8 reproduce` makes them in the current folder, `resnet8 reproduce --demo` those of "
-            "the demo in `demo/`. *Open the demo* shows models of the demo at once, offline."
-        ),
-        kind="warn",
-    )
-    _rows = [
-        (
-            one.name,
-            " · ".join(filter(None, (one.kind, one.error, one.notice))),
-            "" if one.description is None else kilobytes(one.description.size_bytes),
-            "" if one.score is None else percent(one.score.accuracy),
-        )
-        for one in entries
-    ]
-    _table = page.table(("file", "kind", "size", "top-1"), _rows, left=2)
+    _chooser = mo.vstack([folder_field, page.row(refresh_button, demo_button)])
     mo.stop(
         not any(one.description is not None for one in entries),
-        mo.vstack([_field, *([_problem] if _problem is not None else []), _none, *([_table] if entries else [])]),
+        mo.vstack([_chooser, *([_problem] if _problem is not None else []), views.no_models(entries)]),
     )
-    mo.vstack([_field, mo.accordion({f"The {len(_rows)} files here": _table})])
+    _title = f"{len(entries)} {'file' if len(entries) == 1 else 'files'} in this folder"
+    mo.vstack([_chooser, mo.accordion({_title: views.files(entries)})])
     return entries, folder, known
 
 
 @app.cell(hide_code=True)
 def _(entries, memory):
-    _labels = {one.label: one for one in entries}
-    _chosen = next((one for one in entries if one.path == memory.get("model")), first(entries))
+    _chosen = next((one for one in entries if one.path.name == memory.get("model")), None)
+    model_problem = None
+    if _chosen is None:
+        _chosen = first(entries)
+        if asked := memory.get("model"):
+            model_problem = page.message(f"There is no {asked} here; {_chosen.name} is shown.", "warn")
     model_field = mo.ui.dropdown(
-        _labels,
+        {one.label: one for one in entries},
         value=_chosen.label,
         label="Model",
         full_width=True,
-        on_change=lambda entry: memory.update(model=entry.path),
+        on_change=lambda entry: memory.update(model=entry.path.name),
     )
-    model_field
-    return (model_field,)
+    return model_field, model_problem
 
 
 @app.cell(hide_code=True)
-def _(entries, model_field):
+def _(entries, model_field, model_problem):
     entry = model_field.value
     mo.stop(entry is None)
-    opened, _problem = page.attempt(lambda: page.load(entry.path))
-    _again = mo.md("Choose another model above, or press *Look again*.")
-    mo.stop(_problem is not None, mo.vstack([_problem, _again]))
-    network, float_opened, real = opened.network, None, None
-    _said = [mo.callout(entry.notice, kind="warn")] if entry.notice else []
+    opened, _problem = work.attempt(lambda: work.load(entry.path))
+    mo.stop(_problem is not None, mo.vstack([_problem, mo.md("Choose another model, or press *Look again*.")]))
+    network, float_opened, real, _said = opened.network, None, None, None
     if opened.quantized:
         _behind = float_behind(entry, entries)
         if _behind is None:
-            _said.append(mo.callout("There is no float model here: nothing to compare with.", kind="warn"))
+            _said = page.message("There is no float model here: nothing to compare with.", "warn")
         else:
-            float_opened, _problem = page.attempt(lambda: page.load(_behind.path))
-            if _problem is None:
-                real, _problem = page.attempt(lambda: page.matched(opened, float_opened))
-            if _problem is not None:
-                float_opened = None
-                _said.append(_problem)
-    _facts = [
-        f"**{page.plain(entry.path.name)}**",
-        entry.kind,
-        kilobytes(opened.description.size_bytes),
-        "accuracy not measured" if entry.score is None else f"top-1 {percent(entry.score.accuracy)}",
-        f"{len(network.layers)} layers",
-        f"{sum(one.macs for one in network.layers):,} multiply-accumulates",
-    ]
-    if float_opened is not None:
-        _facts.append(f"compared with {page.plain(Path(float_opened.description.path).name)}")
-    mo.vstack([mo.md(" · ".join(_facts)), *_said])
+            float_opened, _said = work.attempt(lambda: work.load(_behind.path))
+            if _said is None:
+                real, _said = work.attempt(lambda: work.matched(opened, float_opened))
+            float_opened = None if real is None else float_opened
+    page.column(model_problem, views.model(entry, opened, float_opened), _said)
     return entry, float_opened, network, opened, real
 
 
 @app.cell(hide_code=True)
 def _(get_layer, memory, network):
+    _names = [one.name for one in network.layers]
+    _number, _count = get_layer()
+    if _count != memory.get("jumps", 0):  # a click, not another model
+        memory.update(jumps=_count, layer=_names[min(_number, len(_names)) - 1])
+    if memory.get("layer") not in _names:
+        memory["layer"] = _names[min(max(memory.pop("number", 1), 1), len(_names)) - 1]
     _options = {f"{number} · {one.operator} · {one.name}": one.name for number, one in enumerate(network.layers, 1)}
-    _labels = {name: label for label, name in _options.items()}
-    if get_layer() != memory.get("clicked", ("", 0)):  # a click, not another model
-        memory.update(clicked=get_layer(), layer=get_layer()[0])
-    layer_field = mo.ui.radio(
+    layer_field = mo.ui.dropdown(
         _options,
-        value=_labels.get(memory.get("layer"), next(iter(_options))),
+        value=list(_options)[_names.index(memory["layer"])],
         label="Layer",
+        searchable=True,
+        allow_select_none=False,
+        full_width=True,
         on_change=lambda name: memory.update(layer=name),
     )
     return (layer_field,)
+
+
+@app.cell(hide_code=True)
+def _(go, memory, network):
+    # A cell of its own: these keep the focus while the layer changes.
+    _names = [one.name for one in network.layers]
+    _numbers = np.arange(1, len(_names) + 1)
+    layer_steps = page.steps(lambda by: go(sources.neighbour(_numbers, _names.index(memory["layer"]) + 1, by)))
+    return (layer_steps,)
 
 
 @app.cell(hide_code=True)
@@ -206,7 +187,7 @@ def _(layer_field, opened):
 
 @app.cell(hide_code=True)
 def _(folder, known):
-    split, _problem = page.attempt(lambda: sources.images_of(folder, sources.fingerprints(known)))
+    split, _problem = work.attempt(lambda: sources.images_of(folder, sources.fingerprints(known)))
     mo.stop(split is None, _problem)
     image_from = mo.ui.dropdown(
         ["all test images", "one class", "FP32 right, quantized wrong"], value="all test images", label="Images"
@@ -218,62 +199,92 @@ def _(folder, known):
 
 
 @app.cell(hide_code=True)
-def _(class_field, float_opened, image_from, known, memory, opened, real, split):
+def _(class_field, float_opened, image_from, known, opened, real, split):
     image_said, candidates = None, np.arange(len(split))
     if image_from.value == "one class":
         candidates = np.flatnonzero(split.labels == (class_field.value or 0))
     elif image_from.value == "FP32 right, quantized wrong":
         if real is None:
-            image_said = mo.callout("This needs a quantized model and its float model.", kind="warn")
+            image_said = page.message("This needs a quantized model and its float model.", "warn")
         else:
-            _found, _where = page.lost_images(known, opened, float_opened, real, split)
-            image_said = mo.md(f"{len(_found)} {_where}") if len(_found) else mo.callout(f"None {_where}.", kind="warn")
+            _found, _where = work.lost_images(known, opened, float_opened, real, split)
+            image_said = mo.md(f"{len(_found)} {_where}") if len(_found) else page.message(f"None {_where}.", "warn")
             candidates = _found if len(_found) else candidates
-    image_field = mo.ui.number(
-        0,
-        len(candidates) - 1,
-        step=1,
-        value=min(memory.get(image_from.value, 0), len(candidates) - 1),
-        label=f"Number (0 to {len(candidates) - 1})",
-        debounce=True,
-        on_change=lambda number, among=image_from.value: memory.update({among: int(number or 0)}),
-    )
-    return candidates, image_field, image_said
+    return candidates, image_said
 
 
 @app.cell(hide_code=True)
-def _(candidates, image_field, split):
-    index = int(candidates[min(int(image_field.value or 0), len(candidates) - 1)])
-    pixels = split.images[index : index + 1]
-    label = int(split.labels[index])
+def _(candidates, get_image, memory, split):
+    _index, _count = get_image()
+    if _count != memory.get("looks", 0):
+        memory.update(looks=_count, image=_index)
+    image_field = mo.ui.number(
+        0,
+        len(split) - 1,
+        step=1,
+        value=sources.nearest(candidates, memory.get("image", 0)),
+        label="Test image",
+        debounce=True,
+        on_change=lambda index: memory.update(image=int(index or 0)),
+    )
+    return (image_field,)
+
+
+@app.cell(hide_code=True)
+def _(candidates, look, memory):
+    image_steps = page.steps(lambda by: look(sources.neighbour(candidates, memory["image"], by)))
+    return (image_steps,)
+
+
+@app.cell(hide_code=True)
+def _(candidates, image_field, look, memory, split):
+    index = memory["image"] = sources.nearest(candidates, image_field.value or 0)
+    if index != image_field.value:
+        look(index)  # the next of those that were asked for
+    pixels, label = split.images[index : index + 1], int(split.labels[index])
     shown_image = page.picture(pixels[0], 4, f"test image {index}: {split.class_names[label]}", f"test image {index}")
     return index, label, pixels, shown_image
 
 
 @app.cell(hide_code=True)
-def _(class_field, image_field, image_from, image_said, layer_field, shown_image):
-    _choice = [image_from, *([class_field] if image_from.value == "one class" else []), image_field]
+def _(class_field, image_field, image_from, image_said, image_steps, layer_field, layer_steps, model_field, shown_image):
+    _class = class_field if image_from.value == "one class" else None
     mo.sidebar(
-        [mo.vstack([*_choice, *([image_said] if image_said is not None else []), shown_image, layer_field])],
+        page.column(
+            model_field,
+            layer_field,
+            page.row(*layer_steps),
+            image_from,
+            _class,
+            image_field,
+            page.row(*image_steps),
+            image_said,
+            shown_image,
+        ),
         width="22rem",
     )
     return
 
 
 @app.cell(hide_code=True)
-def _(layer, number, opened, set_layer):
-    def _go(clicked):
-        if clicked:  # 0 is the input
-            set_layer(lambda last: (opened.network.layers[clicked - 1].name, last[1] + 1))
+def _(entry, index, number):
+    page.address(model=entry.path.name, layer=number, image=index)
+    return
 
-    _key, _drawing = f"n{number}", drawn(opened.network, opened.description, brief=True)
+
+@app.cell(hide_code=True)
+def _(changed, go, layer, network, number, opened):
+    _key, _drawing = f"n{number}", drawn(network, opened.description, brief=True)
+    _changed = () if changed is None else changing.changed_layers(network, changed)
+    _marks = {f"n{place}" for place, one in enumerate(network.layers, 1) if one.name in _changed}
     # Elements with names: Marimo forgets those that have none.
-    network_strip = page.clickable(_drawing, _key, _go)
+    network_strip = page.clickable(strip(_drawing, _key, _marks | ({"n0"} if noise.INPUT in _changed else set())), go)
     whole_network = mo.lazy(lambda: page.sketch(_drawing, _key))
     mo.vstack(
         [
             mo.md(
-                f"## The network\n\nLayer {number} of {len(opened.network.layers)}: **{page.plain(layer.name)}**. Click on another, or choose it on the left."
+                f"## The network\n\nLayer {number} of {len(network.layers)}: **{page.plain(layer.name)}**. Click on another, or choose "
+                "it in the menu." + (" A dot marks what is changed." if _changed else "")
             ),
             network_strip,
             mo.md(f"With its neighbours; {words.GRID}:"),
@@ -286,120 +297,13 @@ def _(layer, number, opened, set_layer):
 
 @app.cell(hide_code=True)
 def _(layer):
-    def _row(role, tensor):
-        grid, shape = tensor.grid, words.shape(tensor.shape)
-        if grid is None:
-            return role, tensor.name, shape, tensor.dtype, *[words.NONE] * 4
-        low, high = limits(grid.dtype)
-        scale = zero_point = "per channel"
-        reals = words.NONE
-        if not grid.per_channel:
-            scale, zero_point = f"{float(grid.scale):.9g}", int(grid.zero_point)
-            reals = " to ".join(f"{(end - zero_point) * float(grid.scale):.4g}" for end in (low, high))
-        return role, tensor.name, shape, tensor.dtype, scale, zero_point, f"{low} to {high}", reals
-
-    _headings = ("tensor", "name in the file", "shape", "type", "scale", "zero point", "codes", "real range")
-
-    _tensors = [(f"input {at}" if layer.residual else "input", one) for at, one in enumerate(layer.reads, 1)]
-    _tensors += [("weights", layer.parameter)] if layer.parameter is not None else []
-    _tensors += [("output", layer.output)]
-    _facts = [f"**{layer.operator}**" + (" of two activations" if layer.residual else "")]
-    if (_conv := layer.window) is not None:
-        _facts.append(f"strides {_conv.strides[0]}, {_conv.strides[1]}")
-        _facts.append("pads {} {} {} {} (top, left, bottom, right)".format(*_conv.pads))
-    if layer.relu:
-        _facts.append("ReLU")
-    if layer.macs:
-        _facts.append(f"{layer.macs:,} multiply-accumulates for one image")
-    _places = (
-        "\n".join(f"- {role}: <code>{page.plain(name)}</code>" for role, name in layer.parameters.items())
-        or "- no parameters"
-    )
-    _nodes = "\n".join(f"- <code>{page.plain(name)}</code>" for name in layer.nodes)
-    _views = [
-        mo.md(f"## Layer {page.plain(layer.name)}\n\n" + " · ".join(_facts)),
-        page.table(_headings, [_row(*one) for one in _tensors], left=4),
-        mo.accordion({"Where the parameters are in the graph": mo.md(f"Parameters\n\n{_places}\n\nNodes\n\n{_nodes}")}),
-    ]
-    _grid = None if layer.parameter is None else layer.parameter.grid
-    if _grid is not None and _grid.per_channel:
-        _numbers = zip(_grid.scale.tolist(), _grid.zero_point.tolist(), strict=True)
-        _rows = [(at, f"{one:.9g}", int(zero)) for at, (one, zero) in enumerate(_numbers)]
-        _views += [
-            mo.md("### Scales of the output channels"),
-            plots.channels(_grid),
-            mo.accordion({"As a table": page.table(("channel", "scale", "zero point"), _rows)}),
-        ]
-    mo.vstack(_views)
+    views.layer(layer)
     return
 
 
 @app.cell(hide_code=True)
 def _(layer, real):
-    _found = layer.parameter
-    mo.stop(_found is None, mo.md("### Weights\n\nThis layer has none."))
-    _views = [mo.md("### Weights")]
-    _behind = _found if _found.grid is None else real and real.writers[layer.output.name].parameter
-    _tensors = {} if _behind is None else {plots.FLOAT: _behind.real}
-    if _found.grid is None:
-        _charts = [plots.values(_tensors, "weight")]
-    else:
-        _limits = limits(_found.grid.dtype)
-        _used = use(_found.codes, _limits)
-        _views.append(
-            mo.md(
-                f"{_used}, {_used.unused} do not · "
-                f"{_used.at_lowest} at the least code {_limits[0]}, {_used.at_highest} at the greatest {_limits[1]} "
-                f"({percent(_used.clipped)} at an end; what was clipped is among them)"
-            )
-        )
-        _charts = [
-            plots.values({**_tensors, plots.DEQUANTIZED: _found.real}, "weight"),
-            plots.in_steps(_tensors.get(plots.FLOAT), {plots.QUANTIZED: _found.codes}, _found.grid, _limits),
-        ]
-    mo.vstack([*_views, mo.hstack(_charts, justify="start", wrap=True)])
-    return
-
-
-@app.cell(hide_code=True)
-def _(entries, entry, float_opened):
-    _names = {one.path.name: one for one in entries if one.description is not None}
-    _shown = {entry.path.name, *(() if float_opened is None else (Path(float_opened.description.path).name,))}
-    others_field = mo.ui.multiselect(
-        _names,
-        value=[name for name in _names if name in _shown],
-        label="Models",
-        max_selections=8,
-    )
-    return (others_field,)
-
-
-@app.cell(hide_code=True)
-def _(layer, others_field):
-    _found, _said = {}, []
-    for _entry in others_field.value:
-        _open, _problem = page.attempt(lambda one=_entry: page.load(one.path))
-        if _problem is None:
-            _found[_entry.path.name] = next(
-                (one.parameter for one in _open.network.layers if one.name == layer.name), None
-            )
-        else:
-            _said.append(_problem)
-    _missing = [name for name, one in _found.items() if one is None]
-    if _missing:
-        _said.append(mo.md(page.plain(f"No weights under the name {layer.name} in: {', '.join(_missing)}.")))
-    _tensors = {name: one.real for name, one in _found.items() if one is not None}
-    mo.vstack(
-        [
-            mo.md(
-                "### The same layer in several models\n\nIn files with folded BatchNorm its factors are part of the weights: "
-                "other numbers, the same network."
-            ),
-            others_field,
-            *_said,
-            plots.values(_tensors, "weight (as a real number)") if _tensors else mo.md("Choose a model that has it."),
-        ]
-    )
+    views.parameters(layer, None if real is None else real.writers[layer.output.name])
     return
 
 
@@ -409,128 +313,129 @@ def _(index, label, network, pixels, real, split):
     float_flow = flow if not network.quantized else None if real is None else flow_of(real, pixels)
     flows = {} if float_flow is None else {plots.FLOAT: float_flow}
     flows |= {plots.QUANTIZED: flow} if network.quantized else {}
-    _models = {name: one.probabilities[0] for name, one in flows.items()}
-    _said = " · ".join(
-        f"{name}: **{page.plain(split.class_names[int(one.argmax())])}** ({percent(float(one.max()))})"
-        for name, one in _models.items()
-    )
-    mo.vstack(
-        [
-            mo.md(f"## The image\n\nTest image {index} is a **{page.plain(split.class_names[label])}**. {_said}"),
-            mo.hstack(
-                [
-                    page.picture(pixels[0], 9, f"test image {index}", f"test image {index}"),
-                    plots.probabilities(_models, split.class_names, label),
-                ],
-                justify="start",
-                align="center",
-                gap=2,
-            ),
-        ]
-    )
-    return float_flow, flow, flows
+    image_errors = noise.of_flow(float_flow, flow) if len(flows) == 2 else ()
+    views.image(index, pixels[0], label, flows, split)
+    return float_flow, flow, flows, image_errors
 
 
 @app.cell(hide_code=True)
-def _(float_flow, flow, layer):
-    _name, _grid = layer.output.name, layer.output.grid
-    _views, _float = [], None if float_flow is None else float_flow.real(_name)
-    if _grid is not None:
-        _codes = flow.values[_name]
-        _used = use(_codes, limits(_grid.dtype))
-        _span = None if _float is None else (float(_float.min()), float(_float.max()))
-        _views = [
-            mo.md(f"{_used} · {_used.at_lowest:,} at the least code, {_used.at_highest:,} at the greatest"),
-            mo.hstack(
-                [
-                    page.maps(flow.real(_name), _span, "quantized"),
-                    *([] if _float is None else [page.maps(_float, _span, "FP32")]),
-                    plots.in_steps(_float, {plots.QUANTIZED: _codes}, _grid, limits(_grid.dtype)),
-                ],
-                justify="start",
-                wrap=True,
-            ),
-        ]
-    else:
-        _charts = [page.maps(_float, None, "FP32"), plots.values({plots.FLOAT: _float}, "activation")]
-        _views = [mo.hstack(_charts, justify="start", wrap=True)]
+def _(float_flow, flow, image_errors, layer, number, split):
+    views.flowing(layer, flow, float_flow, image_errors[number] if image_errors else None, split.class_names)
+    return
+
+
+@app.cell(hide_code=True)
+def _(entry, go, image_errors, index):
+    mo.stop(not image_errors)
+    errors_chart = page.clickable(views.series({plots.ACCUMULATED: image_errors}), go)
     mo.vstack(
         [
-            mo.md(
-                f"## What flows\n\nThe output of **{page.plain(layer.name)}**, {words.shape(layer.output.shape)}, for this image."
-            ),
-            *_views,
+            mo.md("### Errors of all layers, this image"),
+            errors_chart,
+            mo.accordion({"As a table": views.errors(image_errors, f"{entry.path.stem}-image-{index}-errors.csv")}),
         ]
     )
-    return
+    return (errors_chart,)
 
 
 @app.cell(hide_code=True)
 def _(network):
     mo.stop(
         not network.quantized,
-        mo.callout("This is a float model: choose a quantized one to see noise and to change it.", kind="neutral"),
+        page.message("This is a float model: choose a quantized one to see noise and to change it.", "neutral"),
     )
     quantized = network
-    sample_field = mo.ui.number(1, 10_000, step=1, value=200, label="Images", debounce=True)
-    noise_button = mo.ui.run_button(label="SQNR of every layer")
-    sensitivity_button = mo.ui.run_button(label="Each layer alone")
-    stop_button = mo.ui.run_button(label="Stop", kind="warn")
-    return noise_button, quantized, sample_field, sensitivity_button, stop_button
+    sample_field = mo.ui.dropdown(["images from", sources.OFFICIAL], value="images from", label="Sample")
+    first_field = mo.ui.number(0, 9_999, step=1, value=0, label="First", debounce=True)
+    count_field = mo.ui.number(1, 10_000, step=1, value=200, label="How many", debounce=True)
+    noise_button = mo.ui.run_button(label="Errors of all layers")
+    alone_button = mo.ui.run_button(label="Each layer alone")
+    flips_button = mo.ui.run_button(label="Compare many images")
+    stop_noise, stop_alone, stop_flips = (mo.ui.run_button(label="Stop", kind="warn") for _ in range(3))
+    return (
+        alone_button,
+        count_field,
+        first_field,
+        flips_button,
+        noise_button,
+        quantized,
+        sample_field,
+        stop_alone,
+        stop_flips,
+        stop_noise,
+    )
 
 
 @app.cell(hide_code=True)
-def _(noise_button, real, sample_field, sensitivity_button, stop_button):
-    mo.stop(real is None, mo.callout("Noise is measured against the float model, and there is none here.", kind="warn"))
-    mo.vstack(
-        [
-            mo.md(
-                "## Noise of all layers\n\nSQNR = 10 log₁₀(Σ ref² / Σ (ref − q)²) dB. *Accumulated*: the quantized network, run "
-                "from its input. *Isolated*: each layer fed the float values, quantized. *Each layer alone*: top-1 with this "
-                "layer quantized and all others in float."
-            ),
-            mo.hstack([sample_field, noise_button, sensitivity_button, stop_button], justify="start", align="end"),
-        ]
+def _(count_field, first_field, sample_field, split):
+    if sample_field.value == sources.OFFICIAL:
+        sample, sample_problem = work.attempt(lambda: sources.official(split))
+        sample_row = page.row(sample_field)
+    else:
+        _first, _count = int(first_field.value or 0), int(count_field.value or 200)
+        sample, sample_problem = work.attempt(lambda: sources.sample(split, _first, _count))
+        sample_row = page.row(sample_field, first_field, count_field)
+    return sample, sample_problem, sample_row
+
+
+@app.cell(hide_code=True)
+def _(alone_button, get_jobs, noise_button, opened, real, sample, sample_problem, sample_row, stop_alone, stop_noise):
+    mo.stop(real is None, page.message("Noise is measured against the float model, and there is none here.", "warn"))
+    _running = [work.of(get_jobs(), title, opened.key).running for title in (work.NOISE, work.ALONE)]
+    _stops = [one for one, running in zip((stop_noise, stop_alone), _running, strict=True) if running]
+    page.column(
+        mo.md(
+            "## Noise of all layers\n\nSQNR = 10 log₁₀(Σ ref² / Σ (ref − q)²) dB. *Accumulated*: the quantized network, run "
+            "from its input. *Isolated*: each layer fed the float values, quantized. *Each layer alone*: top-1 with this "
+            "layer quantized and all others in float."
+        ), sample_row, sample_problem, page.row(noise_button, alone_button, *_stops)
     )
     return
 
 
 @app.cell(hide_code=True)
-def _(memory, noise_button, opened, quantized, real, sample_field, set_job, set_noise, split, stop_button):
-    stop_button  # pressing it runs this cell, which ends the thread
-    if noise_button.value:
-        _part = split.first(int(sample_field.value or 200))
-        _key, _work = (opened.key, len(_part)), partial(sqnr.noise, quantized, real, _part.images)
-        page.in_background("SQNR", len(_part), _work, key=_key, keep=set_noise, said=set_job, jobs=memory)
+def _(memory, noise_button, opened, quantized, real, sample, set_jobs, stop_noise):
+    stop_noise  # pressing it runs this cell, which ends the thread
+    if noise_button.value and sample is not None and real is not None:
+        _work = partial(noise.noise, quantized, real, sample.split.images)
+        work.begin(work.NOISE, len(sample), _work, key=(opened.key, sample), tell=set_jobs, jobs=memory)
     return
 
 
 @app.cell(hide_code=True)
-def _(memory, opened, quantized, real, sample_field, sensitivity_button, set_job, set_sensitivity, split, stop_button):
-    stop_button  # as above; a cell of its own: the other button does not end it
-    if sensitivity_button.value:
-        _part = split.first(int(sample_field.value or 200))
-        _key, _work = (opened.key, len(_part)), partial(sqnr.sensitivity, quantized, real, _part.images, _part.labels)
-        page.in_background(
-            "Each layer alone", len(_part), _work, key=_key, keep=set_sensitivity, said=set_job, jobs=memory
+def _(alone_button, memory, opened, quantized, real, sample, set_jobs, stop_alone):
+    stop_alone  # as above; a cell of its own: the other button does not end it
+    if alone_button.value and sample is not None and real is not None:
+        _work = partial(noise.sensitivity, quantized, real, sample.split.images, sample.split.labels)
+        work.begin(work.ALONE, len(sample), _work, key=(opened.key, sample), tell=set_jobs, jobs=memory)
+    return
+
+
+@app.cell(hide_code=True)
+def _(entry, get_jobs, go, opened, sample):
+    _job, _views, noise_chart = work.of(get_jobs(), work.NOISE, opened.key, sample), [], None
+    if _job.found is not None:
+        noise_chart = page.clickable(
+            views.series({plots.ACCUMULATED: _job.found.accumulated, plots.ISOLATED: _job.found.isolated}), go
         )
-    return
+        _views = [mo.md(f"**Errors over {sample}**"), noise_chart]
+        _views.append(mo.accordion({
+            f"As a table, {kind}": views.errors(getattr(_job.found, kind), f"{entry.path.stem}-{kind}-errors.csv")
+            for kind in (plots.ACCUMULATED, plots.ISOLATED)
+        }))
+    page.column(page.message(_job.said, "warn") if _job.said else None, *_views)
+    return (noise_chart,)
 
 
 @app.cell(hide_code=True)
-def _(get_job, get_noise, get_sensitivity, opened):
-    _views = [mo.callout(get_job()[1], kind="warn")] if get_job()[1] and get_job()[0] == opened.key else []
-    if get_noise() is not None and get_noise()[0] == opened.key:
-        _found = get_noise()[2]
-        _series = {kind: [getattr(one, kind) for one in _found] for kind in ("accumulated", "isolated")}
-        _chart = plots.decibels([one.layer for one in _found], _series)
-        _views += [mo.md(f"**SQNR over {get_noise()[1]} images**"), _chart]
-    if get_sensitivity() is not None and get_sensitivity()[0] == opened.key:
-        _answers = get_sensitivity()[2]
-        _title = f"**Each layer alone over {get_sensitivity()[1]} images**; FP32 has {_answers.score().correct} right"
-        _views += [mo.md(_title), plots.sensitivity(_answers)]
-    mo.vstack(_views)
-    return
+def _(get_jobs, go, opened, sample):
+    _job, _views, alone_chart = work.of(get_jobs(), work.ALONE, opened.key, sample), [], None
+    if _job.found is not None:
+        alone_chart = page.clickable(plots.sensitivity(_job.found), go)
+        _said = f"**Each layer alone over {sample}**; FP32 has {_job.found.score().correct} right"
+        _views = [mo.md(_said), alone_chart]
+    page.column(page.message(_job.said, "warn") if _job.said else None, *_views)
+    return (alone_chart,)
 
 
 @app.cell(hide_code=True)
@@ -563,11 +468,6 @@ def _(field_field, tensor_field):
 
 @app.cell(hide_code=True)
 def _(channel_field, field_field, tensor_field):
-    _params = tensor_field.value.params
-    _scales, _zero_points = np.ravel(_params.scale), np.ravel(_params.zero_point)
-    _text = "" if channel_field is None else channel_field.value.strip()
-    _channel = next((at for at in range(_scales.size) if str(at) == _text), 0)
-    _now = {"scale": f"{float(_scales[_channel]):.9g}", "zero_point": str(int(_zero_points[_channel]))}
     if field_field.value == "rounding":
         value_field = mo.ui.dropdown(list(ROUNDINGS), value="half-away", label="Value")
     elif field_field.value == "bits":
@@ -576,249 +476,177 @@ def _(channel_field, field_field, tensor_field):
         _steps = [0.125, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 8.0]
         value_field = mo.ui.slider(steps=_steps, value=2.0, label="Value", show_value=True, debounce=True)
     else:
-        value_field = mo.ui.text(value=_now[field_field.value], label="Value")
+        _channel = "" if channel_field is None else channel_field.value
+        _value, _placeholder = changing.shown(tensor_field.value.params, field_field.value, _channel)
+        value_field = mo.ui.text(value=_value, placeholder=_placeholder, label="Value")
     return (value_field,)
 
 
 @app.cell(hide_code=True)
 def _(channel_field, field_field, reset_button, run_change, tensor_field, value_field):
-    _fields = [
-        field_field,
-        value_field,
-        *([channel_field] if channel_field is not None else []),
-        run_change,
-        reset_button,
-    ]
-    mo.vstack(
-        [
-            mo.md(
-                "## Change it\n\nAnother grid holds for the layer that writes the tensor and for all that read it; weights are "
-                "quantized anew from the float model, biases keep their real value. Changes add up until *Reset*."
-            ),
-            tensor_field,
-            mo.hstack(_fields, justify="start", align="end"),
-        ]
+    page.column(
+        mo.md(
+            "## Change it\n\nAnother grid holds for the layer that writes the tensor and for all that read it; weights are "
+            "quantized anew from the float model, biases keep their real value. Changes add up, for each model its own."
+        ), tensor_field, page.row(field_field, value_field, channel_field, run_change, reset_button)
     )
     return
 
 
 @app.cell(hide_code=True)
 def _(
-    channel_field,
-    field_field,
-    get_changes,
-    opened,
-    quantized,
-    real,
-    reset_button,
-    run_change,
-    set_changes,
-    set_said,
-    tensor_field,
-    value_field,
+    channel_field, field_field, get_changes, opened, quantized, real, reset_button, run_change, set_changes, set_said, tensor_field, value_field
 ):
     def _wanted():
         channel = "" if channel_field is None else channel_field.value
-        change = entered(tensor_field.value.name, field_field.value, value_field.value, channel)
-        wanted = added(get_changes()[1] if get_changes()[0] == opened.key else (), change)
-        return opened.key, wanted, apply(quantized, wanted, real)
+        change = changing.entered(tensor_field.value.name, field_field.value, value_field.value, channel)
+        return changing.added(get_changes().get(opened.key, ((), None))[0], change, quantized)
 
-    if run_change.value:
-        _found, _problem = page.attempt(_wanted)
+    def set_model(wanted):
+        _found, _problem = work.attempt(lambda: apply(quantized, wanted, real) if wanted else None)
         set_said((opened.key, _problem))
         if _problem is None:
-            set_changes(_found)
+            set_changes(lambda now: now | {opened.key: (wanted, _found)})
+
+    if run_change.value:
+        _found, _problem = work.attempt(_wanted)
+        set_said((opened.key, _problem))
+        if _problem is None:
+            set_model(_found)
     elif reset_button.value:
-        set_said((opened.key, None))
-        set_changes((opened.key, (), None))
-    return
+        set_model(())
+    return (set_model,)
 
 
 @app.cell(hide_code=True)
-def _(get_changes, get_said, opened):
-    changes, changed = get_changes()[1:] if get_changes()[0] == opened.key else ((), None)
-    _rows = [(one.tensor, one.field, one.value, "all" if one.channel is None else one.channel) for one in changes]
-    _headings = ("tensor", "what", "value", "channel")
-    _view = page.table(_headings, _rows, left=2) if _rows else mo.md("*Nothing is changed yet.*")
-    _said = [get_said()[1]] if get_said()[1] is not None and get_said()[0] == opened.key else []
-    mo.vstack([*_said, _view])
-    return changed, changes
+def _(get_changes, get_said, opened, quantized, set_model):
+    changes, changed = get_changes().get(opened.key, ((), None))
+    undo_buttons = mo.ui.array(
+        [
+            mo.ui.button(
+                label="✕",
+                tooltip="Take this change back",
+                on_click=lambda _, number=number: set_model(changing.without(changes, number)),
+            )
+            for number in range(len(changes))
+        ]
+    )
+    _view = mo.md("*Nothing is changed yet.*")
+    if changes:
+        _view = views.effects(changing.effects(quantized, changes, changed), list(undo_buttons))
+    page.column(get_said()[1] if get_said()[0] == opened.key else None, _view)
+    return changed, changes, undo_buttons
 
 
 @app.cell(hide_code=True)
-def _(changed, flow, layer, pixels, split):
+def _(changed, flow, float_flow, flows, go, label, layer, pixels, split):
     mo.stop(changed is None)
     changed_flow = flow_of(changed, pixels)
-    before, after = (one.real(layer.output.name) for one in (flow, changed_flow))
-    _was, _is = (page.plain(split.class_names[int(one.probabilities[0].argmax())]) for one in (flow, changed_flow))
-    mo.md(
-        f"### This image, original and changed\n\nPredicted: **{_was}** → **{_is}**. In the output of {page.plain(layer.name)}, "
-        f"{percent(float((before != after).mean()))} of the values are others."
-    )
-    return after, before, changed_flow
-
-
-@app.cell(hide_code=True)
-def _(after, before, changed_flow, float_flow, flow, flows, label, layer, split):
-    _flows = flows | {plots.CHANGED: changed_flow}
-    _name = layer.output.name
-    _grid = changed_flow.network.activations[_name].grid
-    _codes = {plots.QUANTIZED: flow.values[_name]} if _grid.same_as(layer.output.grid) else {}
-    _codes |= {plots.CHANGED: changed_flow.values[_name]}
-    _span = (float(before.min()), float(before.max()))
     if float_flow is None:
-        _ratios = {"changed against original": sqnr.of_layers(flow, changed_flow)}
+        _found = {"changed against original": noise.of_flow(flow, changed_flow)}
     else:
-        _ratios = {name: sqnr.of_layers(float_flow, one) for name, one in _flows.items() if one is not float_flow}
-    mo.vstack(
-        [
-            mo.hstack(
-                [
-                    plots.probabilities(
-                        {name: one.probabilities[0] for name, one in _flows.items()}, split.class_names, label
-                    ),
-                    plots.in_steps(
-                        None if float_flow is None else float_flow.real(_name), _codes, _grid, limits(_grid.dtype)
-                    ),
-                ],
-                justify="start",
-                wrap=True,
-            ),
-            mo.hstack(
-                [
-                    page.maps(before, _span, "original"),
-                    page.maps(after, _span, "changed"),
-                    page.maps(np.abs(after - before), None, "absolute difference"),
-                ],
-                justify="start",
-                wrap=True,
-            ),
-            mo.md("SQNR against the float model, for this image"),
-            plots.decibels(list(sqnr.rows(flow.network).values()), _ratios),
-        ]
-    )
-    return
+        _found = {
+            plots.QUANTIZED: noise.of_flow(float_flow, flow),
+            plots.CHANGED: noise.of_flow(float_flow, changed_flow),
+        }
+    changed_chart = page.clickable(views.series(_found), go)
+    mo.vstack([views.changed_image(layer, flows, changed_flow, split.class_names, label), changed_chart])
+    return (changed_chart,)
 
 
 @app.cell(hide_code=True)
-def _(changed):
+def _(changed, changes, flips_button, get_jobs, opened, sample_problem, sample_row, stop_flips):
     mo.stop(changed is None)
-    count_field = mo.ui.number(1, 10_000, step=1, value=200, label="Images", debounce=True)
-    flips_button = mo.ui.run_button(label="Compare top-1 and SQNR")
-    stop_flips = mo.ui.run_button(label="Stop", kind="warn")
-    mo.vstack(
-        [
-            mo.md("### Many images, original and changed"),
-            mo.hstack([count_field, flips_button, stop_flips], justify="start", align="end"),
-        ]
+    _running = work.of(get_jobs(), work.FLIPS, opened.key).running
+    page.column(
+        mo.md("### Many images, original and changed"),
+        sample_row,
+        sample_problem,
+        page.row(flips_button, stop_flips if _running else None),
     )
-    return count_field, flips_button, stop_flips
+    return
 
 
 @app.cell(hide_code=True)
-def _(
-    changed,
-    changes,
-    count_field,
-    flips_button,
-    memory,
-    opened,
-    quantized,
-    real,
-    set_flips,
-    set_flips_job,
-    split,
-    stop_flips,
-):
+def _(changed, changes, flips_button, memory, opened, quantized, real, sample, set_jobs, stop_flips):
     stop_flips  # pressing it runs this cell, which ends the thread
-    _part = split.first(int(count_field.value or 200))
-
-    if flips_button.value:
-        _work = partial(page.compared, quantized, changed, real, _part)
-        _steps = page.comparisons(real) * len(_part)
-        _key = (opened.key, changes, _part)
-        page.in_background(
-            "Original and changed", _steps, _work, key=_key, keep=set_flips, said=set_flips_job, jobs=memory
-        )
+    if flips_button.value and sample is not None and changed is not None:
+        _work = partial(noise.compared, quantized, changed, real, sample.split.images, sample.split.labels)
+        work.begin(work.FLIPS, len(sample), _work, key=(opened.key, changes, sample), tell=set_jobs, jobs=memory)
     return
 
 
 @app.cell(hide_code=True)
-def _(get_flips_job, opened):
-    mo.callout(get_flips_job()[1], kind="warn") if get_flips_job()[1] and get_flips_job()[0] == opened.key else None
-    return
-
-
-@app.cell(hide_code=True)
-def _(changes, get_flips, opened):
-    mo.stop(get_flips() is None or get_flips()[:2] != (opened.key, changes))
-    _part, (_found, _noises) = get_flips()[2:]
-    _original, _changed, _flips = _found.score(), _found.score(plots.CHANGED), _found.changed(plots.CHANGED)
-    _names, _now = _part.class_names, _found.variants[plots.CHANGED]
-    _views = [
-        mo.md(
-            f"Top-1 over {len(_part)} images: **{_original.correct}** ({percent(_original.accuracy)}) → "
-            f"**{_changed.correct}** ({percent(_changed.accuracy)}); {len(_flips)} images have another class"
-            + (", the first 24:" if len(_flips) > 24 else ".")
-        ),
-        mo.hstack(
-            [
-                page.picture(
-                    _part.images[at],
-                    3,
-                    f"{at} {_names[_part.labels[at]]}: {_names[_found.reference[at]]} → {_names[_now[at]]}",
-                    f"test image {at}",
-                )
-                for at in _flips[:24]
-            ],
-            justify="start",
-            wrap=True,
-        ),
-    ]
-    if _noises:
-        _series = dict(zip((plots.QUANTIZED, plots.CHANGED), _noises, strict=True))
-        _chart = plots.decibels(
-            [one.layer for one in _noises[0]],
-            {name: [one.accumulated for one in found] for name, found in _series.items()},
+def _(changes, get_jobs, go, look, opened, sample):
+    _job = work.of(get_jobs(), work.FLIPS, opened.key, changes, sample)
+    _views, flips_chart, look_buttons = [], None, None
+    if _job.found is not None:
+        _flipped = sample.indices[_job.found.answers.changed(plots.CHANGED)][: views.FLIPS]
+        look_buttons = mo.ui.array(
+            [mo.ui.button(label=f"look at {one}", on_click=lambda _, one=one: look(one)) for one in _flipped]
         )
-        _views += [mo.md("SQNR against the float model, accumulated"), _chart]
-    mo.vstack(_views)
-    return
+        _views = [views.flips(_job.found, sample, list(look_buttons))]
+        if _job.found.original:
+            flips_chart = page.clickable(
+                views.series({plots.QUANTIZED: _job.found.original, plots.CHANGED: _job.found.changed}), go
+            )
+            _views += [mo.md("SQNR against FP32, accumulated"), flips_chart]
+    page.column(page.message(_job.said, "warn") if _job.said else None, *_views)
+    return flips_chart, look_buttons
 
 
 @app.cell(hide_code=True)
 def _(changed, entry):
     mo.stop(changed is None)
-    save_field = mo.ui.text(value=f"{entry.path.stem}_changed.onnx", label="Save as", full_width=True)
+    save_field = mo.ui.text(value=changing.free_name(entry.path), label="Save as", full_width=True)
     save_button = mo.ui.run_button(label="Save")
     return save_button, save_field
 
 
 @app.cell(hide_code=True)
-def _(changes, entry, float_opened, opened, save_button, save_field):
+def _(changes, entry, float_opened, opened, save_button, save_field, split):
+    def _save():
+        path = changing.beside(entry.path, save_field.value.strip())
+        return path, changing.save(path, opened, changes, float_opened, split.images)
+
     _said = mo.md("An ONNX file beside the model and a JSON of what was changed; nothing is overwritten.")
     if save_button.value:
-
-        def _save():
-            _path = beside(entry.path, save_field.value.strip())
-            return _path, save(_path, opened, changes, float_opened)
-
-        _saved, _problem = page.attempt(_save)
-        if _problem is not None:
-            _said = _problem
-        else:
-            _path, _record = _saved
-            _lost = f" Not in the file: {'; '.join(_record.not_in_the_file)}." if _record.not_in_the_file else ""
-            _said = mo.callout(f"Saved: {_path} and {_path}.json.{_lost}", kind="success")
+        _saved, _problem = work.attempt(_save)
+        _said = _problem if _saved is None else views.saved(*_saved)
     mo.vstack(
         [
             mo.md("### Save"),
             save_field,
             save_button,
             _said,
-            mo.accordion({"The same in Python": mo.md(f"```python\n{equivalent(opened, changes, float_opened)}```")}),
+            mo.accordion({"The same in Python": mo.md(f"```python\n{changing.equivalent(opened, changes, float_opened)}```")}),
         ]
     )
+    return
+
+
+@app.cell(hide_code=True)
+def _(entries, entry, float_opened):
+    _names = {one.path.name: one for one in entries if one.description is not None}
+    _behind = () if float_opened is None else (float_opened.description.path,)
+    _shown = [name for name, one in _names.items() if one is entry or str(one.path) in _behind]
+    others_field = mo.ui.multiselect(_names, value=_shown, label="Models", max_selections=8)
+    return (others_field,)
+
+
+@app.cell(hide_code=True)
+def _(layer, others_field):
+    _found, _problems = {}, []
+    for _one in others_field.value:
+        _open, _problem = work.attempt(lambda one=_one: work.load(one.path))
+        if _problem is None:
+            _found[_one.path.name] = next((one for one in _open.network.layers if one.name == layer.name), None)
+        else:
+            _problems.append(_problem)
+    page.column(mo.md(
+            "## The same layer in several models\n\nIn files with folded BatchNorm its factors are part of the weights: "
+            "other numbers, the same network."
+        ), others_field, *_problems, views.same_layer(layer.name, _found))
     return
 
 

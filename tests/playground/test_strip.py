@@ -19,7 +19,8 @@ pytest.importorskip("altair")
 
 from charts import rows, specified
 
-from resnet8.playground.strip import CLICKED, around, places, strip, way
+from resnet8.playground.plots import CLICKED
+from resnet8.playground.strip import around, places, strip, way
 
 
 def drawing_of(path: Path) -> tuple[Opened, Drawing]:
@@ -86,3 +87,8 @@ def test_the_strip_has_a_square_for_each_layer_and_marks_one() -> None:
     specification = specified(chart)
     assert [one["name"] for one in specification["params"]] == [CLICKED]
     assert specification["params"][0]["select"]["fields"] == ["layer"]
+    assert len(specification["layer"]) == 3
+    assert specification["width"] == "container"  # it shrinks with the page: no box is outside
+    marked = strip(Drawing("", boxes, edges), "n1", {"n2"})
+    assert [row["number"] for row in rows(marked) if row.get("changed")] == ["2", "2", "2"]
+    assert len(specified(marked)["layer"]) == 4

@@ -256,13 +256,9 @@ def _rebiased(before: Weighted, after: Weighted, behind: Weighted | None) -> Wei
     same = after.x.params.same_as(before.x.params) and after.weights.params.same_as(before.weights.params)
     if same or before.bias is None:
         return after
-    real: NDArray[Any]
-    if before.real_bias is not None:
-        real = before.real_bias
-    elif behind is not None and behind.bias is not None:
-        real = behind.bias.codes
-    else:
-        real = before.bias.codes * (np.float64(before.x.scale) * before.weights.params.scale.astype(np.float64))
+    real = before.added_real
+    if before.real_bias is None and behind is not None and behind.bias is not None:
+        real = behind.added_real
     codes = accumulator_bias(real, after.x, after.weights.params)
     low, high = limits("int32")
     if not ((codes >= low) & (codes <= high)).all():

@@ -105,6 +105,16 @@ class Layer:
         return None
 
     @property
+    def added_real(self) -> NDArray[np.float64] | None:
+        """The same as real numbers."""
+        return None
+
+    @property
+    def step(self) -> NDArray[np.float64] | None:
+        """What a step of the bias stands for; none where a layer of this kind has none."""
+        return None
+
+    @property
     def role(self) -> str:
         """The operator, told from others of its kind by what it does in a network."""
         return self.operator
@@ -230,6 +240,18 @@ class Weighted(Layer):
         least, greatest = self.worst_case()
         sums = np.stack([least, greatest, least - self.added, greatest - self.added])
         return min(0, int(sums.min())), max(0, int(sums.max()))
+
+    @property
+    def step(self) -> NDArray[np.float64]:
+        """What a step of the accumulator, and of the bias, stands for: ``scale_x * scale_w``, 0-d or (channels out)."""
+        return np.asarray(np.float64(self.x.scale) * self.weights.params.scale.astype(np.float64))
+
+    @property
+    def added_real(self) -> NDArray[np.float64]:
+        """The bias as real numbers, (channels out); zeros where the file gives none."""
+        if self.real_bias is not None:
+            return self.real_bias.astype(np.float64)
+        return self.added.astype(np.float64) if self.weights.grid is None else self.added * self.step
 
     @property
     def map_shape(self) -> tuple[int, ...]:

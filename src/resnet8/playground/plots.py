@@ -6,6 +6,7 @@ Each chart names its units, shows numbers under the pointer, and has colours tha
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -21,18 +22,41 @@ if TYPE_CHECKING:
     from resnet8.numeric.grid import QParams
     from resnet8.playground.flow import Answers
 
-COLOURS = ("#e8862e", "#4c8fd6", "#d64f6c", "#3ea58c", "#9a77cf", "#b39b2d", "#7d8894", "#c46bb0")
-"""Middle tones: the float model's, the quantized model's, the changed model's, and others."""
+COLOURS = (
+    "#c96a12", "#3f83cf", "#d64f6c", "#2f8f78", "#9270cc", "#8f7d1e", "#74808b", "#bf5fa8", "#a5673f", "#5f8f2f",
+)  # fmt: skip
+"""Middle tones: the float model's, the quantized model's, the changed model's, and others; each stands out against a
+white and against a dark page by more than 3 : 1 (WCAG 2.2, success criterion 1.4.11)."""
 
 FLOAT, QUANTIZED, DEQUANTIZED, CHANGED = "FP32", "quantized", "dequantized", "changed"
 """What a series is; it has the same colour in every chart."""
 
-WIDTH, LAYERS_WIDTH, HEIGHT = 250, 600, 220
+ACCUMULATED, ISOLATED = "accumulated", "isolated"
 
-_OWN = {FLOAT: COLOURS[0], QUANTIZED: COLOURS[1], DEQUANTIZED: COLOURS[1], CHANGED: COLOURS[2]}
+WIDTH, HEIGHT = 250, 220
+
+CLICKED = "clicked"
+"""Name of the selection in the charts where a click chooses a layer; its field ``layer`` is the layer's number."""
+
+CHOSEN_COLOUR, CHANGED_COLOUR, GREY = COLOURS[0], COLOURS[2], COLOURS[6]
+
+_OWN = {
+    FLOAT: COLOURS[0],
+    QUANTIZED: COLOURS[1],
+    DEQUANTIZED: COLOURS[1],
+    CHANGED: CHANGED_COLOUR,
+    ACCUMULATED: COLOURS[1],
+    ISOLATED: COLOURS[3],
+}
 _MANY = 2**16
 _BEYOND = 64
 """Bins drawn beyond either end of a grid; what lies farther is counted in the outermost."""
+
+_BINS = 96
+"""Of a histogram, at most."""
+
+_NEARLY = 1e-3
+"""Of a step."""
 
 Chart = Any  # Altair's own annotations do not survive its method chains
 
@@ -84,7 +108,7 @@ def in_steps(
         axis=alt.Axis(values=ticks, labelExpr="format(datum.value, '~s')"),
     )
     grid_ends = ({"at": low - 0.5, "what": f"least code {low}"}, {"at": high + 0.5, "what": f"greatest code {high}"})
-    rules = over(grid_ends, x="at:Q", tooltip=["what:N"]).mark_rule(strokeDash=[4, 3], color=COLOURS[6])
+    rules = over(grid_ends, x="at:Q", tooltip=["what:N"]).mark_rule(strokeDash=[4, 3], color=GREY)
     scale = alt.Scale(nice=False, domain=[ends[0] - 0.5, ends[1] + 0.5])
     charts, lowest = [], list(series)[-1]
     for name, (first, counts) in series.items():
@@ -114,46 +138,128 @@ def channels(params: QParams) -> Chart:
     numbers = zip(np.atleast_1d(params.scale).tolist(), np.atleast_1d(params.zero_point).tolist(), strict=True)
     base = over(
         ({"channel": at, "scale": scale, "zero_point": zero} for at, (scale, zero) in enumerate(numbers)),
-        x=alt.X("channel:O", title="output channel", axis=alt.Axis(labelOverlap=True)),
+        x=alt.X("channel:O", title="output channel", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
         tooltip=["channel:O", alt.Tooltip("scale:Q", format=".6g"), alt.Tooltip("zero_point:Q", title="zero point")],
     )
     scale = alt.Y("scale:Q", title="scale (real units per step)")
+    if not params.zero_point.any():
+        return base.mark_bar(color=COLOURS[1]).encode(y=scale).properties(width=2 * WIDTH, height=130)
     zero = alt.Y("zero_point:Q", title="zero point (code)", axis=alt.Axis(format="d", tickMinStep=1))
     return alt.vconcat(
-        base.mark_bar(color=COLOURS[1]).encode(y=scale).properties(width=LAYERS_WIDTH, height=130),
-        base.mark_point(color=COLOURS[0], filled=True).encode(y=zero).properties(width=LAYERS_WIDTH, height=70),
+        base.mark_bar(color=COLOURS[1]).encode(y=scale).properties(width=2 * WIDTH, height=130),
+        base.mark_point(color=COLOURS[0], filled=True).encode(y=zero).properties(width=2 * WIDTH, height=70),
     ).resolve_scale(x="shared")
 
 
 # Values
 
 
-def values(tensors: Mapping[str, NDArray[Any]], unit: str, bins: int = 96) -> Chart:
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Numbers of one kind.
+
+    Attributes:
+        real: float32, any shape, channels last.
+        grid: What they are codes of; none of real numbers.
+    """
+
+    real: NDArray[Any]
+    grid: QParams | None = None
+
+    @property
+    def half(self) -> NDArray[np.float64]:
+        """Half a step of the grid, to be broadcast to the last axis; 0 without one."""
+        return np.asarray(0.0 if self.grid is None else self.grid.scale.astype(np.float64) / 2)
+
+    def shares(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The share of the numbers in each bin, per cent; a code is spread over the step that it stands for.
+
+        Else bins that hold two steps, then three, then two again would draw teeth that no number has.
+        """
+        if self.grid is None:
+            return np.asarray(100 * np.histogram(np.clip(self.real, *edges[[0, -1]]), edges)[0] / self.real.size)
+        channels = self.grid.scale.size
+        below = np.zeros(len(edges))
+        for column, half in zip(self.real.reshape(-1, channels).T, np.atleast_1d(self.half), strict=True):
+            middles, counts = np.unique(column, return_counts=True)
+            left = middles.astype(np.float64)[:, None] - half
+            below += counts @ np.clip((edges - left) / (2 * half), 0, 1)
+        return 100 * np.diff(below) / self.real.size
+
+
+def bins(series: Iterable[Series], most: int = _BINS) -> NDArray[np.float64]:
+    """Edges over the range of all ``series``: of whole steps, between two codes, where one of them has one scale."""
+    series = tuple(series)
+    low = min(float((one.real - one.half).min()) for one in series)
+    high = max(float((one.real + one.half).max()) for one in series)
+    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
+    grids = [one.grid for one in series if one.grid is not None and not one.grid.per_channel]
+    if not grids:
+        return np.linspace(low, high, most + 1)
+    step = max(float(grid.scale) for grid in grids)
+    # Codes, counted from real 0; the ends are float32 numbers, which may be off by the last bit.
+    first, last = np.floor(low / step + 0.5 + _NEARLY), np.ceil(high / step - 0.5 - _NEARLY)
+    width = max(1, int(np.ceil((last - first + 1) / most)))
+    return np.asarray((np.arange(first, last + width + 1, width) - 0.5) * step)
+
+
+def values(tensors: Mapping[str, Series], unit: str) -> Chart:
     """Histograms of several tensors on each other, each as shares of its own elements, as steps.
 
     Args:
         tensors: By the name in the legend.
         unit: Of the horizontal axis.
-        bins: Over the range of them all.
     """
-    low = min(float(one.min()) for one in tensors.values())
-    high = max(float(one.max()) for one in tensors.values())
-    span = (low, high) if high > low else (low - 0.5, high + 0.5)
-    rows = []
+    edges, rows = bins(tensors.values()), []
     for name, one in tensors.items():
-        counts, edges = np.histogram(one, bins, span)
-        middles = (edges[:-1].astype(np.float64) + edges[1:]) / 2
-        numbers = zip(middles.tolist(), (100 * counts / one.size).tolist(), strict=True)
-        rows += [{"series": name, "value": value, "share": share} for value, share in numbers]
+        shares = one.shares(edges).tolist()
+        outline = zip(edges.tolist(), [*shares, 0.0], strict=True)
+        rows += [{"series": name, "value": edge, "share": share} for edge, share in outline]
+    encodings = {} if len(tensors) < 4 else {"strokeDash": _dashes(tensors)}
     chart = over(
         rows,
-        x=alt.X("value:Q", title=unit),
+        x=alt.X("value:Q", title=unit, scale=alt.Scale(nice=False, zero=False)),
         y=alt.Y("share:Q", title="share of the elements (%)"),
         color=_colour(tensors),
-        tooltip=["series:N", alt.Tooltip("value:Q", format=".4g"), alt.Tooltip("share:Q", format=".2f")],
+        tooltip=["series:N", alt.Tooltip("value:Q", title="from", format=".4g"), alt.Tooltip("share:Q", format=".2f")],
+        **encodings,
     )
-    lines = chart.mark_line(interpolate="step", strokeWidth=1.8)
-    return lines.properties(width=WIDTH, height=HEIGHT).interactive()
+    lines = chart.mark_line(interpolate="step-after", strokeWidth=1.8)
+    return lines.properties(width=WIDTH, height=HEIGHT)
+
+
+def _dashes(series: Iterable[str]) -> alt.StrokeDash:
+    """Every second line broken: many are told apart by more than their colours."""
+    names = list(series)
+    patterns = [[1, 0] if place % 2 == 0 else [5, 3] for place in range(len(names))]
+    return alt.StrokeDash("series:N", title="", scale=alt.Scale(domain=names, range=patterns))
+
+
+def bars(vectors: Mapping[str, NDArray[Any]], names: Sequence[str], unit: str) -> Chart:
+    """A number for each feature: the class scores, or the channels of what was pooled.
+
+    Args:
+        vectors: (C,) by the name in the legend.
+        names: Of the features, in order.
+        unit: Of the numbers.
+    """
+    few = len(names) <= 16
+    base = over(
+        (
+            {"series": series, "feature": name, "value": float(value)}
+            for series, row in vectors.items()
+            for name, value in zip(names, row, strict=True)
+        ),
+        x=alt.X("feature:N", title="", sort=list(names), axis=alt.Axis(labelAngle=-60 if few else 0, labelOverlap=True)),
+        y=alt.Y("value:Q", title=unit),
+        color=_colour(vectors),
+        tooltip=["series:N", "feature:N", alt.Tooltip("value:Q", format=".5g")],
+    )
+    if few:
+        chart = base.mark_bar().encode(xOffset=alt.XOffset("series:N", sort=list(vectors)))
+    else:
+        chart = base.mark_point(filled=True, size=30)
+    return chart.properties(width=WIDTH if few else 2 * WIDTH, height=HEIGHT)
 
 
 def probabilities(models: Mapping[str, NDArray[np.floating[Any]]], class_names: Sequence[str], label: int) -> Chart:
@@ -183,49 +289,53 @@ def probabilities(models: Mapping[str, NDArray[np.floating[Any]]], class_names: 
 # Layers
 
 
-def _layer_axis(layers: Sequence[str]) -> alt.X:
-    axis = alt.Axis(labelAngle=-60, labelLimit=170)
-    return alt.X("layer:N", sort=list(layers), title="layer, in the order of computation", axis=axis)
+def _layers(rows: Iterable[Mapping[str, Any]], y: alt.Y, tooltip: Sequence[Any], **encodings: Any) -> Chart:
+    """A chart over the numbers of the layers, 0 the input; the names are under the pointer."""
+    axis = alt.Axis(labelExpr="datum.value == 0 ? 'in' : datum.value", labelAngle=0, labelOverlap=True)
+    x = alt.X("layer:O", title="number of the layer", axis=axis)
+    return over(rows, x=x, y=y, tooltip=["layer:O", alt.Tooltip("name:N", title="layer"), *tooltip], **encodings)
+
+
+def _clickable(points: Chart, *below: Chart) -> Chart:
+    """Charts on each other over the width there is; a click on the uppermost's marks chooses a layer."""
+    clicked = alt.selection_point(name=CLICKED, fields=["layer"], empty=False)
+    return alt.layer(*below, points.add_params(clicked)).properties(width="container", height=HEIGHT)
 
 
 def decibels(layers: Sequence[str], series: Mapping[str, Sequence[float]]) -> Chart:
     """The SQNR of every layer, a line for each series; without noise, or without signal, there is no point.
 
     Args:
-        layers: Their names, in the order of computation.
+        layers: Their names, in the order of computation, the input first.
         series: A number for each layer, in dB, by the name in the legend.
     """
-    base = over(
+    base = _layers(
         (
-            {"layer": layer, "series": name, "db": one if np.isfinite(one) else None}
+            {"layer": number, "name": layer, "series": name, "db": one if np.isfinite(one) else None}
             for name, found in series.items()
-            for layer, one in zip(layers, found, strict=True)
+            for number, (layer, one) in enumerate(zip(layers, found, strict=True))
         ),
-        x=_layer_axis(layers),
-        y=alt.Y("db:Q", title="SQNR (dB)", scale=alt.Scale(zero=False)),
+        alt.Y("db:Q", title="SQNR (dB)", scale=alt.Scale(zero=False)),
+        ["series:N", alt.Tooltip("db:Q", title="SQNR (dB)", format=".2f")],
         color=_colour(series),
-        tooltip=["layer:N", "series:N", alt.Tooltip("db:Q", title="SQNR (dB)", format=".2f")],
     )
-    lines, points = base.mark_line(strokeWidth=1.5), base.mark_point(filled=True, size=45)
-    return alt.layer(lines, points).properties(width=LAYERS_WIDTH, height=HEIGHT)
+    return _clickable(base.mark_point(filled=True, size=60, cursor="pointer"), base.mark_line(strokeWidth=1.5))
 
 
 def sensitivity(found: Answers) -> Chart:
     """What each layer alone costs: top-1 with it quantized less top-1 of the float network, in points."""
     reference, scores = found.score().accuracy, {layer: found.score(layer) for layer in found.variants}
-    bars = over(
+    bars = _layers(
         (
-            {"layer": layer, "points": 100 * (one.accuracy - reference)}
+            {"layer": number, "name": layer, "points": 100 * (one.accuracy - reference)}
             | {"correct": one.correct, "changed": len(found.changed(layer))}
-            for layer, one in scores.items()
+            for number, (layer, one) in enumerate(scores.items())
         ),
-        x=_layer_axis(list(scores)),
-        y=alt.Y("points:Q", title="top-1 against FP32 (points)"),
-        tooltip=[
-            "layer:N",
+        alt.Y("points:Q", title="top-1 against FP32 (points)"),
+        [
             alt.Tooltip("points:Q", format="+.2f"),
             alt.Tooltip("correct:Q", title="images right"),
             alt.Tooltip("changed:Q", title="images of another class than FP32's"),
         ],
     )
-    return bars.mark_bar(color=COLOURS[1]).properties(width=LAYERS_WIDTH, height=HEIGHT)
+    return _clickable(bars.mark_bar(color=COLOURS[1], cursor="pointer"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from resnet8.data.assets import ENVIRONMENT_VARIABLE as ASSETS_VARIABLE
 from resnet8.data.assets import cache_dir, fetch
-from resnet8.data.cifar10 import find, read_split
+from resnet8.data.cifar10 import find, perf_indices, read_split
 from resnet8.data.demo import materialize_models
 from resnet8.errors import DataError, Resnet8Error, StorageError
 from resnet8.files import reading
@@ -17,8 +20,13 @@ from resnet8.files import reading
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from resnet8.data.cifar10 import Split
     from resnet8.results import Evaluation
+
+OFFICIAL = "the official 200 (MLPerf Tiny)"
+"""Name of the 200-image performance subset among samples."""
 
 FOLDER_VARIABLE = "RESNET8_PLAYGROUND"
 """Names the folder that the playground opens first."""
@@ -113,3 +121,55 @@ def _places(folder: Path) -> Iterator[Path]:
     yield cache_dir()
     with suppress(Resnet8Error):  # scikit-learn is not installed
         yield fetch(demo=True).data_dir
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some of the test images.
+
+    Attributes:
+        split: They and their labels.
+        indices: Their numbers in the test set, int64 (N,).
+    """
+
+    split: Split
+    indices: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __str__(self) -> str:
+        """``200 images``, and which."""
+        if self.split.source.subset == "mlperf-perf":
+            return "the official 200 images"
+        return f"{len(self):,} images" + (f", from {self.indices[0]} on" if self.indices[0] else "")
+
+
+def sample(split: Split, first: int, count: int) -> Sample:
+    """The ``count`` test images from ``first`` on; fewer, where there are not that many.
+
+    Raises:
+        DataError: when there are none.
+    """
+    part = split.span(first, count)
+    return Sample(part, np.arange(first, first + len(part)))
+
+
+def official(split: Split) -> Sample:
+    """The official 200-image performance subset (:func:`resnet8.data.cifar10.perf_indices`).
+
+    Raises:
+        DataError: when a class has too few images for it.
+    """
+    return Sample(split.perf_subset(), perf_indices(split.labels))
+
+
+def nearest(candidates: NDArray[np.int64], index: int) -> int:
+    """The first of ``candidates``, ascending, that is not before ``index``; the last one where all are."""
+    return int(candidates[min(int(np.searchsorted(candidates, index)), len(candidates) - 1)])
+
+
+def neighbour(candidates: NDArray[np.int64], index: int, by: int) -> int:
+    """The one of ``candidates``, ascending, that stands ``by`` places behind ``index``; the ends where there is none."""
+    place = int(np.searchsorted(candidates, index)) + by
+    return int(candidates[min(max(place, 0), len(candidates) - 1)])

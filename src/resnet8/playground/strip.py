@@ -8,29 +8,30 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from resnet8.inspection.picture import KINDS
-from resnet8.playground.plots import COLOURS, Chart, over
+from resnet8.playground.plots import CHANGED_COLOUR, CHOSEN_COLOUR, CLICKED, GREY, Chart, over
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from resnet8.inspection.picture import Drawing
 
-CLICKED = "clicked"
-"""Name of the selection in :func:`strip`; the number of the layer is its field ``layer``."""
-
-_COLUMN, _LANE, _BOX = 25, 34, 21  # pixels
+_LANE = 34  # pixels
+_BOX, _TEXT = 21, 10  # at most: where the page is narrow, boxes and numbers are as small as their columns
 
 
-def strip(drawing: Drawing, chosen: str) -> Chart:
-    """A network from left to right, its layers numbered; a click selects one (:data:`CLICKED`).
+def strip(drawing: Drawing, chosen: str, changed: Collection[str] = ()) -> Chart:
+    """A network from left to right over the width there is, its layers numbered; a click selects one (:data:`CLICKED`).
 
     Args:
         drawing: The network; its first box is the input, the layers follow.
         chosen: Key of the box that is marked.
+        changed: Keys of the boxes that bear a dot.
     """
     at = places(drawing)
     boxes = [
         {"column": at[box.key][0], "lane": at[box.key][1], "kind": KINDS[box.kind].name, "title": box.title}
         | {"layer": number, "number": str(number) if number else "in", "chosen": box.key == chosen}
-        | {"name": box.lines[0], "writes": box.lines[-1]}
+        | {"name": box.lines[0], "writes": box.lines[-1], "changed": box.key in changed}
         for number, box in enumerate(drawing.boxes)
     ]
     corners = [
@@ -46,25 +47,30 @@ def strip(drawing: Drawing, chosen: str) -> Chart:
         "kind:N",
         title="",
         scale=alt.Scale(domain=list(colours), range=list(colours.values())),
-        legend=alt.Legend(orient="top", symbolType="square", symbolStrokeWidth=0, columns=0),
+        legend=alt.Legend(orient="bottom", symbolType="square", symbolStrokeWidth=0, columns=4),
     )
     squares = over(
         boxes,
         x=x,
         y=y,
         fill=fill,
-        stroke=alt.condition("datum.chosen", alt.value(COLOURS[0]), alt.value(COLOURS[6])),
+        stroke=alt.condition("datum.chosen", alt.value(CHOSEN_COLOUR), alt.value(GREY)),
         strokeWidth=alt.condition("datum.chosen", alt.value(4), alt.value(1)),
         tooltip=[alt.Tooltip("number:N", title="layer"), "title:N", "name:N", "writes:N"],
     )
-    layers = (
-        over(corners, x=x, y=y, detail="edge:N", order="corner:Q").mark_line(color=COLOURS[6], strokeWidth=1.5),
-        squares.mark_square(size=_BOX**2, opacity=1, cursor="pointer").add_params(
+    column = f"width / {last + 1}"
+    size = alt.ExprRef(f"pow(min({_BOX}, 0.85 * {column}), 2)")
+    text = alt.ExprRef(f"min({_TEXT}, 0.5 * {column})")
+    layers = [
+        over(corners, x=x, y=y, detail="edge:N", order="corner:Q").mark_line(color=GREY, strokeWidth=1.5),
+        squares.mark_square(size=size, opacity=1, cursor="pointer").add_params(
             alt.selection_point(name=CLICKED, fields=["layer"], empty=False)
         ),
-        over(boxes, x=x, y=y, text="number:N").mark_text(fontSize=10, color="#1f2328", cursor="pointer"),
-    )
-    return alt.layer(*layers).properties(width=_COLUMN * (last + 1), height=_LANE * (lanes + 1))
+        over(boxes, x=x, y=y, text="number:N").mark_text(fontSize=text, color="#1f2328", cursor="pointer"),
+    ]
+    if dots := [one for one in boxes if one["changed"]]:
+        layers.append(over(dots, x=x, y=y).mark_circle(color=CHANGED_COLOUR, size=45, opacity=1, yOffset=-_BOX / 2))
+    return alt.layer(*layers).properties(width="container", height=_LANE * (lanes + 1))
 
 
 def around(drawing: Drawing, key: str) -> Drawing:
