@@ -12,8 +12,9 @@ from reals import real_of
 
 from resnet8.data.cifar10 import preprocess
 from resnet8.execute import engine, real
+from resnet8.network.change import Change, apply
 from resnet8.numeric.grid import dequantize
-from resnet8.playground.flow import Answers, flow, predictions
+from resnet8.playground.flow import Answers, flow, flow_of_changed, predictions
 from resnet8.playground.opened import open_file
 from resnet8.runtimes import open_model
 
@@ -56,6 +57,33 @@ def test_real_numbers_flow_as_they_are() -> None:
     logits = real.run(REAL, IMAGES[:3])
     np.testing.assert_array_equal(found.probabilities, real.probabilities(REAL, logits))
     np.testing.assert_array_equal(predictions(REAL, IMAGES[:3]), logits.argmax(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (Change("image", "bits", 4), []),
+        (Change("first_conv.w", "factor", 1.5), ["image"]),
+        (Change("shifted", "factor", 4), ["image", "first", "scaled"]),
+        (Change("joined", "rounding", "truncate"), ["image", "first", "scaled", "shifted", "second"]),
+        (Change("logits", "zero_point", 90), ["image", "first", "scaled", "shifted", "second", "joined", "mean"]),
+    ],
+)
+def test_a_changed_network_computes_what_the_change_reaches(change: Change, kept: list[str]) -> None:
+    before, changed = flow(QUANTIZED, IMAGES[:3]), apply(QUANTIZED, [change])
+    found, expected = flow_of_changed(changed, before, IMAGES[:3]), flow(changed, IMAGES[:3])
+    assert list(found.values) == list(expected.values)
+    for name, values in expected.values.items():
+        np.testing.assert_array_equal(found.values[name], values, strict=True)
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    assert [name for name in found.values if found.values[name] is before.values[name]] == kept
+
+
+def test_a_network_in_which_nothing_is_changed_computes_nothing() -> None:
+    before = flow(QUANTIZED, IMAGES[:3])
+    found = flow_of_changed(apply(QUANTIZED, []), before, IMAGES[:3])
+    assert all(found.values[name] is values for name, values in before.values.items())
+    np.testing.assert_array_equal(found.probabilities, before.probabilities)
 
 
 def test_long_work_can_be_stopped() -> None:

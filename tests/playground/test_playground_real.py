@@ -12,8 +12,8 @@ from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.network.change import Change, apply
 from resnet8.playground.changing import save
 from resnet8.playground.flow import flow, predictions
+from resnet8.playground.noise import noise, of_flow, sensitivity
 from resnet8.playground.opened import open_file
-from resnet8.playground.sqnr import noise, of_layers, sensitivity
 from resnet8.runtimes import open_model, ort
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ def test_look_inside_change_compare_and_save(
     assert [layer.operator for layer in opened.network.layers].count("conv") == 9
     assert sum(layer.macs for layer in opened.network.layers) == 12_501_632
 
-    rows = noise(quantized, behind, split.images[:200])
-    assert rows[0].accumulated == np.inf  # the images' scale is 1
-    assert all(25 < one.isolated < 50 for one in rows[1:])
-    assert all(12 < one.accumulated < 35 for one in rows[1:])
-    assert rows[-1].accumulated == pytest.approx(22, abs=2)
+    errors = noise(quantized, behind, split.images[:200])
+    assert errors.accumulated[0].sqnr == np.inf  # the images' scale is 1
+    assert all(25 < one.sqnr < 50 for one in errors.isolated[1:])
+    assert all(12 < one.sqnr < 35 for one in errors.accumulated[1:])
+    assert errors.accumulated[-1].sqnr == pytest.approx(22, abs=2)
 
     alone = sensitivity(quantized, behind, split.images[:100], split.labels[:100])
     assert alone.score().correct >= 85
@@ -48,7 +48,7 @@ def test_look_inside_change_compare_and_save(
     changed = apply(quantized, changes, behind)
     wanted, *both = (flow(one, split.images[:1]) for one in (behind, quantized, changed))
     at = list(quantized.activations).index(name)
-    before, after = (of_layers(wanted, one)[at] for one in both)
+    before, after = (of_flow(wanted, one)[at].sqnr for one in both)
     assert after < before
     mine, ours = (predictions(one, split.images[:300]) for one in (quantized, changed))
     assert (ours == split.labels[:300]).sum() < (mine == split.labels[:300]).sum()

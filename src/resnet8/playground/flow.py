@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from resnet8.batches import batched
 from resnet8.execute import native
+from resnet8.execute.walk import walk
 from resnet8.numeric.grid import dequantize
 from resnet8.results import Score, score
 from resnet8.workers import no_progress
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
     from resnet8.workers import Progress
+
+CHANGED = "changed"
+"""Name of the variant of a network in which something was changed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,32 @@ def flow(network: Program, images: NDArray[Any]) -> Flow:
     values: dict[str, NDArray[Any]] = {}
     logits = native.run(network, images, values.__setitem__)
     return Flow(network, values, native.probabilities(network, logits))
+
+
+def flow_of_changed(changed: Program, before: Flow, images: NDArray[Any]) -> Flow:
+    """Every activation of the same ``images`` in a network that was changed; what no change reaches is kept.
+
+    Args:
+        changed: The network of ``before`` with other tensors (:func:`resnet8.network.change.apply`).
+        before: What flows through the original: activations that are the same are the very arrays.
+        images: Those of ``before``, (N, 32, 32, 3), pixels 0 to 255.
+    """
+    if changed.input is not before.network.input:
+        return flow(changed, images)
+    writers = before.network.writers
+
+    def step(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        name, read = layer.output.name, all(values[one] is before.values[one] for one in layer.inputs)
+        return before.values[name] if read and _same(layer, writers[name]) else native.step(layer, values)
+
+    values: dict[str, NDArray[Any]] = {}
+    logits = walk(changed, before.values[changed.input.name], step, values.__setitem__)
+    return Flow(changed, values, native.probabilities(changed, logits))
+
+
+def _same(one: AnyLayer, other: AnyLayer) -> bool:
+    """Whether two layers are made of the very same things: constants and grids have no equality of their own."""
+    return all(getattr(one, part.name) is getattr(other, part.name) for part in fields(one))
 
 
 def predictions(network: Program, images: NDArray[np.uint8], progress: Progress = no_progress) -> NDArray[np.int64]:
