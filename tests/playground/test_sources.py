@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resnet8.data.assets import Assets
+    from resnet8.data.cifar10 import Split
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +89,27 @@ def test_no_images_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(demo, "materialize", missing)
     with pytest.raises(DataError, match="there are no test images for the models in"):
         sources.images_of(tmp_path)
+
+
+def test_the_part_to_compute_on(demo_split: Split) -> None:
+    assert sources.part(demo_split, 5).labels.tolist() == demo_split.labels[:5].tolist()
+    some = sources.part(demo_split, 5, 590)
+    assert some.labels.tolist() == demo_split.labels[590:595].tolist()
+    assert sources.part(demo_split, 100, 590).labels.tolist() == demo_split.labels[590:].tolist()
+    official = sources.part(demo_split, None)
+    assert (len(official), official.source.subset) == (200, "mlperf-perf")
+    assert sources.part(demo_split, None, 590).labels.tolist() == official.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "message"),
+    [
+        (5, 597, "there is no image 597: found 597 images, expected a number from 0 to 596; begin with one of these"),
+        (0, 3, "the number of images is not usable: found 0, expected 1 or more"),
+        (None, 0, "too few images of class .* for the performance subset: found .*; take a number of images instead"),
+    ],
+)
+def test_no_part_to_compute_on_is_a_line(demo_split: Split, count: int | None, first: int, message: str) -> None:
+    split = demo_split if count is not None else demo_split.first(150)
+    with pytest.raises(DataError, match=message):
+        sources.part(split, count, first)

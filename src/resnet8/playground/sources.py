@@ -104,6 +104,22 @@ def images_of(folder: Path, wanted: frozenset[str] = frozenset()) -> Split:
     return first
 
 
+def part(split: Split, count: int | None, first: int = 0) -> Split:
+    """The test images to compute on.
+
+    Args:
+        split: All of them.
+        count: How many, or as many as there are behind ``first``; none for MLPerf Tiny's official 200, wherever those
+            are.
+        first: The number of the first, from 0.
+
+    Raises:
+        DataError: when there is no such image, ``count`` is not positive, or a class has too few images for the
+            official subset.
+    """
+    return split.perf_subset() if count is None else split.span(first, count)
+
+
 def _places(folder: Path) -> Iterator[Path]:
     yield folder / "data"
     yield folder
