@@ -10,9 +10,9 @@ import pytest
 
 from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.network.change import Change, apply
-from resnet8.playground.changing import save
 from resnet8.playground.flow import flow, predictions
 from resnet8.playground.opened import open_file
+from resnet8.playground.saving import save
 from resnet8.playground.sqnr import noise, of_layers, sensitivity
 from resnet8.runtimes import open_model, ort
 
