@@ -17,10 +17,11 @@ with app.setup:
 
     from resnet8 import words
     from resnet8.inspection.graph import drawn
-    from resnet8.network.change import BITS, FIELDS, apply
+    from resnet8.network.change import BITS, FIELDS, apply, asked
     from resnet8.numeric.variants import ROUNDINGS
-    from resnet8.playground import changing, noise, page, plots, sources, views, work
+    from resnet8.playground import changing, noise, page, plots, saving, sources, views, work
     from resnet8.playground.catalogue import evaluations, first, float_behind, models
+    from resnet8.playground.flow import CHANGED
     from resnet8.playground.flow import flow as flow_of
     from resnet8.playground.strip import around, strip
 
@@ -115,8 +116,8 @@ def _(entries, memory):
     model_problem = None
     if _chosen is None:
         _chosen = first(entries)
-        if asked := memory.get("model"):
-            model_problem = page.message(f"There is no {asked} here; {_chosen.name} is shown.", "warn")
+        if _named := memory.get("model"):
+            model_problem = page.message(f"There is no {_named} here; {_chosen.name} is shown.", "warn")
     model_field = mo.ui.dropdown(
         {one.label: one for one in entries},
         value=_chosen.label,
@@ -247,7 +248,9 @@ def _(candidates, image_field, look, memory, split):
 
 
 @app.cell(hide_code=True)
-def _(class_field, image_field, image_from, image_said, image_steps, layer_field, layer_steps, model_field, shown_image):
+def _(
+    class_field, image_field, image_from, image_said, image_steps, layer_field, layer_steps, model_field, shown_image
+):
     _class = class_field if image_from.value == "one class" else None
     mo.sidebar(
         page.column(
@@ -379,7 +382,7 @@ def _(count_field, first_field, sample_field, split):
 
 
 @app.cell(hide_code=True)
-def _(alone_button, get_jobs, noise_button, opened, real, sample, sample_problem, sample_row, stop_alone, stop_noise):
+def _(alone_button, get_jobs, noise_button, opened, real, sample_problem, sample_row, stop_alone, stop_noise):
     mo.stop(real is None, page.message("Noise is measured against the float model, and there is none here.", "warn"))
     _running = [work.of(get_jobs(), title, opened.key).running for title in (work.NOISE, work.ALONE)]
     _stops = [one for one, running in zip((stop_noise, stop_alone), _running, strict=True) if running]
@@ -388,7 +391,10 @@ def _(alone_button, get_jobs, noise_button, opened, real, sample, sample_problem
             "## Noise of all layers\n\nSQNR = 10 log₁₀(Σ ref² / Σ (ref − q)²) dB. *Accumulated*: the quantized network, run "
             "from its input. *Isolated*: each layer fed the float values, quantized. *Each layer alone*: top-1 with this "
             "layer quantized and all others in float."
-        ), sample_row, sample_problem, page.row(noise_button, alone_button, *_stops)
+        ),
+        sample_row,
+        sample_problem,
+        page.row(noise_button, alone_button, *_stops),
     )
     return
 
@@ -419,10 +425,16 @@ def _(entry, get_jobs, go, opened, sample):
             views.series({plots.ACCUMULATED: _job.found.accumulated, plots.ISOLATED: _job.found.isolated}), go
         )
         _views = [mo.md(f"**Errors over {sample}**"), noise_chart]
-        _views.append(mo.accordion({
-            f"As a table, {kind}": views.errors(getattr(_job.found, kind), f"{entry.path.stem}-{kind}-errors.csv")
-            for kind in (plots.ACCUMULATED, plots.ISOLATED)
-        }))
+        _views.append(
+            mo.accordion(
+                {
+                    f"As a table, {kind}": views.errors(
+                        getattr(_job.found, kind), f"{entry.path.stem}-{kind}-errors.csv"
+                    )
+                    for kind in (plots.ACCUMULATED, plots.ISOLATED)
+                }
+            )
+        )
     page.column(page.message(_job.said, "warn") if _job.said else None, *_views)
     return (noise_chart,)
 
@@ -467,7 +479,7 @@ def _(field_field, tensor_field):
 
 
 @app.cell(hide_code=True)
-def _(channel_field, field_field, tensor_field):
+def _(changes, channel_field, field_field, quantized, tensor_field):
     if field_field.value == "rounding":
         value_field = mo.ui.dropdown(list(ROUNDINGS), value="half-away", label="Value")
     elif field_field.value == "bits":
@@ -477,7 +489,8 @@ def _(channel_field, field_field, tensor_field):
         value_field = mo.ui.slider(steps=_steps, value=2.0, label="Value", show_value=True, debounce=True)
     else:
         _channel = "" if channel_field is None else channel_field.value
-        _value, _placeholder = changing.shown(tensor_field.value.params, field_field.value, _channel)
+        _grid = asked(quantized, changes).grids[tensor_field.value.name]
+        _value, _placeholder = changing.present(_grid, field_field.value, _channel)
         value_field = mo.ui.text(value=_value, placeholder=_placeholder, label="Value")
     return (value_field,)
 
@@ -488,45 +501,64 @@ def _(channel_field, field_field, reset_button, run_change, tensor_field, value_
         mo.md(
             "## Change it\n\nAnother grid holds for the layer that writes the tensor and for all that read it; weights are "
             "quantized anew from the float model, biases keep their real value. Changes add up, for each model its own."
-        ), tensor_field, page.row(field_field, value_field, channel_field, run_change, reset_button)
+        ),
+        tensor_field,
+        page.row(field_field, value_field, channel_field, run_change, reset_button),
     )
     return
 
 
 @app.cell(hide_code=True)
+def _(opened, quantized, real, set_changes, set_said):
+    def change_to(wanted):
+        """Change the model as the callable says, or say why that cannot be."""
+
+        def changed():
+            changes = wanted()
+            return changes, apply(quantized, changes, real) if changes else None
+
+        found, problem = work.attempt(changed)
+        set_said((opened.key, problem))
+        if problem is None:
+            set_changes(lambda now: now | {opened.key: found})
+
+    return (change_to,)
+
+
+@app.cell(hide_code=True)
 def _(
-    channel_field, field_field, get_changes, opened, quantized, real, reset_button, run_change, set_changes, set_said, tensor_field, value_field
+    change_to,
+    channel_field,
+    field_field,
+    get_changes,
+    opened,
+    quantized,
+    reset_button,
+    run_change,
+    tensor_field,
+    value_field,
 ):
     def _wanted():
         channel = "" if channel_field is None else channel_field.value
         change = changing.entered(tensor_field.value.name, field_field.value, value_field.value, channel)
         return changing.added(get_changes().get(opened.key, ((), None))[0], change, quantized)
 
-    def set_model(wanted):
-        _found, _problem = work.attempt(lambda: apply(quantized, wanted, real) if wanted else None)
-        set_said((opened.key, _problem))
-        if _problem is None:
-            set_changes(lambda now: now | {opened.key: (wanted, _found)})
-
     if run_change.value:
-        _found, _problem = work.attempt(_wanted)
-        set_said((opened.key, _problem))
-        if _problem is None:
-            set_model(_found)
+        change_to(_wanted)
     elif reset_button.value:
-        set_model(())
-    return (set_model,)
+        change_to(tuple)
+    return
 
 
 @app.cell(hide_code=True)
-def _(get_changes, get_said, opened, quantized, set_model):
+def _(change_to, get_changes, get_said, opened, quantized):
     changes, changed = get_changes().get(opened.key, ((), None))
     undo_buttons = mo.ui.array(
         [
             mo.ui.button(
                 label="✕",
                 tooltip="Take this change back",
-                on_click=lambda _, number=number: set_model(changing.without(changes, number)),
+                on_click=lambda _, number=number: change_to(lambda: changing.without(changes, number)),
             )
             for number in range(len(changes))
         ]
@@ -547,7 +579,7 @@ def _(changed, flow, float_flow, flows, go, label, layer, pixels, split):
     else:
         _found = {
             plots.QUANTIZED: noise.of_flow(float_flow, flow),
-            plots.CHANGED: noise.of_flow(float_flow, changed_flow),
+            CHANGED: noise.of_flow(float_flow, changed_flow),
         }
     changed_chart = page.clickable(views.series(_found), go)
     mo.vstack([views.changed_image(layer, flows, changed_flow, split.class_names, label), changed_chart])
@@ -555,7 +587,7 @@ def _(changed, flow, float_flow, flows, go, label, layer, pixels, split):
 
 
 @app.cell(hide_code=True)
-def _(changed, changes, flips_button, get_jobs, opened, sample_problem, sample_row, stop_flips):
+def _(changed, flips_button, get_jobs, opened, sample_problem, sample_row, stop_flips):
     mo.stop(changed is None)
     _running = work.of(get_jobs(), work.FLIPS, opened.key).running
     page.column(
@@ -581,14 +613,14 @@ def _(changes, get_jobs, go, look, opened, sample):
     _job = work.of(get_jobs(), work.FLIPS, opened.key, changes, sample)
     _views, flips_chart, look_buttons = [], None, None
     if _job.found is not None:
-        _flipped = sample.indices[_job.found.answers.changed(plots.CHANGED)][: views.FLIPS]
+        _flipped = sample.indices[_job.found.answers.changed(CHANGED)][: views.FLIPS]
         look_buttons = mo.ui.array(
             [mo.ui.button(label=f"look at {one}", on_click=lambda _, one=one: look(one)) for one in _flipped]
         )
         _views = [views.flips(_job.found, sample, list(look_buttons))]
         if _job.found.original:
             flips_chart = page.clickable(
-                views.series({plots.QUANTIZED: _job.found.original, plots.CHANGED: _job.found.changed}), go
+                views.series({plots.QUANTIZED: _job.found.original, CHANGED: _job.found.changed}), go
             )
             _views += [mo.md("SQNR against FP32, accumulated"), flips_chart]
     page.column(page.message(_job.said, "warn") if _job.said else None, *_views)
@@ -598,7 +630,7 @@ def _(changes, get_jobs, go, look, opened, sample):
 @app.cell(hide_code=True)
 def _(changed, entry):
     mo.stop(changed is None)
-    save_field = mo.ui.text(value=changing.free_name(entry.path), label="Save as", full_width=True)
+    save_field = mo.ui.text(value=saving.free_name(entry.path), label="Save as", full_width=True)
     save_button = mo.ui.run_button(label="Save")
     return save_button, save_field
 
@@ -606,8 +638,8 @@ def _(changed, entry):
 @app.cell(hide_code=True)
 def _(changes, entry, float_opened, opened, save_button, save_field, split):
     def _save():
-        path = changing.beside(entry.path, save_field.value.strip())
-        return path, changing.save(path, opened, changes, float_opened, split.images)
+        path = saving.beside(entry.path, save_field.value.strip())
+        return path, saving.save(path, opened, changes, float_opened, split.images)
 
     _said = mo.md("An ONNX file beside the model and a JSON of what was changed; nothing is overwritten.")
     if save_button.value:
@@ -619,7 +651,9 @@ def _(changes, entry, float_opened, opened, save_button, save_field, split):
             save_field,
             save_button,
             _said,
-            mo.accordion({"The same in Python": mo.md(f"```python\n{changing.equivalent(opened, changes, float_opened)}```")}),
+            mo.accordion(
+                {"The same in Python": mo.md(f"```python\n{saving.equivalent(opened, changes, float_opened)}```")}
+            ),
         ]
     )
     return
@@ -643,10 +677,15 @@ def _(layer, others_field):
             _found[_one.path.name] = next((one for one in _open.network.layers if one.name == layer.name), None)
         else:
             _problems.append(_problem)
-    page.column(mo.md(
+    page.column(
+        mo.md(
             "## The same layer in several models\n\nIn files with folded BatchNorm its factors are part of the weights: "
             "other numbers, the same network."
-        ), others_field, *_problems, views.same_layer(layer.name, _found))
+        ),
+        others_field,
+        *_problems,
+        views.same_layer(layer.name, _found),
+    )
     return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from resnet8 import words
@@ -17,6 +18,23 @@ def test_percent(fraction: float, text: str) -> None:
 @pytest.mark.parametrize(("size", "text"), [(1024, "1.0 KB"), (125_431, "122.5 KB"), (0, "0.0 KB")])
 def test_kilobytes(size: int, text: str) -> None:
     assert words.kilobytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("zero_points", "text"), [(128, "128"), (-7, "−7"), ([3, 3], "3"), ([5, -128, 127], "−128 … 127")]
+)
+def test_zeros(zero_points: object, text: str) -> None:
+    assert words.zeros(np.asarray(zero_points)) == text
+
+
+@pytest.mark.parametrize(("factor", "text"), [(2.0, "× 2"), (0.125, "× 0.125")])
+def test_times(factor: float, text: str) -> None:
+    assert words.times(factor) == text
+
+
+def test_grid() -> None:
+    assert words.grid(np.float32(0.05), -7) == "s 0.05, z −7"
+    assert words.grid(np.array([0.01, 0.03]), [0, 1]) == "s 0.01 … 0.03 per channel, z 0 … 1"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,11 @@ def kilobytes(size: int) -> str:
     return f"{size / 1024:.1f} KB"
 
 
+def times(factor: float) -> str:
+    """A factor with the multiplication sign before it."""
+    return f"× {factor:g}"
+
+
 def p_value(value: float) -> str:
     """A p-value to three decimals, or that it is below."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -47,6 +52,11 @@ def scale(value: ArrayLike) -> str:
 
 def grid(scales: ArrayLike, zero_points: ArrayLike) -> str:
     """``s 0.05, z 128``: scale and zero point, the extremes where each channel has its own."""
+    return f"s {scale(scales)}, z {zeros(zero_points)}"
+
+
+def zeros(zero_points: ArrayLike) -> str:
+    """A zero point; the least and greatest where the channels have different ones."""
     # With a true minus sign, at which no renderer breaks a line.
-    zeros = (str(zero).replace("-", "−") for zero in np.unique(zero_points)[[0, -1]])
-    return f"s {scale(scales)}, z {' … '.join(dict.fromkeys(zeros))}"
+    ends = (str(zero).replace("-", "−") for zero in np.unique(zero_points)[[0, -1]])
+    return " … ".join(dict.fromkeys(ends))

@@ -162,6 +162,37 @@ def test_first_refuses(folder: Path, count: int) -> None:
         read_split(folder, "test").first(count)
 
 
+@pytest.mark.parametrize(
+    ("first", "count", "indices", "subset"),
+    [
+        (3, 4, [3, 4, 5, 6], "3-to-6"),
+        (17, 10, [17, 18, 19], "17-to-19"),
+        (19, 1, [19], "19-to-19"),
+        (0, 2, [0, 1], "first-2"),
+        (0, 20, list(range(20)), "all"),
+    ],
+)
+def test_span(folder: Path, first: int, count: int, indices: list[int], subset: str) -> None:
+    split = read_split(folder, "test")
+    found = split.span(first, count)
+    np.testing.assert_array_equal(found.images, split.images[indices])
+    np.testing.assert_array_equal(found.labels, split.labels[indices])
+    assert found.source.subset == subset
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "message"),
+    [
+        (20, 1, "there is no image 20: found 20 images, expected a number from 0 to 19"),
+        (-1, 1, "there is no image -1: found 20 images"),
+        (3, 0, "found 0, expected 1 or more"),
+    ],
+)
+def test_span_refuses(folder: Path, first: int, count: int, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_split(folder, "test").span(first, count)
+
+
 def test_perf_subset_of_the_demo_is_golden(demo_assets: Assets) -> None:
     split = read_split(demo_assets.data_dir, "test")
     subset = split.perf_subset()

@@ -196,8 +196,8 @@ def _look(folder: Path) -> None:
 def _save(model: Path, target: Path) -> None:
     """What the playground does when a changed model is saved."""
     from resnet8.network.change import Change
-    from resnet8.playground.changing import save
     from resnet8.playground.opened import open_file
+    from resnet8.playground.saving import save
 
     opened = open_file(model)
     tensor = opened.require_quantized().layers[0].output.name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,14 +16,19 @@ from quantized import float_network, network, to_onnx
 
 from resnet8 import results
 from resnet8.errors import StorageError
+from resnet8.evaluation import record_path
+from resnet8.network.change import Change
 from resnet8.playground.catalogue import Entry, evaluations, float_behind, models, of_model, stored_predictions
-from resnet8.results import Evaluation, load
+from resnet8.playground.opened import open_file
+from resnet8.playground.saving import save
+from resnet8.results import Evaluation, Parity, Quantization, load
 from resnet8.runtimes import onnx_file, open_model
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from resnet8.data.cifar10 import Split
+    from resnet8.pipeline import Reproduction
 
 
 def test_no_folder_and_an_empty_one_have_no_models(tmp_path: Path) -> None:
@@ -179,3 +186,124 @@ def test_the_own_runtime_on_all_images_counts(tmp_path: Path) -> None:
 
 def test_an_entry_without_a_description_is_not_quantized(tmp_path: Path) -> None:
     assert not Entry(tmp_path, "label").quantized
+
+
+# --- what each is ---
+
+
+def sentences(folder: Path) -> dict[str, str]:
+    return {one.name: one.sentence for one in models(folder, ())}
+
+
+def test_a_sentence_says_what_a_file_is(demo_run: Path) -> None:
+    float_, int8, narrow, uint8 = sentences(demo_run).values()
+    assert float_ == "The float network: ONNX, as converted from Keras"
+    assert int8 == "Recipe published-int8 (the published int8 model: its settings and its calibration images)"
+    assert narrow.startswith(
+        "Recipe ort-7bit-weights (as ort-per-channel, with weights of 7 bits: the same result on x86"
+    )
+    assert uint8.startswith("Recipe published-uint8 (the published uint8 model: ")
+
+
+def test_without_a_record_the_types_are_told(tmp_path: Path, torch_file: Path) -> None:
+    shutil.copy(torch_file, tmp_path)
+    onnx.save(float_network(), tmp_path / "float.onnx")
+    onnx.save(to_onnx(network(), "qdq"), tmp_path / "quantized.onnx")
+    (tmp_path / "wrong.onnx").write_text("")
+    assert sentences(tmp_path) == {
+        "float.onnx": "The float network: ONNX; no record says where it comes from",
+        "network.pt": "Weights int8, activations uint8; no record says how it was made",
+        "quantized.onnx": "Weights int8, activations uint8; no record says how it was made",
+        "wrong.onnx": "",
+    }
+
+
+def test_a_float_file_is_known_by_the_certificate_of_its_conversion(reproduced: Reproduction, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "results").mkdir()
+    for name in ("resnet8.onnx", "resnet8.pt"):
+        shutil.copy(reproduced.output_dir / "models" / name, tmp_path / "models")
+    onnx.save(float_network(), tmp_path / "models" / "other.onnx")
+    other = "other.onnx"
+    expected = {
+        "resnet8.onnx": "The float network: ONNX, as converted from Keras",
+        other: "The float network: ONNX; no record says where it comes from",
+        "resnet8.pt": "The float network: TorchScript, as converted from ONNX",
+    }
+    assert sentences(tmp_path) == expected
+    parity = load(Parity, reproduced.output_dir / "results/parity.json")
+    described = next(one.description for one in models(tmp_path, ()) if one.name == other)
+    assert described is not None
+    certified = replace(parity, models={**parity.models, "onnxruntime": described})
+    results.save(certified, tmp_path / "results/parity.json")
+    assert sentences(tmp_path) == {**expected, other: "The float network: ONNX, as converted from Keras"}
+    (tmp_path / "results/parity.json").write_text("{")
+    assert sentences(tmp_path) == expected
+
+
+def test_a_recipe_of_ones_own_is_told_by_its_settings(demo_run: Path, tmp_path: Path) -> None:
+    for name in ("resnet8_uint8.onnx", "resnet8_int8.onnx"):
+        shutil.copy(demo_run / "models" / name, tmp_path)
+        record = load(Quantization, record_path(demo_run / "models" / name))
+        settings = {**record.settings, "per_channel": name == "resnet8_int8.onnx"}
+        results.save(replace(record, recipe="mine", settings=settings), record_path(tmp_path / name))
+    assert sentences(tmp_path) == {
+        "resnet8_int8.onnx": "Recipe mine (weights int8, activations int8, a scale for each channel)",
+        "resnet8_uint8.onnx": "Recipe mine (weights uint8, activations uint8, one scale for a tensor)",
+    }
+
+
+def test_a_file_that_was_saved_says_its_changes_and_finds_its_float_model(demo_run: Path, tmp_path: Path) -> None:
+    for name in ("resnet8_int8.onnx", "resnet8.onnx"):
+        shutil.copy(demo_run / "models" / name, tmp_path)
+    onnx.save(float_network(), tmp_path / "another.onnx")
+    opened, real = open_file(tmp_path / "resnet8_int8.onnx"), open_file(tmp_path / "resnet8.onnx")
+    tensor = opened.network.layers[0].output.name
+    changes = [Change(tensor, "factor", 1.5), Change(tensor, "bits", 7)]
+    save(tmp_path / "saved.onnx", opened, changes, real)
+    save(tmp_path / "unreferred.onnx", opened, changes[:1])
+    entries = {one.name: one for one in models(tmp_path, ())}
+    saved = entries["saved.onnx"]
+    assert saved.sentence == f"resnet8_int8.onnx with 2 changes: {tensor} factor 1.5, {tensor} bits 7"
+    assert saved.notice == ""
+    assert saved.label.endswith("not measured")
+    found = tuple(entries.values())
+    assert [one.name for one in found][:2] == ["another.onnx", "resnet8.onnx"]
+    assert float_behind(saved, found) is entries["resnet8.onnx"]
+    assert float_behind(entries["unreferred.onnx"], found) is entries["another.onnx"]
+    # another file in its place
+    shutil.copy(tmp_path / "resnet8_int8.onnx", tmp_path / "saved.onnx")
+    altered = next(one for one in models(tmp_path, ()) if one.name == "saved.onnx")
+    assert altered.notice.startswith("the file is not what saved.onnx.json names")
+    assert altered.sentence == "Weights int8, activations int8; no record says how it was made"
+    (tmp_path / "saved.onnx.json").write_text('{"kind": "change"}')
+    broken = next(one for one in models(tmp_path, ()) if one.name == "saved.onnx")
+    assert "saved.onnx.json is no changerecord result of this version" in broken.notice
+
+
+def test_files_of_the_same_bytes_know_one_another(demo_run: Path, tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx", "c.onnx"):
+        shutil.copy(demo_run / "models/resnet8_int8.onnx", tmp_path / name)
+    shutil.copy(demo_run / "models/resnet8_uint8.onnx", tmp_path)
+    for name in ("x.onnx", "y.onnx"):
+        (tmp_path / name).write_text("")
+    assert {one.name: one.same_as for one in models(tmp_path, ())} == {
+        "a.onnx": ("b.onnx", "c.onnx"),
+        "b.onnx": ("a.onnx", "c.onnx"),
+        "c.onnx": ("a.onnx", "b.onnx"),
+        "resnet8_uint8.onnx": (),
+        "x.onnx": (),
+        "y.onnx": (),
+    }
+
+
+def test_no_framework_is_imported_for_the_list(demo_run: Path, torch_file: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo_run, tmp_path, dirs_exist_ok=True)
+    shutil.copy(torch_file, tmp_path / "models")
+    code = (
+        "import sys; from pathlib import Path; from resnet8.playground.catalogue import evaluations, models;"
+        "folder = Path(sys.argv[1]); print(len(models(folder, evaluations(folder))),"
+        "*sorted({'torch', 'tensorflow', 'keras', 'onnxruntime'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["5"]

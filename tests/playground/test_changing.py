@@ -1,257 +1,34 @@
-"""Changes as they are entered; the changed model as a file: valid, the same network, never half written; as code."""
+"""Changes as they are entered and added up: what is news, what undoes, what each does; and which layers hold one."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import pytest
-from builders import noise
-from quantized import assert_same_program, network, to_onnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from quantized import assert_same_program, network
+from reals import real_of
 
-from resnet8.data.cifar10 import preprocess
-from resnet8.errors import ModelError, QuantizationError, StorageError
-from resnet8.evaluation import record_path
-from resnet8.facts import IR_VERSION, OPSET
-from resnet8.files import sha256_file
-from resnet8.network import onnx_write
+from resnet8.errors import QuantizationError
 from resnet8.network.change import Change, apply
-from resnet8.network.layers import Weighted
-from resnet8.network.onnx_read import extract
-from resnet8.playground.changing import ChangeRecord, added, beside, entered, equivalent, save
-from resnet8.playground.flow import flow
-from resnet8.playground.opened import open_file
-from resnet8.results import load
-from resnet8.runtimes import integer, open_model
-from resnet8.runtimes.ort import Trace
+from resnet8.numeric.variants import ROUNDINGS
+from resnet8.playground.changing import Effect, added, changed_layers, effects, entered, without
+from resnet8.playground.noise import INPUT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from resnet8.network.program import Program
 
-    from numpy.typing import NDArray
-
-    from resnet8.data.cifar10 import Split
-    from resnet8.network.layers import AnyLayer
-    from resnet8.playground.opened import Opened
-
-IMAGES = noise(32, 11)
-DEMO = ("resnet8_int8.onnx", "resnet8_uint8.onnx", "resnet8_ort-7bit-weights.onnx")
-NARROW = (Change("image", "bits", 7), Change("shifted", "bits", 4), Change("logits", "bits", 6))
-MOVED = (
-    Change("second", "zero_point", 30),
-    Change("joined", "factor", 1.5),
-    Change("second_conv.w", "bits", 4),
-    Change("scaling.c", "factor", 1.1),
-)
+PER_TENSOR = network(4)
+PER_CHANNEL = network(4, per_channel=True)
+JOINED = PER_TENSOR.activations["joined"].params
+WEIGHTS = PER_CHANNEL.writers["logits"].parameter
 
 
-def written(folder: Path, form: Any = "qdq", **how: Any) -> Path:
-    path = folder / "network.onnx"
-    onnx.save(to_onnx(network(4, **how), form), path)
-    return path
-
-
-@pytest.mark.parametrize("changes", [(), NARROW, MOVED, (*NARROW, *MOVED)], ids=["none", "narrow", "moved", "all"])
-@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
-@pytest.mark.parametrize(("of_x", "of_w"), [("uint8", "int8"), ("uint8", "uint8"), ("int8", "int8")])
-def test_what_is_written_is_read_back_the_same(of_x: Any, of_w: Any, per_channel: bool, changes: Any) -> None:
-    changed = apply(network(1, of_x, of_w, per_channel=per_channel), changes)
-    model = onnx_write.to_onnx(changed)
-    assert (model.ir_version, [entry.version for entry in model.opset_import]) == (IR_VERSION, [OPSET])
-    assert_same_program(extract(model, "changed.onnx"), changed)
-
-
-@pytest.mark.parametrize("form", ["qdq", "qoperator"])
-@pytest.mark.parametrize("changes", [NARROW, MOVED], ids=["narrow", "moved"])
-def test_the_saved_file_predicts_in_onnx_runtime_what_was_promised(tmp_path: Path, form: Any, changes: Any) -> None:
-    opened = open_file(written(tmp_path, form))
-    changed = apply(opened.require_quantized(), changes)
-    record = save(tmp_path / "out" / "changed.onnx", opened, changes)
-    path = tmp_path / "out" / "changed.onnx"
-    again = open_file(path)
-    onnx.checker.check_model(onnx.load(path), full_check=True)
-    np.testing.assert_array_equal(
-        flow(again.require_quantized(), IMAGES).probabilities, flow(changed, IMAGES).probabilities
-    )
-    found = open_model(path).probabilities(preprocess(IMAGES))
-    assert (found.argmax(axis=1) == flow(changed, IMAGES).probabilities.argmax(axis=1)).mean() >= 0.95
-    assert record.model_sha256 == sha256_file(path) == again.description.sha256
-    assert record.source == opened.description
-    assert record.changes == tuple(changes)
-    assert (record.reference, record.not_in_the_file) == (None, ())
-    assert load(ChangeRecord, tmp_path / "out" / "changed.onnx.json") == record
-
-
-def test_a_rounding_is_not_in_the_file_and_the_record_says_so(tmp_path: Path) -> None:
-    opened = open_file(written(tmp_path))
-    record = save(tmp_path / "changed.onnx", opened, [Change("second", "rounding", "truncate")])
-    (lost,) = record.not_in_the_file
-    assert lost.startswith("second: rounding truncate; ONNX has no place for a rounding")
-    saved = open_file(tmp_path / "changed.onnx").require_quantized()
-    assert all(layer.rounding is None for layer in saved.layers)
-    assert_same_program(saved, opened.require_quantized())
-
-
-def test_a_rounding_that_files_have_is_not_said_to_be_lost(tmp_path: Path) -> None:
-    opened = open_file(written(tmp_path))
-    changes = [Change("second", "rounding", "truncate"), Change("second", "rounding", "half-even")]
-    assert save(tmp_path / "changed.onnx", opened, changes).not_in_the_file == ()
-
-
-def test_a_name_that_is_too_long_is_an_error_of_one_line(tmp_path: Path) -> None:
-    opened = open_file(written(tmp_path))
-    with pytest.raises(StorageError, match="File name too long"):
-        save(tmp_path / ("n" * 300 + ".onnx"), opened, NARROW)
-
-
-@pytest.mark.parametrize("name", ["changed.pt", "changed", ""])
-def test_the_name_of_the_file_must_say_what_it_is(tmp_path: Path, name: str) -> None:
-    opened = open_file(written(tmp_path))
-    with pytest.raises(StorageError, match=r"is no name for the model: found .*, expected a name that ends in \.onnx"):
-        save(tmp_path / name, opened, NARROW)
-    assert [path.name for path in tmp_path.iterdir()] == [Path(opened.description.path).name]
-
-
-def test_a_saved_file_with_narrow_codes_is_read_by_the_commands(tmp_path: Path) -> None:
-    opened = open_file(written(tmp_path))
-    save(tmp_path / "narrow.onnx", opened, NARROW)
-    changed = apply(opened.require_quantized(), NARROW)
-    found = open_model(tmp_path / "narrow.onnx", integer.open_content).probabilities(preprocess(IMAGES))
-    np.testing.assert_array_equal(found, flow(changed, IMAGES).probabilities)
-    trace = Trace(tmp_path / "narrow.onnx", (tmp_path / "narrow.onnx").read_bytes(), optimize=True)
-    assert {"uint7", "uint4", "uint6"} <= {one.params.dtype for one in trace.program.activations.values()}
-
-
-def test_a_saved_file_can_be_changed_and_saved_again(tmp_path: Path) -> None:
-    opened = open_file(written(tmp_path))
-    save(tmp_path / "one.onnx", opened, NARROW)
-    again = open_file(tmp_path / "one.onnx")
-    more = [Change("first", "bits", 5)]
-    save(tmp_path / "two.onnx", again, more)
-    expected = apply(apply(opened.require_quantized(), NARROW), more)
-    found = open_file(tmp_path / "two.onnx").require_quantized()
-    assert_same_program(found, expected)
-    np.testing.assert_array_equal(flow(found, IMAGES).probabilities, flow(expected, IMAGES).probabilities)
-
-
-def test_what_was_killed_between_the_model_and_its_record_is_completed(tmp_path: Path) -> None:
-    opened = open_file(written(tmp_path))
-    path = tmp_path / "changed.onnx"
-    record = save(path, opened, NARROW)
-    content = path.read_bytes()
-    record_path(path).unlink()
-    with pytest.raises(StorageError, match="is there already"):
-        save(path, opened, [Change("first", "bits", 5)])  # another model
-    assert save(path, opened, NARROW).model_sha256 == record.model_sha256
-    assert path.read_bytes() == content
-    assert record_path(path).is_file()
-
-
-def test_nothing_is_overwritten_and_nothing_stays_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = open_file(written(tmp_path))
-    for there in ("changed.onnx", "changed.onnx.json"):
-        (tmp_path / there).write_text("mine")
-        with pytest.raises(StorageError, match=r"is there already.*nothing is overwritten"):
-            save(tmp_path / "changed.onnx", opened, [])
-        assert (tmp_path / there).read_text() == "mine"
-        (tmp_path / there).unlink()
-
-    def full(*_: object) -> None:
-        raise StorageError("the disk is full")
-
-    monkeypatch.setattr("resnet8.results.save", full)
-    with pytest.raises(StorageError, match="the disk is full"):
-        save(tmp_path / "changed.onnx", opened, [])
-    assert [one.name for one in tmp_path.iterdir()] == ["network.onnx"]
-
-
-@pytest.mark.parametrize("name", ["changed.onnx", "é 1 (2)-a_b+c.onnx", "x..onnx", "console.onnx", f"{'n' * 195}.onnx"])
-def test_a_name_is_beside_the_model(tmp_path: Path, name: str) -> None:
-    opened = open_file(written(tmp_path))
-    path = beside(tmp_path / "network.onnx", name)
-    save(path, opened, [])
-    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["network.onnx", name, f"{name}.json"])
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "..",
-        "../out.onnx",
-        "a/out.onnx",
-        "a\\out.onnx",
-        "/out.onnx",
-        "C:out.onnx",
-        "~/out.onnx",
-        "out\0.onnx",
-        "out\n.onnx",
-        ".out.onnx",
-        "-out.onnx",
-        "\udcff.onnx",
-        f"{'n' * 300}.onnx",
-        f"{'é' * 150}.onnx",
-        "con",
-        "CON.onnx",
-        "nul .onnx",
-        "com1.x.onnx",
-    ],
-)
-def test_a_path_or_no_name_is_a_line_and_nothing_is_written(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StorageError, match="is no name for the model") as caught:
-        beside(tmp_path / "in" / "network.onnx", name)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("link", ["changed.onnx", "changed.onnx.json"])
-def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, link: str) -> None:
-    folder, outside = tmp_path / "in", tmp_path / "outside"
-    folder.mkdir()
-    opened = open_file(written(folder))
-    (folder / link).symlink_to(outside)
-    with pytest.raises(StorageError, match=r"is there already.*nothing is overwritten"):
-        save(folder / "changed.onnx", opened, [])
-    assert not outside.exists()
-    assert sorted(one.name for one in folder.iterdir()) == sorted(["network.onnx", link])
-
-
-def test_a_float_model_is_not_saved(tmp_path: Path, demo_run: Path) -> None:
-    real = open_file(demo_run / "models/resnet8.onnx")
-    with pytest.raises(ModelError, match="is not quantized"):
-        save(tmp_path / "changed.onnx", real, [])
-    assert list(tmp_path.iterdir()) == []
-
-
-# --- code ---
-
-
-def executed(code: str) -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    exec(compile(code, "equivalent", "exec"), names)  # noqa: S102 - it is what is tested
-    return names
-
-
-def assert_same_change(code: str, opened: Opened, changes: Sequence[Change], real: Opened | None) -> None:
-    names = executed(code)
-    behind = None if real is None else opened.reference(real)
-    expected = apply(opened.require_quantized(), changes, behind)
-    assert names["changes"] == list(changes)
-    assert_same_program(names["changed"], expected)
-    assert [one.rounding for one in names["changed"].layers] == [one.rounding for one in expected.layers]
-
-
-def test_the_code_makes_the_same_change(tmp_path: Path) -> None:
-    opened = open_file(written(tmp_path, per_channel=True))
-    changes = (*NARROW, *MOVED, Change("second", "rounding", "half-up"), Change("dense.w", "scale", 0.02, channel=3))
-    assert_same_change(equivalent(opened, changes), opened, changes, None)
-    record = save(tmp_path / "changed.onnx", opened, changes)
-    assert record.code == equivalent(opened, changes)
+def change_of(tensor: str, field: Any, value: Any, channel: int | None = None) -> Change:
+    return Change(tensor, field, value, channel)
 
 
 # --- what was entered ---
@@ -263,6 +40,7 @@ def test_the_code_makes_the_same_change(tmp_path: Path) -> None:
         ("scale", " 0.05 ", "", Change("t", "scale", 0.05)),
         ("factor", 2.0, " 3 ", Change("t", "factor", 2.0, 3)),
         ("zero_point", "-7", "0", Change("t", "zero_point", -7, 0)),
+        ("zero_point", 0, "", Change("t", "zero_point", 0)),
         ("bits", 4, "", Change("t", "bits", 4)),
         ("rounding", "truncate", "", Change("t", "rounding", "truncate")),
     ],
@@ -277,7 +55,6 @@ def test_texts_become_numbers(field: Any, text: object, channel: str, expected: 
     ("field", "text", "channel", "message"),
     [
         ("scale", "much", "", "t: the scale is no number: found 'much', expected a number; write it like"),
-        ("scale", "", "", "t: the scale is no number: found ''"),
         ("bits", "4.5", "", "t: the bits is no whole number: found 4.5"),
         ("zero_point", "nan", "", "t: the zero_point is no whole number: found nan"),
         ("scale", "1", "-1", "the channel is no number: found -1, expected the number of an output channel, from 0"),
@@ -289,65 +66,243 @@ def test_what_is_no_number_is_refused(field: Any, text: object, channel: str, me
         entered("t", field, text, channel)
 
 
-def test_a_change_replaces_the_earlier_one_of_its_kind() -> None:
-    first, other = Change("t", "scale", 1.0), Change("t", "scale", 1.0, 3)
-    assert added((first, other), Change("t", "scale", 2.0)) == (other, Change("t", "scale", 2.0))
-    assert added((), first) == (first,)
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("scale", "no scale was given: found nothing, expected a scale; type a scale; each channel has its own"),
+        ("factor", "no factor was given: found nothing, expected a factor; type a factor"),
+        ("zero_point", "expected a zero point; type a zero point; each channel has its own"),
+        ("bits", "expected a number of bits; type a number of bits"),
+        ("rounding", "expected a rounding; type a rounding"),
+    ],
+)
+@pytest.mark.parametrize("blank", ["", "  ", None])
+def test_what_is_blank_is_refused(field: Any, told: str, blank: object) -> None:
+    with pytest.raises(QuantizationError, match=re.escape(told) + "$"):
+        entered("t", field, blank)
 
 
-# --- the demo ---
+# --- what is news ---
 
 
-def with_integer_bias(layer: AnyLayer) -> AnyLayer:
-    if not isinstance(layer, Weighted) or layer.real_bias is None:
-        return layer
-    return replace(layer, real_bias=None)
+def refused(before: tuple[Change, ...], change: Change, original: Program = PER_TENSOR) -> str:
+    with pytest.raises(QuantizationError) as caught:
+        added(before, change, original)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def assert_saved_as_promised(opened: Opened, real: Opened | None, images: NDArray[np.uint8], path: Path) -> None:
-    parameter = opened.network.layers[0].parameter
-    assert parameter is not None
-    changes = (
-        Change(opened.network.layers[2].output.name, "bits", 6),
-        Change(opened.network.layers[4].output.name, "factor", 1.3),
-        Change(parameter.name, "bits", 6),
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("scale", "1.10000002", "scale 1.10000002, expected another scale than it has already; type another scale"),
+        ("scale", "1.1", "scale 1.1, expected another scale"),
+        ("factor", "1", "factor 1, expected another factor"),
+        ("factor", "1.00000001", "factor 1.00000001"),
+        ("zero_point", "105", "zero point 105"),
+        ("bits", 8, "number of bits 8"),
+        ("rounding", "half-even", "rounding half-even"),
+    ],
+)
+def test_what_the_tensor_has_is_no_news(field: Any, value: object, told: str) -> None:
+    assert f"{float(JOINED.scale):.9g}" == "1.10000002"
+    message = refused((), entered("joined", field, value))
+    assert message.startswith(f"joined: nothing would change: found {told}")
+
+
+def test_what_an_earlier_change_gave_the_tensor_is_no_news() -> None:
+    for before, change in (
+        (change_of("joined", "scale", 0.5), change_of("joined", "scale", 0.5)),
+        (change_of("joined", "factor", 2.0), change_of("joined", "factor", 2.0)),
+        (change_of("joined", "factor", 2.0), change_of("joined", "scale", 2.2)),
+        (change_of("joined", "scale", 1.0), change_of("joined", "factor", 1.0)),
+        (change_of("joined", "bits", 4), change_of("joined", "bits", 4)),
+        (change_of("joined", "rounding", "truncate"), change_of("joined", "rounding", "truncate")),
+    ):
+        assert added((), before, PER_TENSOR) == (before,)
+        assert "nothing would change" in refused((before,), change)
+
+
+def test_a_scale_of_one_channel_is_compared_with_that_channels() -> None:
+    assert WEIGHTS is not None
+    scales = WEIGHTS.params.scale
+    own = entered("dense.w", "scale", f"{scales[3]:.9g}", "3")
+    assert "nothing would change" in refused((), own, PER_CHANNEL)
+    other = entered("dense.w", "scale", f"{scales[3]:.9g}", "4")
+    assert added((), other, PER_CHANNEL) == (other,)
+
+
+def test_what_makes_no_sense_is_said_as_such() -> None:
+    assert "the tensor is not known" in refused((), change_of("nothing", "scale", 1.0))
+    assert "a scale makes no sense" in refused((), change_of("joined", "scale", -1.0))
+    assert "has no such channel" in refused((), change_of("joined", "scale", 1.0, 3))
+    assert "has no rounding of its own" in refused((), change_of("image", "rounding", "truncate"))
+
+
+# --- what takes the place of what ---
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "expected"),
+    [
+        ("joined scale 2", "joined scale 3", "joined scale 3"),
+        ("joined factor 2", "joined factor 3", "joined factor 3"),
+        ("joined scale 2, joined factor 3", "joined scale 4", "joined scale 4"),
+        ("joined scale 2", "joined factor 3", "joined scale 2, joined factor 3"),
+        ("joined scale 2, joined factor 3", "joined factor 4", "joined scale 2, joined factor 4"),
+        ("joined scale 2, second scale 3", "joined scale 4", "second scale 3, joined scale 4"),
+        ("joined bits 4", "joined scale 2", "joined bits 4, joined scale 2"),
+        ("joined bits 4, joined zero_point 3", "joined zero_point 5", "joined bits 4, joined zero_point 5"),
+        ("dense.w scale 2 1", "dense.w scale 3 2", "dense.w scale 2 1, dense.w scale 3 2"),
+        ("dense.w scale 2 1, dense.w factor 3 2", "dense.w scale 4", "dense.w scale 4"),
+        ("dense.w scale 2 1", "dense.w factor 3", "dense.w scale 2 1, dense.w factor 3"),
+        ("dense.w scale 2", "dense.w scale 3 1", "dense.w scale 2, dense.w scale 3 1"),
+        ("dense.w zero_point 2 1", "dense.w zero_point 3", "dense.w zero_point 3"),
+        # back to what the original has: as if the earlier change were undone
+        ("joined scale 2", "joined scale 1.1", ""),
+        ("joined factor 2", "joined factor 1", ""),
+        ("joined factor 2", "joined scale 1.1", ""),
+        ("joined scale 2, joined factor 3", "joined factor 1", "joined scale 2"),
+        ("joined zero_point 3", "joined zero_point 105", ""),
+        ("joined bits 4, second bits 3", "joined bits 8", "second bits 3"),
+        ("joined rounding truncate", "joined rounding half-even", ""),
+        # fewer bits have another scale: the one that was typed counts
+        ("joined bits 4", "joined scale 1.1", "joined bits 4, joined scale 1.1"),
+    ],
+)
+def test_one_change_more(before: str, change: str, expected: str) -> None:
+    earlier, (more,), wanted = map(changes_of, (before, change, expected))
+    assert added(earlier, more, PER_CHANNEL) == wanted
+
+
+def changes_of(text: str) -> tuple[Change, ...]:
+    """Of ``tensor field value channel`` each, commas between."""
+    parts = (one.split() for one in text.split(", ") if one)
+    return tuple(entered(tensor, field, value, *channel) for tensor, field, value, *channel in parts)  # type: ignore[arg-type]
+
+
+CHANGES = st.one_of(
+    st.builds(change_of, st.sampled_from(["joined", "dense.w"]), st.just("scale"), st.sampled_from([0.5, 1.1, 2.0])),
+    st.builds(change_of, st.sampled_from(["joined", "dense.w"]), st.just("factor"), st.sampled_from([0.5, 1.0, 2.0])),
+    st.builds(change_of, st.just("joined"), st.just("zero_point"), st.sampled_from([0, 3, 105])),
+    st.builds(change_of, st.sampled_from(["joined", "dense.w"]), st.just("bits"), st.sampled_from([4, 6, 8])),
+    st.builds(change_of, st.just("joined"), st.just("rounding"), st.sampled_from(ROUNDINGS)),
+    st.builds(change_of, st.just("dense.w"), st.just("scale"), st.sampled_from([0.01, 0.5]), st.sampled_from([0, 7])),
+    st.builds(change_of, st.just("dense.w"), st.just("factor"), st.sampled_from([0.5, 2.0]), st.sampled_from([0, 7])),
+)
+
+
+@settings(derandomize=True, max_examples=50)
+@given(st.lists(CHANGES, max_size=6))
+def test_what_is_added_is_always_seen(wanted: list[Change]) -> None:
+    """Each change that is taken makes another network of it; each that is refused would not have."""
+    changes: tuple[Change, ...] = ()
+    for change in wanted:
+        before = facts(apply(PER_CHANNEL, changes), change.tensor)
+        try:
+            more = added(changes, change, PER_CHANNEL)
+        except QuantizationError as error:
+            if "nothing would change" in str(error):
+                kept = [one for one in changes if (one.tensor, one.field, one.channel) != key(change)]
+                assert facts(apply(PER_CHANNEL, [*kept, change]), change.tensor) == before
+            continue
+        assert facts(apply(PER_CHANNEL, more), change.tensor) != before
+        changes = more
+        assert len({key(one) for one in changes}) == len(changes)
+
+
+def key(change: Change) -> tuple[object, ...]:
+    return change.tensor, change.field, change.channel
+
+
+def facts(program: Program, tensor: str) -> tuple[object, ...]:
+    """Everything a change of this tensor can be seen by; codes of weights are those of a grid."""
+    found = program.activations.get(tensor) or next(
+        one for layer in program.layers if (one := layer.parameter) is not None and one.name == tensor
     )
-    changed = apply(opened.require_quantized(), changes, None if real is None else opened.reference(real))
-    record = save(path, opened, changes, real)
-    assert record.reference == (None if real is None else real.description)
-    assert_same_change(record.code, opened, changes, real)
-    # PyTorch keeps biases in float; the file has them as int32, and the record says so.
-    assert bool(record.not_in_the_file) == (opened.description.format == "torchscript")
-    layers = tuple(with_integer_bias(layer) for layer in changed.layers)
-    promised = flow(replace(changed, layers=layers), images).probabilities
-    assert (promised.argmax(axis=1) == flow(changed, images).probabilities.argmax(axis=1)).mean() >= 0.95
-    again = open_file(path).require_quantized()
-    np.testing.assert_array_equal(flow(again, images).probabilities, promised)
-    found = open_model(path).probabilities(preprocess(images))
-    assert (found.argmax(axis=1) == promised.argmax(axis=1)).mean() >= 0.95
+    rounding = program.writers[tensor].rounding if tensor in program.writers else None
+    grid = found.params
+    return grid.dtype, tuple(np.ravel(grid.scale)), tuple(np.ravel(grid.zero_point)), rounding
 
 
-@pytest.mark.parametrize("name", DEMO)
-def test_a_changed_demo_model_is_saved_with_its_predictions(
-    name: str, demo_run: Path, demo_split: Split, tmp_path: Path
-) -> None:
-    opened, real = (open_file(demo_run / "models" / one) for one in (name, "resnet8.onnx"))
-    assert_saved_as_promised(opened, real, demo_split.images[:40], tmp_path / "changed.onnx")
+def test_one_of_the_changes_is_undone() -> None:
+    changes = changes_of("joined scale 2, second bits 4, mean factor 3")
+    assert without(changes, 1) == (changes[0], changes[2])
+    assert without(changes[:1], 0) == ()
+    for number in (-1, 3):
+        with pytest.raises(QuantizationError, match=rf"there is no change {number + 1}: found 3 changes"):
+            without(changes, number)
 
 
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
-def test_a_torchscript_model_is_saved_as_onnx(torch_file: Path, tmp_path: Path) -> None:
-    assert_saved_as_promised(open_file(torch_file), None, IMAGES, tmp_path / "changed.onnx")
+# --- what each change does ---
 
 
-@pytest.mark.parametrize("name", DEMO)
-def test_a_mild_change_in_a_real_form_of_file_keeps_the_network_recognisable(name: str, demo_run: Path) -> None:
-    opened, real = (open_file(demo_run / "models" / one) for one in (name, "resnet8.onnx"))
-    original, behind = opened.require_quantized(), opened.reference(real)
-    before = flow(original, IMAGES[:20]).probabilities.argmax(axis=1)
-    np.testing.assert_array_equal(before, flow(apply(original, [], behind), IMAGES[:20]).probabilities.argmax(axis=1))
-    parameter = original.layers[0].parameter
-    assert parameter is not None
-    changes = [Change(one, "factor", 1.01) for one in (original.layers[3].output.name, parameter.name)]
-    mild = flow(apply(original, changes, behind), IMAGES[:20]).probabilities.argmax(axis=1)
-    assert (before == mild).mean() >= 0.7
+def told(original: Program, text: str) -> list[tuple[str, str, str]]:
+    changes = changes_of(text)
+    found = effects(original, changes, apply(original, changes))
+    assert [(one.tensor, one.field, one.channel) for one in found] == [key(one) for one in changes]
+    return [(one.old, one.new, one.resulting) for one in found]
+
+
+def test_an_effect_is_of_its_change() -> None:
+    changes = (Change("joined", "scale", 0.123456789),)
+    (found,) = effects(PER_TENSOR, changes, apply(PER_TENSOR, changes))
+    assert found == Effect("joined", "scale", None, "1.1", "0.123457", "s 0.1235, z 105, 8 bits")
+    assert effects(PER_TENSOR, (), PER_TENSOR) == ()
+
+
+def test_effects_of_activations() -> None:
+    assert told(PER_TENSOR, "joined zero_point 7, second rounding truncate, mean factor 2, mean bits 4") == [
+        ("105", "7", "s 1.1, z 7, 8 bits"),
+        ("half-even", "truncate", "truncate"),
+        # around the middle code: 2 * 0.5 * 127 / 7
+        ("0.5", "× 2", "s 18.14, z 8, 4 bits"),
+        ("8", "4", "s 18.14, z 8, 4 bits"),
+    ]
+    assert told(network(4, "int8"), "joined zero_point -7") == [("−23", "−7", "s 1.1, z −7, 8 bits")]
+
+
+def test_effects_of_weights() -> None:
+    assert WEIGHTS is not None
+    scales = WEIGHTS.params.scale
+    low, high = f"{scales.min():.3g}", f"{scales.max():.3g}"
+    assert told(PER_CHANNEL, "dense.w scale 0.25 3") == [(f"{scales[3]:.6g}", "0.25", "s 0.25, z 0, 8 bits")]
+    assert told(PER_CHANNEL, "dense.w scale 0.25") == [
+        (f"{low} … {high} per channel", "0.25", "s 0.25 … 0.25 per channel, z 0, 8 bits")
+    ]
+    # Codes of four bits lie in the file as int8; they are four bits all the same.
+    ((old, new, resulting),) = told(PER_CHANNEL, "dense.w bits 4")
+    assert (old, new) == ("8", "4")
+    assert resulting.endswith("per channel, z 0, 4 bits")
+
+
+# --- where a change is ---
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"),
+    [
+        ("", set()),
+        ("image factor 2", {INPUT}),
+        ("joined factor 2", {"joining"}),
+        ("joined bits 4, second_conv.w factor 2", {"joining", "second_conv"}),
+        ("second rounding truncate", {"second_conv"}),
+        ("dense.w scale 0.5 3", {"dense"}),
+        ("scaling.c factor 2, shifting.c zero_point 100", {"scaling", "shifting"}),
+        ("joined factor 2, joined factor 0.5", set()),
+    ],
+)
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_the_layers_that_hold_a_change(text: str, layers: set[str], with_reference: bool) -> None:
+    reference = real_of(network(4, per_channel=True)) if with_reference else None
+    assert changed_layers(PER_CHANNEL, apply(PER_CHANNEL, changes_of(text), reference)) == layers
+
+
+def test_accumulators_hold_no_change_of_their_own() -> None:
+    original = network(4).with_float_logits()
+    changed = apply(original, changes_of("mean factor 2"))
+    assert not changed.logits.params.same_as(original.logits.params)
+    assert changed_layers(original, changed) == {"pool"}
+    assert changed_layers(original, apply(original, changes_of("dense.w factor 2"))) == {"dense"}
+    assert changed_layers(original, apply(original, changes_of("logits scale 0.5"))) == {"dense"}
+    assert_same_program(apply(original, ()), original)

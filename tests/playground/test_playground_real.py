@@ -10,10 +10,10 @@ import pytest
 
 from resnet8.data.cifar10 import preprocess, read_split
 from resnet8.network.change import Change, apply
-from resnet8.playground.changing import save
 from resnet8.playground.flow import flow, predictions
 from resnet8.playground.noise import noise, of_flow, sensitivity
 from resnet8.playground.opened import open_file
+from resnet8.playground.saving import save
 from resnet8.runtimes import open_model, ort
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from resnet8.data import assets, demo
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resnet8.data.assets import Assets
+    from resnet8.data.cifar10 import Split
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +90,39 @@ def test_no_images_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(demo, "materialize", missing)
     with pytest.raises(DataError, match="there are no test images for the models in"):
         sources.images_of(tmp_path)
+
+
+def test_samples_know_the_numbers_of_their_images(demo_split: Split) -> None:
+    some = sources.sample(demo_split, 590, 5)
+    assert some.split.labels.tolist() == demo_split.labels[590:595].tolist()
+    assert (some.indices.tolist(), str(some)) == ([590, 591, 592, 593, 594], "5 images, from 590 on")
+    assert str(sources.sample(demo_split, 0, 200)) == "200 images"
+    assert len(sources.sample(demo_split, 590, 100)) == 7  # there are no more
+    official = sources.official(demo_split)
+    assert (len(official), str(official)) == (200, "the official 200 images")
+    assert official.split.labels.tolist() == demo_split.labels[official.indices].tolist()
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "message"),
+    [
+        (597, 5, "there is no image 597: found 597 images, expected a number from 0 to 596; begin with one of these"),
+        (3, 0, "the number of images is not usable: found 0, expected 1 or more"),
+    ],
+)
+def test_no_sample_is_a_line(demo_split: Split, first: int, count: int, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        sources.sample(demo_split, first, count)
+
+
+def test_too_few_images_for_the_official_ones_are_a_line(demo_split: Split) -> None:
+    message = "too few images of class .* for the performance subset: found .*; take a number of images instead"
+    with pytest.raises(DataError, match=message):
+        sources.official(demo_split.first(150))
+
+
+def test_images_are_found_among_those_that_are_asked_for() -> None:
+    candidates = np.array([3, 7, 8])
+    assert [sources.nearest(candidates, index) for index in (0, 3, 4, 8, 9)] == [3, 3, 7, 8, 8]
+    assert [sources.neighbour(candidates, index, 1) for index in (3, 7, 8)] == [7, 8, 8]
+    assert [sources.neighbour(candidates, index, -1) for index in (3, 7, 8)] == [3, 3, 7]

@@ -94,6 +94,24 @@ class Split:
             raise DataError("the number of images is not usable", found=str(count), expected="1 or more")
         return self if count >= len(self) else self.select(np.arange(count), f"first-{count}")
 
+    def span(self, first: int, count: int) -> Split:
+        """``count`` images from number ``first`` on, counted from 0; as many as there are, where it is beyond the last.
+
+        Raises:
+            DataError: when there is no image ``first``, or ``count`` is not positive.
+        """
+        if not 0 <= first < len(self):
+            raise DataError(
+                f"there is no image {first}",
+                found=f"{len(self):,} images",
+                expected=f"a number from 0 to {len(self) - 1:,}",
+                remedy="begin with one of these",
+            )
+        if first == 0 or count < 1:
+            return self.first(count)
+        end = min(first + count, len(self))
+        return self.select(np.arange(first, end), f"{first}-to-{end - 1}")
+
     def perf_subset(self) -> Split:
         """The official 200-image performance subset of MLPerf Tiny (:func:`perf_indices`)."""
         return self.select(perf_indices(self.labels), "mlperf-perf")
@@ -117,6 +135,7 @@ def perf_indices(labels: NDArray[np.int64]) -> NDArray[np.int64]:
                 f"too few images of class {label} for the performance subset",
                 found=str(len(members)),
                 expected=f"at least {PERF_PER_CLASS}",
+                remedy="take a number of images instead",
             )
         chosen.append(generator.choice(members, PERF_PER_CLASS, replace=False))
     indices = np.concatenate(chosen)

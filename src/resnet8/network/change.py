@@ -27,7 +27,7 @@ from resnet8.numeric.grid import QParams, limits, of_width, quantize, storage
 from resnet8.numeric.variants import ROUNDINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -95,6 +95,53 @@ class Change:
         return QuantizationError(f"{self.tensor}: {what}", found=found, expected=expected, remedy=remedy)
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What changes ask for, by name of the tensor; nothing is computed anew for it.
+
+    Attributes:
+        grids: Of every activation, weights and constant; of as few bits as were asked for, however they are stored.
+        roundings: Of every activation that a layer writes; none for half to even.
+    """
+
+    grids: Mapping[str, QParams]
+    roundings: Mapping[str, Rounding | None]
+
+    def same_of(self, tensor: str, other: Asked) -> bool:
+        """Whether a tensor is asked to be the same in both."""
+        same = self.grids[tensor].same_as(other.grids[tensor])
+        return same and self.roundings.get(tensor) == other.roundings.get(tensor)
+
+
+def asked(original: Program, changes: Iterable[Change]) -> Asked:
+    """The grid and the rounding of every tensor of ``original`` with ``changes``, in their order.
+
+    Raises:
+        QuantizationError: when a tensor is not known, or a value makes no sense for it.
+    """
+    grids = {name: one.params for name, one in tensors(original).items()}
+    roundings: dict[str, Rounding | None] = {layer.output.name: layer.rounding for layer in original.layers}
+    for change in changes:
+        if change.tensor not in grids:
+            raise QuantizationError(
+                "the tensor is not known",
+                found=change.tensor,
+                expected="the name of an activation or of weights",
+                remedy="choose one of the model's own",
+            )
+        if change.field == "rounding":
+            roundings[change.tensor] = _rounding(change, set(roundings))
+        else:
+            grids[change.tensor] = _regridded(grids[change.tensor], change)
+    return Asked(grids, roundings)
+
+
+def tensors(network: Program) -> dict[str, Activation | Constant]:
+    """What has a grid in a quantized network, by name: its activations, weights and constants."""
+    parameters = (one for layer in network.layers if (one := layer.parameter))
+    return {**network.activations, **{one.name: one for one in parameters}}
+
+
 def apply(original: Program, changes: Iterable[Change], reference: Program | None = None) -> Program:
     """``original`` with ``changes``, in their order.
 
@@ -107,30 +154,15 @@ def apply(original: Program, changes: Iterable[Change], reference: Program | Non
     Raises:
         QuantizationError: when a tensor is not known, or a value makes no sense for it.
     """
-    tensors = (*original.activations.values(), *(one for layer in original.layers if (one := layer.parameter)))
-    before = {one.name: one.params for one in tensors}
-    after = dict(before)
-    roundings: dict[str, Rounding | None] = {layer.output.name: layer.rounding for layer in original.layers}
-    for change in changes:
-        if change.tensor not in after:
-            raise QuantizationError(
-                "the tensor is not known",
-                found=change.tensor,
-                expected="the name of an activation or of weights",
-                remedy="choose one of the model's own",
-            )
-        if change.field == "rounding":
-            roundings[change.tensor] = _rounding(change, set(roundings))
-        else:
-            after[change.tensor] = _regridded(after[change.tensor], change)
-    grids = {name: grid for name, grid in after.items() if not grid.same_as(before[name])}
+    before, after = asked(original, ()).grids, asked(original, changes)
+    grids = {name: grid for name, grid in after.grids.items() if not grid.same_as(before[name])}
 
     def activation(one: Activation) -> Activation:
         # As it is where a file reads codes on another grid than they were written on.
         return replace(one, grid=grids[one.name]) if one.name in grids and one.params.same_as(before[one.name]) else one
 
     def layer(one: L) -> L:
-        changed = replace(one.on(activation), rounding=roundings[one.output.name])
+        changed = replace(one.on(activation), rounding=after.roundings[one.output.name])
         if (parameter := one.parameter) is not None and parameter.name in grids:
             behind = None if reference is None else reference.writers[one.output.name].parameter
             changed = changed.with_parameter(_requantized(parameter, grids[parameter.name], behind))

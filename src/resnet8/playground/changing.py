@@ -1,58 +1,35 @@
-"""Changes as they are entered and added up; the changed model as a file, with a record of them, and as code."""
+"""Changes as they are entered and added up, and what they come to, as values."""
 
 from __future__ import annotations
 
-import os
-import re
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from resnet8 import results
-from resnet8.environment import Environment, current
-from resnet8.errors import QuantizationError, StorageError
-from resnet8.evaluation import record_path
-from resnet8.files import read_bytes, write_bytes
-from resnet8.network.change import Change, apply
-from resnet8.network.onnx_write import to_onnx
-from resnet8.results import SCHEMA_VERSION, STRICT, ModelDescription
+import numpy as np
+
+from resnet8 import words
+from resnet8.errors import QuantizationError
+from resnet8.network.change import Change, asked, tensors
+from resnet8.numeric.grid import width
+from resnet8.playground.noise import INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
-    from resnet8.network.change import Field
+    from numpy.typing import NDArray
+
+    from resnet8.network.change import Asked, Field
+    from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
-    from resnet8.playground.opened import Opened
+    from resnet8.numeric.grid import QParams
 
-BIASES_LOST = "in ONNX a quantized layer's bias is int32, so a code may differ by one step"
-ROUNDING_LOST = "ONNX has no place for a rounding: QuantizeLinear rounds half to even, and so does the file"
-
-
-@dataclass(frozen=True)
-class ChangeRecord:
-    """What was changed in a model.
-
-    Attributes:
-        source: The model that was changed.
-        reference: The float model that weights were quantized anew from; none where there was none.
-        changes: In the order they were applied.
-        model_sha256: Of the file that came of it.
-        not_in_the_file: What of the changes the file does not hold, and why.
-        code: Python that makes the same change.
-    """
-
-    source: ModelDescription
-    reference: ModelDescription | None
-    changes: tuple[Change, ...]
-    model_sha256: str
-    not_in_the_file: tuple[str, ...]
-    code: str
-    environment: Environment
-    created: str
-    kind: Literal["change"] = "change"
-    schema_version: Literal[1] = SCHEMA_VERSION
-    __pydantic_config__ = STRICT
+_NAMES = {
+    "scale": "scale",
+    "factor": "factor",
+    "zero_point": "zero point",
+    "bits": "number of bits",
+    "rounding": "rounding",
+}
 
 
 def entered(tensor: str, field: Field, value: object, channel: str = "") -> Change:
@@ -65,7 +42,7 @@ def entered(tensor: str, field: Field, value: object, channel: str = "") -> Chan
         channel: The number of an output channel as text; blank for all.
 
     Raises:
-        QuantizationError: when a text is no number, or no whole one where that is needed.
+        QuantizationError: when there is no value, or a text is no number, or no whole one where that is needed.
     """
     text = channel.strip()
     if text and not (text.isdecimal() and len(text) < 10):
@@ -75,124 +52,193 @@ def entered(tensor: str, field: Field, value: object, channel: str = "") -> Chan
             expected="the number of an output channel, from 0",
             remedy="leave it empty for all channels",
         )
-    change = Change(tensor, field, str(value).strip(), int(text) if text else None)
+    change = Change(tensor, field, "" if value is None else str(value).strip(), int(text) if text else None)
+    if not change.value:
+        name = _NAMES[field]
+        own = "; each channel has its own" if field in ("scale", "zero_point") else ""
+        raise change.refused(f"no {name} was given", "nothing", f"a {name}", f"type a {name}{own}")
     if field == "rounding":
         return change
     return replace(change, value=change.whole() if field in ("zero_point", "bits") else change.number())
 
 
-def added(before: Iterable[Change], change: Change) -> tuple[Change, ...]:
-    """``before`` and ``change``, which replaces an earlier one of the same tensor, field and channel."""
-    same = (change.tensor, change.field, change.channel)
-    return (*(one for one in before if (one.tensor, one.field, one.channel) != same), change)
-
-
-def beside(model: Path, name: str) -> Path:
-    """The file called ``name`` in the folder of ``model``: a name, and no path out of it.
-
-    Raises:
-        StorageError: when it is none, or one that some system has no file for.
-    """
-    if not _NAME.fullmatch(name) or _RESERVED.match(name) or len(os.fsencode(name)) > LONGEST:
-        raise StorageError(
-            f"{name!r:.60} is no name for the model",
-            found=f"{len(name)} characters" if len(name) > LONGEST // 4 else None,
-            expected=f"letters, digits, dots, dashes, underscores and spaces, up to {LONGEST} bytes; no folder",
-            remedy=f"it is written to {model.parent}; choose another name",
-        )
-    return model.with_name(name)
-
-
-LONGEST = 200
-"""Bytes of a name; behind it comes what tells the record, and a part that is not finished."""
-_NAME = re.compile(r"\w[\w .()+-]*")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d) *(\.|$)", re.IGNORECASE)  # devices on Windows
-
-
-def save(path: Path, opened: Opened, changes: Sequence[Change], real: Opened | None = None) -> ChangeRecord:
-    """Write a model with ``changes`` to ``path`` as ONNX, and beside it ``path``.json, the record.
-
-    Nothing that is there is overwritten, but for this very model without its record, as a process leaves it that ends
-    between the two; where the record cannot be written the model goes too.
+def present(grid: QParams, field: Field, channel: str = "") -> tuple[str, str]:
+    """What a tensor has, as it would be typed: the scale or the zero point of a channel, or of the whole tensor.
 
     Args:
-        path: The new file.
-        opened: The model that is changed, ONNX or TorchScript.
-        changes: As for :func:`resnet8.network.change.apply`.
-        real: The float model, where weights are quantized anew from its numbers.
+        grid: Of the tensor.
+        field: ``scale`` or ``zero_point``.
+        channel: As it was typed; blank for all.
+
+    Returns:
+        The value; blank where the channels have several. And what there is in words, to be shown in a blank field.
+    """
+    numbers = np.ravel(grid.scale if field == "scale" else grid.zero_point)
+    text = channel.strip()
+    place = int(text) if text.isdecimal() and len(text) < 10 else None
+    chosen = numbers if text == "" or place is None or place >= numbers.size else numbers[place : place + 1]
+    if (chosen != chosen[0]).any():
+        return "", words.scale(grid.scale) if field == "scale" else words.zeros(grid.zero_point)
+    value = f"{float(chosen[0]):.9g}" if field == "scale" else str(int(chosen[0]))
+    return value, value
+
+
+def added(before: Iterable[Change], change: Change, original: Program) -> tuple[Change, ...]:
+    """``before`` and ``change``, without those of ``before`` that it takes the place of.
+
+    It takes the place of changes of the same tensor, field and channel; a scale also of factors, and a scale or a zero
+    point for all channels also of those of single ones. Where nothing is changed then but what earlier changes did, as
+    when the original's value is set again, ``change`` itself is left out: they are undone.
+
+    Args:
+        before: The changes so far.
+        change: One more.
+        original: The network that they change.
 
     Raises:
-        ModelError: when ``opened`` is not quantized, or ``real`` not the model behind it.
-        QuantizationError: when a change makes no sense.
-        StorageError: when ``path`` does not end in .onnx, or one of the files is there already or cannot be written.
+        QuantizationError: when ``change`` makes no sense for its tensor, or leaves it as it is after ``before``.
     """
-    if path.suffix != ".onnx":
-        raise StorageError(
-            f"{path} is no name for the model",
-            found=f"the ending {path.suffix!r}" if path.suffix else "no ending",
-            expected="a name that ends in .onnx",
-            remedy="choose another name",
+    before = tuple(before)
+    kept = tuple(one for one in before if not _replaced(one, change))
+    wanted = (*kept, change)
+    then = asked(original, wanted)
+    if then.same_of(change.tensor, asked(original, before)):
+        name = _NAMES[change.field]
+        value = f"{change.value:.9g}" if isinstance(change.value, float) else change.value
+        remedy = f"type another {name}, then run"
+        raise change.refused("nothing would change", f"{name} {value}", f"another {name} than it has already", remedy)
+    return kept if then.same_of(change.tensor, asked(original, kept)) else wanted
+
+
+def _replaced(earlier: Change, change: Change) -> bool:
+    """Whether nothing is left of ``earlier`` once there is ``change``."""
+    if earlier.tensor != change.tensor:
+        return False
+    absolute = change.field in ("scale", "zero_point")
+    fields = {"scale", "factor"} if change.field == "scale" else {change.field}
+    channels = earlier.channel == change.channel or (absolute and change.channel is None)
+    return earlier.field in fields and channels
+
+
+def without(changes: Sequence[Change], number: int) -> tuple[Change, ...]:
+    """``changes`` but for one, by its number, from 0.
+
+    Raises:
+        QuantizationError: when there is none of that number.
+    """
+    if not 0 <= number < len(changes):
+        raise QuantizationError(
+            f"there is no change {number + 1}",
+            found=f"{len(changes)} changes",
+            expected="the number of one of them",
+            remedy="it is undone already",
         )
-    record_file = record_path(path)
-    changed = apply(opened.require_quantized(), changes, None if real is None else opened.reference(real))
-    content = to_onnx(changed).SerializeToString()
-    # A link that leads nowhere is there too: what it names would be written.
-    there = [one for one in (path, record_file) if os.path.lexists(one)]
-    if there and not (there == [path] and not path.is_symlink() and read_bytes(path) == content):
-        raise StorageError(
-            f"{there[0]} is there already",
-            found="a file of that name",
-            expected="a new name: nothing is overwritten",
-            remedy="choose another name",
-        )
-    record = ChangeRecord(
-        source=opened.description,
-        reference=None if real is None else real.description,
-        changes=tuple(changes),
-        model_sha256=results.sha256(content),
-        not_in_the_file=_lost(changed),
-        code=equivalent(opened, changes, real),
-        environment=current(),
-        created=results.now(),
-    )
-    write_bytes(path, content)
-    try:
-        results.save(record, record_file)
-    except BaseException:
-        with suppress(OSError):
-            path.unlink()
-        raise
-    return record
+    return (*changes[:number], *changes[number + 1 :])
 
 
-def _lost(changed: Program) -> tuple[str, ...]:
-    """What of ``changed`` an ONNX file cannot hold."""
-    biases = [layer.name for layer in changed.real_biases]
-    return (
-        *(f"{one.output.name}: rounding {one.rounding}; {ROUNDING_LOST}" for one in changed.layers if one.rounding),
-        *([f"the float biases of {', '.join(biases)}; {BIASES_LOST}"] if biases else []),
-    )
+@dataclass(frozen=True)
+class Effect:
+    """What one change does to its tensor, in words.
+
+    Attributes:
+        tensor: Its name.
+        field: What was changed.
+        channel: The output channel; none for all.
+        old: What the original had; of a factor, the scale.
+        new: What was asked for.
+        resulting: The grid that came of all changes; of a rounding, the rounding.
+    """
+
+    tensor: str
+    field: Field
+    channel: int | None
+    old: str
+    new: str
+    resulting: str
 
 
-def equivalent(opened: Opened, changes: Sequence[Change], real: Opened | None = None) -> str:
-    """Python code that opens a model and makes ``changes``, as :func:`save`; it leaves the result in ``changed``."""
-    files = {"opened": opened.description.path} | ({} if real is None else {"real": real.description.path})
-    last = "" if real is None else ", opened.reference(real)"
-    lines = [
-        "from pathlib import Path",
-        "",
-        "from resnet8.network.change import Change, apply",
-        "from resnet8.playground.opened import open_file",
-        "",
-        *(f"{name} = open_file(Path({path!r}))" for name, path in files.items()),
-        "changes = [",
-        *(f"    {_code(change)}," for change in changes),
-        "]",
-        f"changed = apply(opened.require_quantized(), changes{last})",
-    ]
-    return "\n".join(lines) + "\n"
+def effects(original: Program, changes: Iterable[Change], changed: Program) -> tuple[Effect, ...]:
+    """What each of ``changes`` does.
+
+    Args:
+        original: The network.
+        changes: What was changed.
+        changed: What came of it (:func:`resnet8.network.change.apply`).
+
+    Raises:
+        QuantizationError: when a tensor is not known, or a value makes no sense for it.
+    """
+    changes = tuple(changes)
+    before, after, now = asked(original, ()), asked(original, changes), tensors(changed)
+
+    def effect(change: Change) -> Effect:
+        name = change.tensor
+        if change.field == "rounding":
+            old, resulting = _rounding(before, name), _rounding(after, name)
+        else:
+            scale, zero_point = _numbers(now[name].params, change.channel)
+            # Of as few bits as were asked for: codes of weights lie in int8 where they are stored so.
+            resulting = f"{words.grid(scale, zero_point)}, {width(after.grids[name].dtype)} bits"
+            old = _old(before.grids[name], change)
+        return Effect(name, change.field, change.channel, old, _new(change), resulting)
+
+    return tuple(effect(one) for one in changes)
 
 
-def _code(change: Change) -> str:
-    channel = "" if change.channel is None else f", channel={change.channel!r}"
-    return f"Change({change.tensor!r}, {change.field!r}, {change.value!r}{channel})"
+def _rounding(found: Asked, tensor: str) -> str:
+    return found.roundings[tensor] or "half-even"
+
+
+def _numbers(grid: QParams, channel: int | None) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Scale and zero point, of one channel or of all."""
+    chosen = ... if channel is None else channel
+    return np.asarray(grid.scale[chosen]), np.asarray(grid.zero_point[chosen])
+
+
+def _old(grid: QParams, change: Change) -> str:
+    """What the field of ``change`` was on ``grid``."""
+    scale, zero_point = _numbers(grid, change.channel)
+    if change.field == "bits":
+        return str(width(grid.dtype))
+    if change.field == "zero_point":
+        return words.zeros(zero_point)
+    return words.scale(scale) if scale.ndim else f"{scale:.6g}"
+
+
+def _new(change: Change) -> str:
+    if change.field == "scale":
+        return f"{change.number():.6g}"
+    if change.field == "factor":
+        return words.times(change.number())
+    return words.zeros(change.whole()) if change.field == "zero_point" else str(change.value)
+
+
+def changed_layers(original: Program, changed: Program) -> frozenset[str]:
+    """The names of the layers that hold a change, not of all those that compute other numbers for it.
+
+    Their output is on another grid, they round otherwise, or their weights are on another grid or other codes; for the
+    input's own grid :data:`resnet8.playground.sqnr.INPUT` is there.
+
+    Args:
+        original: The network.
+        changed: What came of it (:func:`resnet8.network.change.apply`).
+    """
+    derived = set()
+    if original.logits.accumulated and changed.logits.params.same_as(changed.with_float_logits().logits.params):
+        derived.add(original.logits.name)  # the grid of accumulators follows from what is added up
+    pairs = zip(original.layers, changed.layers, strict=True)
+    names = {
+        one.name
+        for one, other in pairs
+        if one.rounding != other.rounding
+        or not (one.output.name in derived or one.output.params.same_as(other.output.params))
+        or not _same_parameter(one, other)
+    }
+    return frozenset(names if original.input.params.same_as(changed.input.params) else {*names, INPUT})
+
+
+def _same_parameter(one: AnyLayer, other: AnyLayer) -> bool:
+    before, after = one.parameter, other.parameter
+    if before is None or after is None:
+        return before is after
+    return before.params.same_as(after.params) and np.array_equal(before.codes, after.codes)

@@ -102,7 +102,11 @@ def open_file(path: Path) -> Opened:
         ModelError: when it is no model, damaged, no ResNet8, or has operators that cannot be looked into.
         MissingExtraError: when it is TorchScript and PyTorch is not installed.
     """
-    content = read_bytes(path)
+    return open_content(path, read_bytes(path))
+
+
+def open_content(path: Path, content: bytes) -> Opened:
+    """Open what a file holds, or will hold, as :func:`open_file`; ``path`` names it."""
     runtime = identify(path, content)
     if runtime.format not in ("onnx", "torchscript"):
         raise ModelError(

@@ -8,13 +8,13 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 import marimo as mo
-import numpy as np
 
 from resnet8.inspection.picture import mermaid
 from resnet8.playground import plots
 from resnet8.playground.images import feature_maps, grey, mosaic, png
 
 if TYPE_CHECKING:
+    import numpy as np
     from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
@@ -76,10 +76,10 @@ def maps(values: NDArray[Any], span: tuple[float, float] | None, caption: str) -
     return picture(levels, factor, caption)
 
 
-def row(*elements: Any, **layout: Any) -> Any:
+def row(*elements: Any, align: Literal["start", "center", "end"] = "end", gap: float = 1) -> Any:
     """Elements beside each other, the next below where the page ends; none are left out."""
     shown = [one for one in elements if one is not None]
-    return mo.hstack(shown, **{"justify": "start", "align": "end", "wrap": True} | layout)
+    return mo.hstack(shown, justify="start", align=align, wrap=True, gap=gap)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> Any:
@@ -122,7 +122,7 @@ def asked() -> dict[str, Any]:
 
 def steps(go: Callable[[int], object]) -> Any:
     """Two buttons, to the one before and the one behind; ``go`` is called with -1 or 1."""
-    back, on = ((label, lambda _, by=by: go(by)) for label, by in (("‹ Previous", -1), ("Next ›", 1)))
+    back, on = ((label, lambda _, by=by: go(by)) for label, by in (("← Previous", -1), ("Next →", 1)))
     return mo.ui.array([mo.ui.button(label=label, on_click=click) for label, click in (back, on)])
 
 

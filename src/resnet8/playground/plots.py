@@ -13,6 +13,7 @@ import altair as alt
 import numpy as np
 
 from resnet8.playground.codes import code_counts
+from resnet8.playground.flow import CHANGED, Answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.numeric.grid import QParams
-    from resnet8.playground.flow import Answers
 
 COLOURS = (
     "#c96a12", "#3f83cf", "#d64f6c", "#2f8f78", "#9270cc", "#8f7d1e", "#74808b", "#bf5fa8", "#a5673f", "#5f8f2f",
@@ -28,7 +28,7 @@ COLOURS = (
 """Middle tones: the float model's, the quantized model's, the changed model's, and others; each stands out against a
 white and against a dark page by more than 3 : 1 (WCAG 2.2, success criterion 1.4.11)."""
 
-FLOAT, QUANTIZED, DEQUANTIZED, CHANGED = "FP32", "quantized", "dequantized", "changed"
+FLOAT, QUANTIZED, DEQUANTIZED = "FP32", "quantized", "dequantized"
 """What a series is; it has the same colour in every chart."""
 
 ACCUMULATED, ISOLATED = "accumulated", "isolated"
@@ -250,7 +250,9 @@ def bars(vectors: Mapping[str, NDArray[Any]], names: Sequence[str], unit: str) -
             for series, row in vectors.items()
             for name, value in zip(names, row, strict=True)
         ),
-        x=alt.X("feature:N", title="", sort=list(names), axis=alt.Axis(labelAngle=-60 if few else 0, labelOverlap=True)),
+        x=alt.X(
+            "feature:N", title="", sort=list(names), axis=alt.Axis(labelAngle=-60 if few else 0, labelOverlap=True)
+        ),
         y=alt.Y("value:Q", title=unit),
         color=_colour(vectors),
         tooltip=["series:N", "feature:N", alt.Tooltip("value:Q", format=".5g")],

@@ -170,6 +170,6 @@ def nearest(candidates: NDArray[np.int64], index: int) -> int:
 
 
 def neighbour(candidates: NDArray[np.int64], index: int, by: int) -> int:
-    """The one of ``candidates``, ascending, that stands ``by`` places behind ``index``; the ends where there is none."""
+    """The one of ``candidates``, ascending, ``by`` places behind ``index``; the first or last where there is none."""
     place = int(np.searchsorted(candidates, index)) + by
     return int(candidates[min(max(place, 0), len(candidates) - 1)])

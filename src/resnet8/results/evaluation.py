@@ -44,7 +44,7 @@ class DataSource:
         directory: The folder they were read from.
         dataset: ``CIFAR-10`` or ``demo digits`` when every byte is that of the known set, else ``unofficial``.
         split: ``test`` or ``train``.
-        subset: ``all``, ``first-N`` or ``mlperf-perf``.
+        subset: ``all``, ``first-N``, ``A-to-B`` (numbers of the first and the last) or ``mlperf-perf``.
         fingerprint: SHA-256 of the whole split's decoded pixels (uint8, NHWC, in file order), then its labels (uint8).
     """
 

@@ -11,6 +11,7 @@ from resnet8.evaluation import record_path
 from resnet8.files import read_bytes
 from resnet8.numeric.grid import limits
 from resnet8.playground import page, plots
+from resnet8.playground.flow import CHANGED
 from resnet8.playground.views.images import activation
 from resnet8.playground.views.layers import NUMBERS, numbers
 from resnet8.words import percent
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from resnet8.network.layers import AnyLayer
-    from resnet8.playground.changing import ChangeRecord, Effect
+    from resnet8.playground.changing import Effect
     from resnet8.playground.flow import Flow
     from resnet8.playground.noise import Comparison
+    from resnet8.playground.saving import ChangeRecord
     from resnet8.playground.sources import Sample
 
 
@@ -59,23 +61,23 @@ def changed_image(
     output, original = shown.output.name, flows[plots.QUANTIZED]
     before, after = (one.real(output) for one in (original, changed))
     was, now = (page.plain(names[int(one.probabilities[0].argmax())]) for one in (original, changed))
-    all_flows = {**flows, plots.CHANGED: changed}
+    all_flows = {**flows, CHANGED: changed}
     float_flow, grid = flows.get(plots.FLOAT), changed.network.activations[output].params
     codes = {plots.QUANTIZED: original.values[output]} if grid.same_as(shown.output.params) else {}
-    codes |= {plots.CHANGED: changed.values[output]}
+    codes |= {CHANGED: changed.values[output]}
     real = None if float_flow is None else float_flow.real(output)
     return mo.vstack(
         [
             mo.md(
                 f"### This image, original and changed\n\nPredicted: **{was}** → **{now}**. In the output of "
-                f"{page.plain(shown.name)} {percent(float((before != after).mean()))} of the values differ from the original."
+                f"{page.plain(shown.name)} {percent(float((before != after).mean()))} of the values differ."
             ),
             page.row(
                 plots.probabilities({name: one.probabilities[0] for name, one in all_flows.items()}, names, label),
                 plots.in_steps(real, codes, grid, limits(grid.dtype)),
                 align="start",
             ),
-            page.row(*activation({plots.CHANGED: after, "original": before}, names, "difference"), align="start"),
+            page.row(*activation({CHANGED: after, "original": before}, names, "difference"), align="start"),
             *_weights_changed(shown, changed.network.writers[output]),
             mo.md("SQNR for this image" + ("" if float_flow is None else ", against FP32")),
         ]
@@ -86,7 +88,7 @@ def _weights_changed(before: AnyLayer, after: AnyLayer) -> list[Any]:
     """The weights of a layer before and after, where they are others."""
     if before.parameter is None or after.parameter is None or after.parameter is before.parameter:
         return []
-    found = {plots.QUANTIZED: before.parameter, plots.CHANGED: after.parameter}
+    found = {plots.QUANTIZED: before.parameter, CHANGED: after.parameter}
     drawn = plots.values({name: plots.Series(one.real, one.grid) for name, one in found.items()}, "weight")
     rows = [numbers(name, one.params.dtype, words.scale(one.params.scale), one.real) for name, one in found.items()]
     return [
@@ -104,9 +106,9 @@ def flips(found: Comparison, sample: Sample, looks: Sequence[Any]) -> Any:
         sample: The images.
         looks: A button for each of the first images with another class, which shows it.
     """
-    original, changed = found.answers.score(), found.answers.score(plots.CHANGED)
+    original, changed = found.answers.score(), found.answers.score(CHANGED)
     part = sample.split
-    others, names, now = found.answers.changed(plots.CHANGED), part.class_names, found.answers.variants[plots.CHANGED]
+    others, names, now = found.answers.changed(CHANGED), part.class_names, found.answers.variants[CHANGED]
     cards = [
         mo.vstack(
             [
@@ -136,10 +138,9 @@ def flips(found: Comparison, sample: Sample, looks: Sequence[Any]) -> Any:
 
 def saved(path: Path, record: ChangeRecord) -> Any:
     """Where a changed model was saved, what of it the file does not hold, and both files to be downloaded."""
-    lost = f" Not in the file: {'; '.join(record.not_in_the_file)}." if record.not_in_the_file else ""
     beside = record_path(path)
     return page.column(
-        page.message(f"Saved: {path} and {beside}.{lost}", "success"),
+        page.message(f"Saved: {path} and {beside}. {record.notice}".strip(), "success"),
         page.row(
             mo.download(read_bytes(path), filename=path.name, label="Download the ONNX file"),
             mo.download(

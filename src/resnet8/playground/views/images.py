@@ -41,7 +41,9 @@ def image(index: int, pixels: NDArray[np.uint8], label: int, flows: Mapping[str,
     )
 
 
-def flowing(shown: AnyLayer, flow: Flow, float_flow: Flow | None, error: LayerError | None, names: Sequence[str]) -> Any:
+def flowing(
+    shown: AnyLayer, flow: Flow, float_flow: Flow | None, error: LayerError | None, names: Sequence[str]
+) -> Any:
     """The output of a layer for one image: quantized and in float, the error, and all of it on the grid.
 
     Args:
@@ -101,8 +103,9 @@ def activation(found: Mapping[str, NDArray[Any]], names: Sequence[str], differen
 def in_words(error: LayerError) -> str:
     """The error of a layer in a line."""
     return (
-        f"Against FP32: mean squared error {error.mse:.4g}, SQNR {error.sqnr:.2f} dB, largest error {error.largest:.4g} "
-        f"({error.steps:.2f} steps), cosine {error.cosine:.6f}, {percent(error.clipped)} of the FP32 values clipped."
+        f"Against FP32: mean squared error {error.mse:.4g}, SQNR {error.sqnr:.2f} dB, largest error "
+        f"{error.largest:.4g} ({error.steps:.2f} steps), cosine {error.cosine:.6f}, "
+        f"{percent(error.clipped)} of the FP32 values clipped."
     )
 
 
@@ -118,9 +121,7 @@ def errors(found: Sequence[LayerError], name: str) -> Any:
         found: The input's first.
         name: Of the file.
     """
-    rows = [
-        dict(zip(_ERRORS, (number, one.layer, *_rounded(one)), strict=True)) for number, one in enumerate(found)
-    ]
+    rows = [dict(zip(_ERRORS, (number, one.layer, *_rounded(one)), strict=True)) for number, one in enumerate(found)]
     shown = mo.ui.table(rows, selection=None, pagination=False, show_download=False, show_column_summaries=False)
     file = mo.download(as_csv(found).encode(), filename=name, mimetype="text/csv", label="Download as CSV")
     return mo.vstack([shown, file])

@@ -62,8 +62,8 @@ def no_models(entries: Sequence[Entry]) -> Any:
     """What to do where there is no model, and what is wrong with the files there are."""
     said = mo.callout(
         mo.md(
-            "**No models here.** `resnet8 reproduce` makes them in the current folder, `resnet8 reproduce --demo` those of "
-            "the demo in `demo/`. *Open the demo* shows models of the demo at once, offline."
+            "**No models here.** `resnet8 reproduce` makes them in the current folder, `resnet8 reproduce --demo` "
+            "those of the demo in `demo/`. *Open the demo* shows models of the demo at once, offline."
         ),
         kind="warn",
     )
