@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-WAIT = 60_000
+WAIT = 15_000
 """Milliseconds after which a step is given up."""
-
-RADIO = re.compile(r"^\d+ · [a-z-]+ · ")
-"""How a line of the list of layers begins."""
 
 
 class Server:
@@ -139,23 +136,45 @@ def choose(page: Any, holding: str, option: str) -> None:
     raise AssertionError(f"no option {option}")
 
 
+def pick(page: Any, label: str, option: str) -> None:
+    """Choose the option that matches the pattern ``option`` in the list with a filter that has this label."""
+    _options(page, label).filter(has_text=re.compile(option)).first.click()
+
+
+def _options(page: Any, label: str) -> Any:
+    """Open the list with a filter that has this label."""
+    page.get_by_role("button", name=label, exact=True).locator("visible=true").first.click()
+    found = page.get_by_role("listbox", name="Suggestions").get_by_role("option")
+    found.first.wait_for()
+    return found
+
+
 def model(page: Any, name: str) -> None:
     """Choose a model, and wait until the page shows it."""
-    choose(page, "resnet8.onnx", rf"^{re.escape(name)} ")
+    pick(page, "Model", rf"^{re.escape(name)} ")
     page.locator("strong", has_text=re.compile(rf"^{re.escape(name)}$")).first.wait_for()
     page.get_by_text(re.compile(rf"^Tensor of .* \({re.escape(name)}\)$|^This is a float model")).first.wait_for()
 
 
 def layers(page: Any) -> list[str]:
     """The names of the layers in the list."""
-    lines = page.get_by_text(RADIO).locator("visible=true").all_inner_texts()
+    lines = _options(page, "Layer").all_inner_texts()
+    page.keyboard.press("Escape")
     return [line.split(" · ")[2] for line in lines]
 
 
 def layer(page: Any, name: str) -> None:
     """Choose a layer in the list, and wait until the page shows it."""
-    page.get_by_text(re.compile(rf"^\d+ · [a-z-]+ · {re.escape(name)}$")).locator("visible=true").first.click()
+    pick(page, "Layer", rf" · {re.escape(name)}$")
     shown(page, name)
+
+
+def image(page: Any, number: int) -> None:
+    """Choose a test image by its number, and wait until the page shows it."""
+    field = page.get_by_role("textbox", name="Test image").locator("visible=true").first
+    field.fill(str(number))
+    field.press("Enter")
+    page.get_by_text(re.compile(f"^Test image {number} is a")).wait_for()
 
 
 def shown(page: Any, name: str) -> None:

@@ -12,6 +12,7 @@ app = marimo.App(width="full", app_title="resnet8 playground")
 with app.setup:
     from functools import partial
 
+    import altair as alt
     import marimo as mo
     import numpy as np
 
@@ -24,6 +25,8 @@ with app.setup:
     from resnet8.playground.flow import CHANGED
     from resnet8.playground.flow import flow as flow_of
     from resnet8.playground.strip import around, strip
+
+    alt.renderers.set_embed_options(actions=False)  # the menu of a chart has no name that is read aloud
 
 
 @app.cell(hide_code=True)
@@ -61,12 +64,15 @@ def _():
 
 @app.cell(hide_code=True)
 def _():
-    mo.md("""
-    # Inside the quantized ResNet8
+    page.column(
+        mo.Html(page.NARROW),
+        mo.md("""
+        # Inside the quantized ResNet8
 
-    Choose a model, an image and a layer in the menu; the page follows. Everything that is computed here is the exact
-    arithmetic of the graph in the file, in NumPy (`resnet8.playground`); the same functions can be called from Python.
-    """)
+        Choose a model, an image and a layer in the menu; the page follows. Everything that is computed here is the exact
+        arithmetic of the graph in the file, in NumPy (`resnet8.playground`); the same functions can be called from Python.
+        """),
+    )
     return
 
 
@@ -122,10 +128,18 @@ def _(entries, memory):
         {one.label: one for one in entries},
         value=_chosen.label,
         label="Model",
+        searchable=True,
+        allow_select_none=False,
         full_width=True,
         on_change=lambda entry: memory.update(model=entry.path.name),
     )
     return model_field, model_problem
+
+
+@app.cell(hide_code=True)
+def _(model_field):
+    mo.sidebar([model_field], width="22rem")  # its own: it stays when a model cannot be opened
+    return
 
 
 @app.cell(hide_code=True)
@@ -248,13 +262,10 @@ def _(candidates, image_field, look, memory, split):
 
 
 @app.cell(hide_code=True)
-def _(
-    class_field, image_field, image_from, image_said, image_steps, layer_field, layer_steps, model_field, shown_image
-):
+def _(class_field, image_field, image_from, image_said, image_steps, layer_field, layer_steps, shown_image):
     _class = class_field if image_from.value == "one class" else None
     mo.sidebar(
         page.column(
-            model_field,
             layer_field,
             page.row(*layer_steps),
             image_from,
@@ -263,6 +274,7 @@ def _(
             page.row(*image_steps),
             image_said,
             shown_image,
+            mo.md(page.CONTENTS),
         ),
         width="22rem",
     )
@@ -465,9 +477,7 @@ def _(entry, layer):
         full_width=True,
     )
     field_field = mo.ui.dropdown(list(FIELDS), value="scale", label="What")
-    run_change = mo.ui.run_button(label="Run", kind="success")
-    reset_button = mo.ui.run_button(label="Reset")
-    return field_field, reset_button, run_change, tensor_field
+    return field_field, tensor_field
 
 
 @app.cell(hide_code=True)
@@ -496,7 +506,21 @@ def _(changes, channel_field, field_field, quantized, tensor_field):
 
 
 @app.cell(hide_code=True)
-def _(channel_field, field_field, reset_button, run_change, tensor_field, value_field):
+def _(change_to, memory):
+    # A cell of its own: these keep the focus. What *Run* does is known where the fields are.
+    run_change = mo.ui.button(label="Run", kind="success", on_click=lambda _: change_to(memory["wanted"]))
+    reset_button = mo.ui.button(label="Reset", on_click=lambda _: change_to(tuple))
+    return reset_button, run_change
+
+
+@app.cell(hide_code=True)
+def _(channel_field, changes, field_field, memory, quantized, reset_button, run_change, tensor_field, value_field):
+    def _wanted():
+        channel = "" if channel_field is None else channel_field.value
+        change = changing.entered(tensor_field.value.name, field_field.value, value_field.value, channel)
+        return changing.added(changes, change, quantized)
+
+    memory["wanted"] = _wanted
     page.column(
         mo.md(
             "## Change it\n\nAnother grid holds for the layer that writes the tensor and for all that read it; weights are "
@@ -526,33 +550,13 @@ def _(opened, quantized, real, set_changes, set_said):
 
 
 @app.cell(hide_code=True)
-def _(
-    change_to,
-    channel_field,
-    field_field,
-    get_changes,
-    opened,
-    quantized,
-    reset_button,
-    run_change,
-    tensor_field,
-    value_field,
-):
-    def _wanted():
-        channel = "" if channel_field is None else channel_field.value
-        change = changing.entered(tensor_field.value.name, field_field.value, value_field.value, channel)
-        return changing.added(get_changes().get(opened.key, ((), None))[0], change, quantized)
-
-    if run_change.value:
-        change_to(_wanted)
-    elif reset_button.value:
-        change_to(tuple)
-    return
+def _(get_changes, opened):
+    changes, changed = get_changes().get(opened.key, ((), None))
+    return changed, changes
 
 
 @app.cell(hide_code=True)
-def _(change_to, get_changes, get_said, opened, quantized):
-    changes, changed = get_changes().get(opened.key, ((), None))
+def _(change_to, changed, changes, quantized):
     undo_buttons = mo.ui.array(
         [
             mo.ui.button(
@@ -563,11 +567,16 @@ def _(change_to, get_changes, get_said, opened, quantized):
             for number in range(len(changes))
         ]
     )
-    _view = mo.md("*Nothing is changed yet.*")
+    effects_view = mo.md("*Nothing is changed yet.*")
     if changes:
-        _view = views.effects(changing.effects(quantized, changes, changed), list(undo_buttons))
-    page.column(get_said()[1] if get_said()[0] == opened.key else None, _view)
-    return changed, changes, undo_buttons
+        effects_view = views.effects(changing.effects(quantized, changes, changed), list(undo_buttons))
+    return effects_view, undo_buttons
+
+
+@app.cell(hide_code=True)
+def _(effects_view, get_said, opened):
+    page.column(get_said()[1] if get_said()[0] == opened.key else None, effects_view)
+    return
 
 
 @app.cell(hide_code=True)

@@ -6,6 +6,7 @@ folder with the models and data of a real run, the paths that only look are walk
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -116,24 +117,19 @@ def test_look_change_and_save(served: browser.Server, tmp_path: Path) -> None:
         names = browser.layers(page)
         for number in (7, 1, 7):
             page.wait_for_timeout(1000)
-            drawing = page.locator("marimo-vega canvas").first
-            width = drawing.bounding_box()["width"]
-            columns = 1 + 29 - 2  # the input; two convolutions are beside others
-            drawing.click(position={"x": 5 + (width - 10) / columns * (number + 0.5), "y": 45})
+            _click_layer(page, page.locator("marimo-vega canvas").first, number, columns=1 + 29 - 2)
             browser.shown(page, names[number - 1])
-            chosen = page.get_by_role("radio", checked=True).locator("visible=true").first
-            assert chosen.evaluate("one => one.parentElement.innerText").split(" · ")[2].strip() == names[number - 1]
-        browser.layer(page, "conv2d_1_2/BiasAdd")  # the list goes on from there
+        browser.layer(page, "conv2d_1_2/BiasAdd")
         shoot(page, "network", "The network")
         shoot(page, "layer", "Layer conv2d_1_2/BiasAdd")
         scale = float(browser.value(page).input_value())
         assert 0 < scale < 100
         assert page.get_by_text(f"{scale:.9g}").count() > 0  # the table says the same
+        page.get_by_role("button", name="Run", exact=True).click()  # nothing was edited
+        page.get_by_text(re.compile("nothing would change: found scale")).wait_for()
+        assert page.get_by_text("Nothing is changed yet").count()
 
-        number = page.get_by_role("textbox", name=re.compile("Number")).locator("visible=true").first
-        number.fill("5")
-        number.press("Enter")
-        page.get_by_text(re.compile("^Test image 5 is a")).wait_for()
+        browser.image(page, 5)
         shoot(page, "image", "The image")
 
         for divisor in (16, 64, 256, 1024):
@@ -147,22 +143,41 @@ def test_look_change_and_save(served: browser.Server, tmp_path: Path) -> None:
         share = re.search(r"([\d.]+) % of the values", browser.predicted(page))
         assert share is not None
         assert float(share[1]) > 0
+        sync_api.expect(browser.value(page)).to_have_value(f"{np.float32(wanted):.9g}")  # what it has now
         shoot(page, "change", "Change it")
         shoot(page, "compared", "This image, original and changed")
 
-        browser.until(page, "Compare top-1 and SQNR", re.compile("^Top-1 over 200 images"))
+        browser.until(page, "Compare many images", re.compile("^Top-1 over 200 images"))
         top = page.get_by_text(re.compile("^Top-1 over 200 images")).first
         before, after = re.findall(r": (\d+) \(.*→ (\d+) \(", top.inner_text())[0]
         assert int(after) < int(before)
         shoot(page, "flips", "Many images, original and changed")
+        flipped = page.get_by_role("button", name=re.compile(r"^look at \d+")).nth(1)
+        number = flipped.inner_text().split()[-1]
+        flipped.click()
+        page.get_by_text(re.compile(f"^Test image {number} is a")).wait_for()
 
         record = save(page, tmp_path / "changed.onnx")
         assert [one["field"] for one in record["changes"]] == ["scale"]
         assert open_model(tmp_path / "changed.onnx").model.quantized
+        for name in ("Download the ONNX file", "Download its record"):
+            with page.expect_download() as download:
+                page.get_by_role("link", name=name).or_(page.get_by_role("button", name=name)).first.click()
+            content = Path(download.value.path()).read_bytes()
+            if name.endswith("record"):
+                assert json.loads(content) == record
+            else:
+                assert content == (tmp_path / "changed.onnx").read_bytes()
         browser.reset(page)
 
 
-def test_noise_of_all_layers_and_images_of_a_class_and_those_that_are_lost(
+def _click_layer(page: Any, chart: Any, number: int, columns: int) -> None:
+    """Click on a layer of the drawing, which is as wide as the page."""
+    box = chart.bounding_box()
+    chart.click(position={"x": 5 + (box["width"] - 10) / columns * (number + 0.5), "y": 22})
+
+
+def test_errors_of_all_layers_and_images_of_a_class_and_those_that_are_lost(
     served: browser.Server, demo_assets: Assets
 ) -> None:
     split = read_split(demo_assets.data_dir, "test")
@@ -170,23 +185,88 @@ def test_noise_of_all_layers_and_images_of_a_class_and_those_that_are_lost(
         browser.model(page, "resnet8_uint8.onnx")
         shoot(page, "dark")
         shoot(page, "flow-dark", "What flows")
-        browser.until(page, "SQNR of every layer", "SQNR over 200 images")
+        browser.until(page, "Errors of all layers", "Errors over 200 images")
         browser.until(page, "Each layer alone", "Each layer alone over 200 images")
         shoot(page, "noise-dark", "Noise of all layers")
         page.get_by_role("button", name="Each layer alone").click()
         page.get_by_role("button", name="Stop").first.click()
         page.get_by_text("Each layer alone: stopped", exact=True).wait_for()
+        assert not page.get_by_role("button", name="Stop").count()  # nothing runs
+
+        # the table, and what it says as a file
+        page.get_by_role("button", name="As a table, accumulated").click()
+        with page.expect_download() as download:
+            page.get_by_text("Download as CSV").locator("visible=true").first.click()
+        assert download.value.suggested_filename == "resnet8_uint8-accumulated-errors.csv"
+        lines = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+        assert [line["layer number"] for line in lines] == [str(number) for number in range(len(lines))]
+        shoot(page, "errors-dark", "Noise of all layers")
+
+        browser.choose(page, "the official 200", "^the official 200")
+        browser.until(page, "Errors of all layers", "Errors over the official 200 images")
 
         browser.choose(page, "one class", "^one class$")
         browser.choose(page, "seven", "^seven$")
-        first = int(np.flatnonzero(split.labels == 7)[0])
-        page.get_by_text(re.compile(f"^Test image {first} is a seven")).wait_for()
+        sevens = np.flatnonzero(split.labels == 7)
+        page.get_by_text(re.compile(f"^Test image {sevens[0]} is a seven")).wait_for()
+        page.get_by_role("button", name="Next").locator("visible=true").nth(1).click()
+        page.get_by_text(re.compile(f"^Test image {sevens[1]} is a seven")).wait_for()
         browser.choose(page, "one class", "^FP32 right")
         page.get_by_text(re.compile(r"^\d+ among all 597 images, as evaluated")).first.wait_for()
-        said = page.get_by_text(re.compile(r"^Test image \d+ is a")).first
         page.wait_for_timeout(1500)
-        label, real, quantized = re.findall(r"is a (\w+)\. FP32: (\w+) .*quantized: (\w+) ", said.inner_text())[0]
+        said = page.get_by_text(re.compile(r"^Test image \d+ is a")).first.inner_text()
+        number, label, real, quantized = re.findall(
+            r"image (\d+) is a (\w+)\. FP32: (\w+) .*quantized: (\w+) ", said
+        )[0]
         assert label == real != quantized
+        # its own number, among all images too
+        sync_api.expect(page.get_by_role("textbox", name="Test image").locator("visible=true").first).to_have_value(number)
+        browser.choose(page, "one class", "^all test images")
+        page.wait_for_timeout(1000)
+        assert page.get_by_text(re.compile(f"^Test image {number} is a")).count()
+
+
+def test_the_address_comes_back_to_what_is_shown_and_each_model_keeps_its_changes(served: browser.Server) -> None:
+    with browser.opened(served) as page:
+        browser.model(page, "resnet8_int8.onnx")
+        names = browser.layers(page)
+        browser.layer(page, names[3])
+        browser.image(page, 17)
+        page.wait_for_timeout(500)
+        assert re.search(r"model=resnet8_int8\.onnx&layer=4&image=17", page.url)
+
+        before = browser.value(page).input_value()
+        browser.run(page, f"{float(before) * 3:.6g}")
+        browser.choose(page, "zero_point", "^zero_point$")
+        page.wait_for_timeout(500)
+        zero = int(browser.value(page).input_value())
+        browser.run(page, str(zero + 1))
+        undo = page.get_by_role("button", name="✕")
+        sync_api.expect(undo).to_have_count(2)
+        browser.model(page, "resnet8_uint8.onnx")
+        page.get_by_text("Nothing is changed yet").wait_for()
+        browser.model(page, "resnet8_int8.onnx")
+        sync_api.expect(undo).to_have_count(2)
+        rows = page.locator("table").filter(has_text="resulting grid").locator("tbody tr")
+        assert [row.split("\t")[2:5] for row in rows.all_inner_texts()] == [
+            ["scale", f"{float(before):.6g}", f"{float(before) * 3:.6g}"],
+            ["zero_point", str(zero).replace("-", "−"), str(zero + 1).replace("-", "−")],
+        ]
+        undo.first.click()
+        sync_api.expect(undo).to_have_count(1)
+        assert "zero_point" in rows.first.inner_text()
+        undo.first.click()
+        page.get_by_text("Nothing is changed yet").wait_for()
+
+        page.reload()
+        browser.shown(page, names[3])
+        page.get_by_text(re.compile("^Test image 17 is a")).wait_for()
+        page.goto(f"{served.url}&model=resnet8_uint8.onnx&layer=3&image=99999999")
+        page.locator("strong", has_text=re.compile(r"^resnet8_uint8\.onnx$")).first.wait_for()
+        page.get_by_text(re.compile("^Test image 596 is a")).wait_for()  # the last there is
+        page.goto(f"{served.url}&model=nothing.onnx&layer=x&image=-3")
+        page.get_by_text("There is no nothing.onnx here").wait_for()
+        page.get_by_text(re.compile("^Test image 0 is a")).wait_for()
 
 
 def test_every_kind_of_change_of_channels_bits_and_rounding(
@@ -219,9 +299,9 @@ def test_every_kind_of_change_of_channels_bits_and_rounding(
         browser.choose(page, "zero_point", "^factor$")
         page.get_by_role("slider").first.wait_for()
         browser.run(page)
-        rows = page.locator("table").filter(has_text="channel").filter(has_text="factor").locator("tbody tr")
+        rows = page.locator("table").filter(has_text="resulting grid").locator("tbody tr")
         rows.nth(2).wait_for()
-        assert [row.split("\t")[1] for row in rows.all_inner_texts()] == ["scale", "rounding", "factor"]
+        assert [row.split("\t")[2] for row in rows.all_inner_texts()] == ["scale", "rounding", "factor"]
         record = save(page, tmp_path / "changed.onnx")
         page.get_by_text("Not in the file").wait_for()
         assert [(one["field"], one["channel"]) for one in record["changes"]] == [
@@ -271,7 +351,7 @@ def test_values_that_make_no_sense_are_messages_and_a_torchscript_model_is_saved
             page.get_by_role("button", name="Save", exact=True).click()
             page.get_by_text(said).first.wait_for()
 
-        browser.choose(page, "resnet8.onnx", r"^resnet8\.pt ")
+        browser.pick(page, "Model", r"^resnet8\.pt ")
         page.get_by_text("This is a float model").wait_for()
         browser.model(page, "resnet8_int8.pt")
         names = browser.layers(page)
@@ -292,11 +372,11 @@ def test_files_and_folders_that_are_none_are_messages(
     server = browser.Server([run], tmp_path / "log", environment, tmp_path)
     try:
         with browser.opened(server) as page:
-            browser.choose(page, "resnet8.onnx", r"^broken\.onnx")
+            browser.pick(page, "Model", r"^broken\.onnx")
             page.get_by_text(re.compile("is no model file")).locator("visible=true").first.wait_for()
             browser.model(page, "resnet8_int8.onnx")
             (run / "models" / "resnet8_uint8.onnx").unlink()
-            browser.choose(page, "resnet8.onnx", r"^resnet8_uint8\.onnx")
+            browser.pick(page, "Model", r"^resnet8_uint8\.onnx")
             page.get_by_text(re.compile("does not exist")).wait_for()
             browser.model(page, "resnet8_int8.onnx")
 

@@ -14,21 +14,23 @@ from resnet8.playground import plots
 from resnet8.playground.images import feature_maps, grey, mosaic, png
 
 if TYPE_CHECKING:
-    import numpy as np
     from collections.abc import Callable, Iterable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from resnet8.inspection.picture import Drawing
 
-STYLE = """<style>
-.r8-message { overflow-wrap: anywhere; margin: 0 }
-.r8-figure { flex: none; margin: 0; max-width: 100% }
-.r8-figure img { image-rendering: pixelated; max-width: 100% }
-.r8-figure figcaption { font-size: 0.85rem }
-.r8-table { overflow-x: auto; max-width: 100% }
-</style>"""
-"""What the page's own elements look like; all else is Marimo's."""
+
+NARROW = "<style>@media (max-width: 1023px) { #App { padding-top: 3rem } }</style>"
+"""Where the page is narrow, the menu is behind a button of Marimo's, which would lie on the title."""
+
+
+CONTENTS = " · ".join(
+    f"[{title}](#{title.lower().replace(' ', '-')})"
+    for title in ("The network", "The image", "What flows", "Noise of all layers", "Change it")
+)
+"""Links to the sections, by the anchors that Marimo gives to headings."""
 
 
 def plain(name: object) -> str:
@@ -38,7 +40,7 @@ def plain(name: object) -> str:
 
 def message(text: str, kind: Literal["danger", "warn", "success", "neutral"] = "danger") -> Any:
     """A text to be read as it is, which breaks where the page ends."""
-    return mo.callout(mo.Html(f'<p class="r8-message">{html.escape(text)}</p>'), kind=kind)
+    return mo.callout(mo.Html(f'<p style="overflow-wrap: anywhere; margin: 0">{html.escape(text)}</p>'), kind=kind)
 
 
 def sketch(drawn: Drawing, key: str) -> Any:
@@ -65,8 +67,9 @@ def picture(pixels: NDArray[np.uint8], factor: int, caption: str, alt: str = "")
     source = f"data:image/png;base64,{base64.b64encode(png(pixels, factor)).decode()}"
     width = pixels.shape[1] * factor
     return mo.Html(
-        f'<figure class="r8-figure" style="width: {width}px"><img src="{source}" width="{width}" '
-        f'alt="{html.escape(alt or caption)}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+        f'<figure style="flex: none; margin: 0; width: {width}px; max-width: 100%"><img src="{source}" width="{width}" '
+        f'style="image-rendering: pixelated; max-width: 100%" alt="{html.escape(alt or caption)}">'
+        f'<figcaption style="font-size: 0.875rem">{html.escape(caption)}</figcaption></figure>'
     )
 
 
@@ -78,8 +81,12 @@ def maps(values: NDArray[Any], span: tuple[float, float] | None, caption: str) -
 
 def row(*elements: Any, align: Literal["start", "center", "end"] = "end", gap: float = 1) -> Any:
     """Elements beside each other, the next below where the page ends; none are left out."""
-    shown = [one for one in elements if one is not None]
-    return mo.hstack(shown, justify="start", align=align, wrap=True, gap=gap)
+    # Not Marimo's own, which grow in a column and shrink pictures.
+    shown = "".join(f"<div>{mo.as_html(one)}</div>" for one in elements if one is not None)
+    return mo.Html(
+        f'<div style="display: flex; flex-wrap: wrap; align-items: {align}; gap: {gap}rem; max-width: 100%">{shown}'
+        "</div>"
+    )
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], left: int = 1) -> Any:
@@ -99,7 +106,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], left: int =
 
     body = "".join(f"<tr>{line('td', one)}</tr>" for one in rows)
     whole = f"<table><thead><tr>{line('th', headings)}</tr></thead><tbody>{body}</tbody></table>"
-    return mo.Html(f'<div class="r8-table markdown prose dark:prose-invert">{whole}</div>')
+    return mo.Html(
+        f'<div class="markdown prose dark:prose-invert" style="overflow-x: auto; max-width: 100%">{whole}</div>'
+    )
 
 
 def address(**places: object) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from resnet8.numeric.grid import QParams
 
 COLOURS = (
-    "#c96a12", "#3f83cf", "#d64f6c", "#2f8f78", "#9270cc", "#8f7d1e", "#74808b", "#bf5fa8", "#a5673f", "#5f8f2f",
+    "#c96a12", "#3f83cf", "#d64f6c", "#2f8f78", "#9270cc", "#8f7d1e", "#74808b", "#bf5fa8", "#b5754c", "#5f8f2f",
 )  # fmt: skip
 """Middle tones: the float model's, the quantized model's, the changed model's, and others; each stands out against a
 white and against a dark page by more than 3 : 1 (WCAG 2.2, success criterion 1.4.11)."""
@@ -210,22 +210,31 @@ def values(tensors: Mapping[str, Series], unit: str) -> Chart:
         tensors: By the name in the legend.
         unit: Of the horizontal axis.
     """
-    edges, rows = bins(tensors.values()), []
-    for name, one in tensors.items():
-        shares = one.shares(edges).tolist()
-        outline = zip(edges.tolist(), [*shares, 0.0], strict=True)
-        rows += [{"series": name, "value": edge, "share": share} for edge, share in outline]
-    encodings = {} if len(tensors) < 4 else {"strokeDash": _dashes(tensors)}
-    chart = over(
-        rows,
-        x=alt.X("value:Q", title=unit, scale=alt.Scale(nice=False, zero=False)),
-        y=alt.Y("share:Q", title="share of the elements (%)"),
-        color=_colour(tensors),
-        tooltip=["series:N", alt.Tooltip("value:Q", title="from", format=".4g"), alt.Tooltip("share:Q", format=".2f")],
-        **encodings,
-    )
-    lines = chart.mark_line(interpolate="step-after", strokeWidth=1.8)
-    return lines.properties(width=WIDTH, height=HEIGHT)
+    edges, (first, *others) = bins(tensors.values()), tensors
+
+    def drawn(names: Iterable[str], **encodings: Any) -> Chart:
+        outlines = (
+            (name, zip(edges.tolist(), [*tensors[name].shares(edges).tolist(), 0.0], strict=True)) for name in names
+        )
+        return over(
+            [{"series": name, "value": at, "share": share} for name, outline in outlines for at, share in outline],
+            x=alt.X("value:Q", title=unit, scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=5)),
+            y=alt.Y("share:Q", title="share of the elements (%)"),
+            tooltip=[
+                "series:N",
+                alt.Tooltip("value:Q", title="from", format=".4g"),
+                alt.Tooltip("share:Q", format=".2f"),
+            ],
+            color=_colour(tensors),
+            **encodings,
+        )
+
+    # The first as an area: a line that is the same, as of weights and their codes, would hide it.
+    charts = [drawn([first]).mark_area(interpolate="step-after", opacity=0.45)]
+    if others:
+        dashes = {} if len(others) < 3 else {"strokeDash": _dashes(others)}
+        charts.append(drawn(others, **dashes).mark_line(interpolate="step-after", strokeWidth=1.8))
+    return alt.layer(*charts).properties(width=WIDTH, height=HEIGHT)
 
 
 def _dashes(series: Iterable[str]) -> alt.StrokeDash:

@@ -139,7 +139,7 @@ def _bias(shown: AnyLayer, behind: AnyLayer | None) -> tuple[list[tuple[object, 
         of_file = "as the file has it" if shown.real_bias is not None else "dequantized"
         rows.append(numbers(f"bias, {of_file}", "float32", words.NONE, reals))
         rows.append(numbers("bias, codes", shown.bias.dtype, words.scale(shown.step), codes))
-        series[plots.QUANTIZED] = plots.Series(reals)
+        series[plots.DEQUANTIZED] = plots.Series(reals)
         columns |= {
             "code": [f"{one:,}" for one in codes.tolist()],
             "scale": [f"{one:.6g}" for one in steps.tolist()],
