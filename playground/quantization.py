@@ -138,7 +138,7 @@ def _(entries, memory):
 
 @app.cell(hide_code=True)
 def _(model_field):
-    mo.sidebar([model_field], width="22rem")  # its own: it stays when a model cannot be opened
+    mo.sidebar(page.column(model_field), width="22rem")  # its own: it stays when a model cannot be opened
     return
 
 
@@ -382,19 +382,14 @@ def _(network):
 
 
 @app.cell(hide_code=True)
-def _(count_field, first_field, sample_field, split):
-    if sample_field.value == sources.OFFICIAL:
-        sample, sample_problem = work.attempt(lambda: sources.official(split))
-        sample_row = page.row(sample_field)
-    else:
-        _first, _count = int(first_field.value or 0), int(count_field.value or 200)
-        sample, sample_problem = work.attempt(lambda: sources.sample(split, _first, _count))
-        sample_row = page.row(sample_field, first_field, count_field)
-    return sample, sample_problem, sample_row
+def _(count_field, first_field, sample_field):
+    official = sample_field.value == sources.OFFICIAL
+    sample_row = page.row(sample_field, *(() if official else (first_field, count_field)))
+    return official, sample_row
 
 
 @app.cell(hide_code=True)
-def _(alone_button, get_jobs, noise_button, opened, real, sample_problem, sample_row, stop_alone, stop_noise):
+def _(alone_button, get_jobs, noise_button, opened, real, sample_row, stop_alone, stop_noise):
     mo.stop(real is None, page.message("Noise is measured against the float model, and there is none here.", "warn"))
     _running = [work.of(get_jobs(), title, opened.key).running for title in (work.NOISE, work.ALONE)]
     _stops = [one for one, running in zip((stop_noise, stop_alone), _running, strict=True) if running]
@@ -405,33 +400,42 @@ def _(alone_button, get_jobs, noise_button, opened, real, sample_problem, sample
             "layer quantized and all others in float."
         ),
         sample_row,
-        sample_problem,
         page.row(noise_button, alone_button, *_stops),
     )
     return
 
 
 @app.cell(hide_code=True)
+def _(count_field, first_field, official, split):
+    _first, _count = int(first_field.value or 0), int(count_field.value or 200)
+    sample, _problem = work.attempt(
+        lambda: sources.official(split) if official else sources.sample(split, _first, _count)
+    )
+    mo.stop(sample is None, _problem)
+    return (sample,)
+
+
+@app.cell(hide_code=True)
 def _(memory, noise_button, opened, quantized, real, sample, set_jobs, stop_noise):
     stop_noise  # pressing it runs this cell, which ends the thread
-    if noise_button.value and sample is not None and real is not None:
+    if noise_button.value and real is not None:
         _work = partial(noise.noise, quantized, real, sample.split.images)
-        work.begin(work.NOISE, len(sample), _work, key=(opened.key, sample), tell=set_jobs, jobs=memory)
+        work.begin(work.NOISE, len(sample), _work, key=(opened.key, sample.source), tell=set_jobs, jobs=memory)
     return
 
 
 @app.cell(hide_code=True)
 def _(alone_button, memory, opened, quantized, real, sample, set_jobs, stop_alone):
     stop_alone  # as above; a cell of its own: the other button does not end it
-    if alone_button.value and sample is not None and real is not None:
+    if alone_button.value and real is not None:
         _work = partial(noise.sensitivity, quantized, real, sample.split.images, sample.split.labels)
-        work.begin(work.ALONE, len(sample), _work, key=(opened.key, sample), tell=set_jobs, jobs=memory)
+        work.begin(work.ALONE, len(sample), _work, key=(opened.key, sample.source), tell=set_jobs, jobs=memory)
     return
 
 
 @app.cell(hide_code=True)
 def _(entry, get_jobs, go, opened, sample):
-    _job, _views, noise_chart = work.of(get_jobs(), work.NOISE, opened.key, sample), [], None
+    _job, _views, noise_chart = work.of(get_jobs(), work.NOISE, opened.key, sample.source), [], None
     if _job.found is not None:
         noise_chart = page.clickable(
             views.series({plots.ACCUMULATED: _job.found.accumulated, plots.ISOLATED: _job.found.isolated}), go
@@ -453,7 +457,7 @@ def _(entry, get_jobs, go, opened, sample):
 
 @app.cell(hide_code=True)
 def _(get_jobs, go, opened, sample):
-    _job, _views, alone_chart = work.of(get_jobs(), work.ALONE, opened.key, sample), [], None
+    _job, _views, alone_chart = work.of(get_jobs(), work.ALONE, opened.key, sample.source), [], None
     if _job.found is not None:
         alone_chart = page.clickable(plots.sensitivity(_job.found), go)
         _said = f"**Each layer alone over {sample}**; FP32 has {_job.found.score().correct} right"
@@ -596,13 +600,12 @@ def _(changed, flow, float_flow, flows, go, label, layer, pixels, split):
 
 
 @app.cell(hide_code=True)
-def _(changed, flips_button, get_jobs, opened, sample_problem, sample_row, stop_flips):
+def _(changed, flips_button, get_jobs, opened, sample_row, stop_flips):
     mo.stop(changed is None)
     _running = work.of(get_jobs(), work.FLIPS, opened.key).running
     page.column(
         mo.md("### Many images, original and changed"),
         sample_row,
-        sample_problem,
         page.row(flips_button, stop_flips if _running else None),
     )
     return
@@ -611,15 +614,15 @@ def _(changed, flips_button, get_jobs, opened, sample_problem, sample_row, stop_
 @app.cell(hide_code=True)
 def _(changed, changes, flips_button, memory, opened, quantized, real, sample, set_jobs, stop_flips):
     stop_flips  # pressing it runs this cell, which ends the thread
-    if flips_button.value and sample is not None and changed is not None:
+    if flips_button.value and changed is not None:
         _work = partial(noise.compared, quantized, changed, real, sample.split.images, sample.split.labels)
-        work.begin(work.FLIPS, len(sample), _work, key=(opened.key, changes, sample), tell=set_jobs, jobs=memory)
+        work.begin(work.FLIPS, len(sample), _work, key=(opened.key, changes, sample.source), tell=set_jobs, jobs=memory)
     return
 
 
 @app.cell(hide_code=True)
 def _(changes, get_jobs, go, look, opened, sample):
-    _job = work.of(get_jobs(), work.FLIPS, opened.key, changes, sample)
+    _job = work.of(get_jobs(), work.FLIPS, opened.key, changes, sample.source)
     _views, flips_chart, look_buttons = [], None, None
     if _job.found is not None:
         _flipped = sample.indices[_job.found.answers.changed(CHANGED)][: views.FLIPS]

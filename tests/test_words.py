@@ -42,3 +42,9 @@ def test_grid() -> None:
 )
 def test_p_value(value: float, text: str) -> None:
     assert words.p_value(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.3, "0.3"), (1 / 3, "0.33333334"), (1e-7, "1e-07"), (2, "2.0")])
+def test_a_float32_in_as_few_digits_as_tell_it_from_others(value: float, text: str) -> None:
+    assert words.exact(np.float32(value)) == text
+    assert np.float32(text) == np.float32(value)

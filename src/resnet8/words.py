@@ -32,6 +32,11 @@ def times(factor: float) -> str:
     return f"× {factor:g}"
 
 
+def exact(value: ArrayLike) -> str:
+    """The shortest decimal number that is read as this float32 and no other: ``0.3``, not 0.300000012."""
+    return str(np.asarray(value, np.float32)[()])
+
+
 def p_value(value: float) -> str:
     """A p-value to three decimals, or that it is below."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -111,7 +111,7 @@ class Layer:
 
     @property
     def step(self) -> NDArray[np.float64] | None:
-        """What a step of the bias stands for; none where a layer of this kind has none."""
+        """What a step of the bias stands for; none of real numbers, and where a layer of this kind has no bias."""
         return None
 
     @property
@@ -242,16 +242,17 @@ class Weighted(Layer):
         return min(0, int(sums.min())), max(0, int(sums.max()))
 
     @property
-    def step(self) -> NDArray[np.float64]:
+    def step(self) -> NDArray[np.float64] | None:
         """What a step of the accumulator, and of the bias, stands for: ``scale_x * scale_w``, 0-d or (channels out)."""
-        return np.asarray(np.float64(self.x.scale) * self.weights.params.scale.astype(np.float64))
+        grid = self.weights.grid
+        return None if grid is None else np.asarray(np.float64(self.x.scale) * grid.scale.astype(np.float64))
 
     @property
     def added_real(self) -> NDArray[np.float64]:
         """The bias as real numbers, (channels out); zeros where the file gives none."""
         if self.real_bias is not None:
             return self.real_bias.astype(np.float64)
-        return self.added.astype(np.float64) if self.weights.grid is None else self.added * self.step
+        return self.added * (1.0 if self.step is None else self.step)
 
     @property
     def map_shape(self) -> tuple[int, ...]:

@@ -79,7 +79,7 @@ def present(grid: QParams, field: Field, channel: str = "") -> tuple[str, str]:
     chosen = numbers if text == "" or place is None or place >= numbers.size else numbers[place : place + 1]
     if (chosen != chosen[0]).any():
         return "", words.scale(grid.scale) if field == "scale" else words.zeros(grid.zero_point)
-    value = f"{float(chosen[0]):.9g}" if field == "scale" else str(int(chosen[0]))
+    value = words.exact(chosen[0]) if field == "scale" else str(int(chosen[0]))
     return value, value
 
 

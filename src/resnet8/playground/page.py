@@ -137,4 +137,5 @@ def steps(go: Callable[[int], object]) -> Any:
 
 def column(*elements: Any) -> Any:
     """Elements below each other; none are left out."""
-    return mo.vstack([one for one in elements if one is not None])
+    shown = "".join(f'<div style="min-width: 0">{mo.as_html(one)}</div>' for one in elements if one is not None)
+    return mo.Html(f'<div style="display: flex; flex-direction: column; gap: 0.5rem">{shown}</div>')

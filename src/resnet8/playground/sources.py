@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet8.data.cifar10 import Split
-    from resnet8.results import Evaluation
+    from resnet8.results import DataSource, Evaluation
 
 OFFICIAL = "the official 200 (MLPerf Tiny)"
 """Name of the 200-image performance subset among samples."""
@@ -135,12 +135,17 @@ class Sample:
     split: Split
     indices: NDArray[np.int64]
 
+    @property
+    def source(self) -> DataSource:
+        """Which they are, as a value: equal for the same images."""
+        return self.split.source
+
     def __len__(self) -> int:
         return len(self.indices)
 
     def __str__(self) -> str:
         """``200 images``, and which."""
-        if self.split.source.subset == "mlperf-perf":
+        if self.source.subset == "mlperf-perf":
             return "the official 200 images"
         return f"{len(self):,} images" + (f", from {self.indices[0]} on" if self.indices[0] else "")
 

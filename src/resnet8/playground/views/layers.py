@@ -47,8 +47,8 @@ def layer(shown: AnyLayer) -> Any:
     ]
     grid = None if shown.parameter is None else shown.parameter.grid
     if grid is not None and grid.per_channel:
-        numbers = zip(grid.scale.tolist(), grid.zero_point.tolist(), strict=True)
-        rows = [(at, f"{one:.9g}", int(zero)) for at, (one, zero) in enumerate(numbers)]
+        numbers = zip(grid.scale, grid.zero_point.tolist(), strict=True)
+        rows = [(at, words.exact(one), int(zero)) for at, (one, zero) in enumerate(numbers)]
         views += [
             mo.md("### Scales of the output channels"),
             plots.channels(grid),
@@ -67,7 +67,7 @@ def _tensor(role: str, tensor: Activation | Constant) -> tuple[object, ...]:
     zero_point: object = "per channel" if grid.zero_point.any() else 0
     reals = words.NONE
     if not grid.per_channel:
-        scale, zero_point = f"{float(grid.scale):.9g}", int(grid.zero_point)
+        scale, zero_point = words.exact(grid.scale), int(grid.zero_point)
         reals = " to ".join(f"{(end - int(grid.zero_point)) * float(grid.scale):.4g}" for end in (low, high))
     return role, tensor.name, shape, tensor.dtype, scale, zero_point, f"{low} to {high}", reals
 
