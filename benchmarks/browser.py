@@ -98,8 +98,10 @@ def opened(
     scheme: str = "light",
     ready: str = "Nothing is changed yet",
     size: tuple[int, int] = (1440, 900),
+    *,
+    phone: bool = False,
 ) -> Iterator[Any]:
-    """The page, loaded up to the text ``ready``.
+    """The page, loaded up to the text ``ready``, in a window of ``size`` or on a ``phone`` with such a screen.
 
     Raises:
         AssertionError: when at the end a cell is in error.
@@ -109,7 +111,12 @@ def opened(
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
-            page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+            page = browser.new_page(
+                viewport={"width": size[0], "height": size[1]},
+                color_scheme=scheme,
+                is_mobile=phone,
+                has_touch=phone,
+            )
             page.set_default_timeout(WAIT)
             page.goto(server.url)
             page.get_by_text(ready).first.wait_for()
