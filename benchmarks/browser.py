@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-WAIT = 30_000
+WAIT = 60_000
 """Milliseconds after which a step is given up."""
 
 

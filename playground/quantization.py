@@ -26,7 +26,8 @@ with app.setup:
     from resnet8.playground.flow import flow as flow_of
     from resnet8.playground.strip import around, strip
 
-    alt.renderers.set_embed_options(actions=False)  # the menu of a chart has no name that is read aloud
+    # The menu of a chart has no name that is read aloud. Without a name, the setup would show what this gives.
+    _set = alt.renderers.set_embed_options(actions=False)
 
 
 @app.cell(hide_code=True)
@@ -106,7 +107,7 @@ def _(demo_button, folder_field, refresh_button):
 
     _found, _problem = work.attempt(_looked)
     entries, known = _found or ((), ())
-    _chooser = mo.vstack([folder_field, page.row(refresh_button, demo_button)])
+    _chooser = page.column(mo.md("## The folder"), folder_field, page.row(refresh_button, demo_button))
     mo.stop(
         not any(one.description is not None for one in entries),
         mo.vstack([_chooser, *([_problem] if _problem is not None else []), views.no_models(entries)]),
@@ -663,9 +664,7 @@ def _(changes, entry, float_opened, opened, save_button, save_field, split):
             save_field,
             save_button,
             _said,
-            mo.accordion(
-                {"The same in Python": mo.md(f"```python\n{saving.equivalent(opened, changes, float_opened)}```")}
-            ),
+            mo.accordion({"The same in Python": page.code(saving.equivalent(opened, changes, float_opened))}),
         ]
     )
     return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -266,11 +267,36 @@ def shoot(page: Any, name: str) -> None:
         page.screenshot(path=Path(wanted) / f"{name}.png")
 
 
+def everything(page: Any) -> None:
+    """All that is there only when it is asked for: a change, what comes of it, errors, tables, the other lists."""
+    browser.run(page, f"{float(browser.value(page).input_value()) * 20:.6g}")
+    count = page.get_by_role("textbox", name="How many").first
+    count.fill("60")
+    count.press("Enter")
+    page.wait_for_timeout(500)  # the kernel takes it
+    for button, text in (
+        ("Errors of all layers", "Errors over 60 images"),
+        ("Each layer alone", "Each layer alone over 60 images"),
+        ("Compare many images", "Top-1 over 60 images"),
+        ("Save", "Saved: "),
+    ):
+        page.get_by_role("button", name=button, exact=True).click()
+        page.get_by_text(re.compile(f"^{text}")).first.wait_for()
+    for folded in page.locator("button[data-state=closed]:has(svg)").filter(has_text=FOLDED).element_handles():
+        folded.click()
+    page.evaluate("() => { document.querySelector('#App').scrollTop = 0 }")
+
+
+FOLDED = re.compile("^(.* in this folder|The whole network|Where the parameters|Its values|As a table|The same in)")
+"""The titles of what is folded."""
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, demo_run: Path, demo_assets: Assets) -> Iterator[browser.Server]:
     work = tmp_path_factory.mktemp("server")
     home = {"RESNET8_ASSETS": demo_assets.keras_model.parent, "RESNET8_CACHE": demo_assets.keras_model.parent.parent}
-    server = browser.Server([demo_run], work / "log", os.environ | {name: str(at) for name, at in home.items()}, work)
+    run = shutil.copytree(demo_run, work / "run")  # a changed model is saved there
+    server = browser.Server([run], work / "log", os.environ | {name: str(at) for name, at in home.items()}, work)
     yield server
     server.close()
 
@@ -285,6 +311,9 @@ def test_everything_can_be_read_and_nothing_is_cut(served: browser.Server, devic
         page.evaluate(SETTLED)
         found = faults(page)
         shoot(page, f"{prefix}-top")
+        everything(page)
+        page.evaluate(SETTLED)
+        found += faults(page)
         headings = page.get_by_role("heading", level=2).all()
         for heading in headings if "RESNET8_SCREENSHOTS" in os.environ else ():
             heading.evaluate("one => one.scrollIntoView()")

@@ -428,7 +428,7 @@ def test_the_notebook_opens_to_be_edited(environment: dict[str, str], tmp_path: 
     try:
         with browser.opened(server) as page:
             page.get_by_role("heading", name="Layer conv2d_1/BiasAdd").first.wait_for()
-            page.get_by_text("from resnet8.playground import page").first.wait_for()  # the code is there
+            page.get_by_text("from resnet8.playground import changing").first.wait_for()  # the code is there
             browser.run(page, "0.01")
     finally:
         server.close()

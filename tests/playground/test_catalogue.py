@@ -59,7 +59,7 @@ def test_every_model_is_described_as_its_runtime_describes_it(demo_run: Path, to
         assert entry.error == ""
         assert entry.description == open_model(entry.path).model
         assert entry.quantized == (entry.path.name != "resnet8.onnx")
-        assert entry.label.startswith(f"{entry.path.name} · {entry.kind} · ")
+        assert entry.label.startswith(f"{entry.path.name} · ")
         assert (entry.score is None) == entry.label.endswith("not measured") == (entry.path.suffix == ".pt")
 
 

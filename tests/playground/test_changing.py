@@ -14,8 +14,9 @@ from reals import real_of
 
 from resnet8.errors import QuantizationError
 from resnet8.network.change import Change, apply
+from resnet8.numeric.grid import QParams, qparams
 from resnet8.numeric.variants import ROUNDINGS
-from resnet8.playground.changing import Effect, added, changed_layers, effects, entered, without
+from resnet8.playground.changing import Effect, added, changed_layers, effects, entered, present, without
 from resnet8.playground.noise import INPUT
 
 if TYPE_CHECKING:
@@ -306,3 +307,28 @@ def test_accumulators_hold_no_change_of_their_own() -> None:
     assert changed_layers(original, apply(original, changes_of("dense.w factor 2"))) == {"dense"}
     assert changed_layers(original, apply(original, changes_of("logits scale 0.5"))) == {"dense"}
     assert_same_program(apply(original, ()), original)
+
+
+# --- what a tensor has ---
+
+
+@pytest.mark.parametrize(
+    ("field", "channel", "value", "words"),
+    [
+        ("scale", "", "", "0.1 … 0.3 per channel"),
+        ("scale", "1", "0.3", "0.3"),
+        ("scale", " 0 ", "0.1", "0.1"),
+        ("scale", "7", "", "0.1 … 0.3 per channel"),  # there is no such channel: Run says so
+        ("scale", "x", "", "0.1 … 0.3 per channel"),
+        ("zero_point", "", "-1", "-1"),  # all have the same
+    ],
+)
+def test_what_is_there_is_shown_as_it_would_be_typed(field: Any, channel: str, value: str, words: str) -> None:
+    grid = QParams(np.array([0.1, 0.3], np.float32), np.array([-1, -1], np.int32), "int8")
+    assert present(grid, field, channel) == (value, words)
+
+
+def test_a_value_for_all_is_blank_where_channels_differ() -> None:
+    grid = QParams(np.array([0.1, 0.1], np.float32), np.array([0, -1], np.int32), "int8")
+    assert present(grid, "zero_point") == ("", "−1 … 0")
+    assert present(qparams(0.3, 5, "uint8"), "scale") == ("0.3", "0.3")

@@ -49,7 +49,8 @@ def test_channels_with_scales_of_their_own_are_counted_in_steps() -> None:
     assert [(row["channel"], row["scale"]) for row in rows(plots.channels(grid))] == [(0, 1.0), (1, 0.5)]
     zeros = QParams(grid.scale, np.array([0, -1], np.int32), "int8")
     assert [row["zero_point"] for row in rows(plots.channels(zeros))] == [0, -1]
-    assert len(specified(plots.channels(zeros))["vconcat"]) == 2  # zeros alone need no chart
+    assert len(specified(plots.channels(zeros))["vconcat"]) == 2
+    assert len(specified(plots.channels(grid))["vconcat"]) == 1  # zeros alone need no chart
     assert len(rows(plots.in_steps(None, {"changed": np.array([3], np.int8)}, grid, (-4, 3)))) == 3
 
 
@@ -113,7 +114,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("colour", plots.COLOURS)
 def test_colours_stand_out_on_white_and_on_dark_pages(colour: str) -> None:
-    for page in ("#ffffff", "#181c1a", "#333333"):  # the last is the charts' own, where it is dark
+    for page in ("#ffffff", "#181c1a"):
         low, high = sorted((luminance(colour), luminance(page)))
         assert (high + 0.05) / (low + 0.05) > 3
 
@@ -162,6 +163,11 @@ def test_a_click_on_a_chart_of_layers_selects_one() -> None:
     ):
         (selection,) = specified(chart)["params"]
         assert (selection["name"], selection["select"]["fields"]) == (plots.CLICKED, ["layer"])
+
+
+def test_charts_have_words_and_the_background_of_the_page() -> None:
+    chart = specified(plots.values({"FP32": Series(np.array([0.0, 1.0]))}, "weight"))
+    assert (chart["description"], chart["background"]) == ("Histogram of weight: FP32", "transparent")
 
 
 def test_no_chart_takes_the_wheel() -> None:

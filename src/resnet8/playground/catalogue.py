@@ -18,7 +18,7 @@ from resnet8.quantization.recipes import RECIPES
 from resnet8.results import Evaluation, ModelDescription, Parity, Quantization, Score, fields_of, from_digits, load
 from resnet8.runtimes import onnx_file, torchscript_file
 from resnet8.runtimes.base import FORMATS, identify
-from resnet8.words import kilobytes, percent
+from resnet8.words import percent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ class Entry:
 
     Attributes:
         path: The file.
-        label: A line that tells it from the others: name, runtime, data type, size, accuracy; or what is wrong.
+        label: A line that tells it from the others: name and accuracy; or what is wrong.
         kind: Runtime and data type in words; empty when it is no model.
         description: What it is; none when it is no model.
         score: Top-1 on all test images; none where no result says so.
@@ -225,7 +225,7 @@ def _entry(path: Path, known: tuple[Evaluation, ...], converted: frozenset[str])
     score = None if evaluation is None else evaluation.overall
     kind = f"{FORMATS[description.format].label} {description.dtype}"
     accuracy = "not measured" if score is None else percent(score.accuracy)
-    label = f"{path.name} · {kind} · {kilobytes(description.size_bytes)} · {accuracy}"
+    label = f"{path.name} · {accuracy}"
     return Entry(path, label, kind, description, score, notice=notice, sentence=sentence)
 
 

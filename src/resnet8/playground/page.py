@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from resnet8.inspection.picture import Drawing
 
 
-NARROW = "<style>@media (max-width: 1023px) { #App { padding-top: 3rem } }</style>"
+NARROW = "<style>@media (max-width: 1023px) { #App { padding-top: 3rem } h2, h3 { scroll-margin-top: 3rem } }</style>"
 """Where the page is narrow, the menu is behind a button of Marimo's, which would lie on the title."""
 
 
@@ -73,6 +73,13 @@ def picture(pixels: NDArray[np.uint8], factor: int, caption: str, alt: str = "")
     )
 
 
+def code(text: str) -> Any:
+    """Code to be read and copied; its lines break where the page ends."""
+    return mo.Html(
+        f'<pre style="white-space: pre-wrap; overflow-wrap: anywhere"><code>{html.escape(text)}</code></pre>'
+    )
+
+
 def maps(values: NDArray[Any], span: tuple[float, float] | None, caption: str) -> Any:
     """The feature maps of an activation as one picture; ``span`` is black to white."""
     levels, factor = mosaic(grey(feature_maps(values), span))
@@ -82,7 +89,7 @@ def maps(values: NDArray[Any], span: tuple[float, float] | None, caption: str) -
 def row(*elements: Any, align: Literal["start", "center", "end"] = "end", gap: float = 1) -> Any:
     """Elements beside each other, the next below where the page ends; none are left out."""
     # Not Marimo's own, which grow in a column and shrink pictures.
-    shown = "".join(f"<div>{mo.as_html(one)}</div>" for one in elements if one is not None)
+    shown = "".join(f"<div>{mo.as_html(one).text}</div>" for one in elements if one is not None)
     return mo.Html(
         f'<div style="display: flex; flex-wrap: wrap; align-items: {align}; gap: {gap}rem; max-width: 100%">{shown}'
         "</div>"
@@ -105,9 +112,13 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], left: int =
         )
 
     body = "".join(f"<tr>{line('td', one)}</tr>" for one in rows)
-    whole = f"<table><thead><tr>{line('th', headings)}</tr></thead><tbody>{body}</tbody></table>"
+    head = f"<thead><tr>{line('th', headings)}</tr></thead>"
+    whole = f'<table style="display: table; overflow: visible">{head}<tbody>{body}</tbody></table>'
+    name = html.escape(", ".join(filter(None, headings)))
+    # A wide one scrolls in the page, by keys too.
     return mo.Html(
-        f'<div class="markdown prose dark:prose-invert" style="overflow-x: auto; max-width: 100%">{whole}</div>'
+        '<div class="markdown prose dark:prose-invert" style="overflow-x: auto; max-width: 100%" tabindex="0" '
+        f'role="region" aria-label="{name}">{whole}</div>'
     )
 
 
@@ -137,5 +148,5 @@ def steps(go: Callable[[int], object]) -> Any:
 
 def column(*elements: Any) -> Any:
     """Elements below each other; none are left out."""
-    shown = "".join(f'<div style="min-width: 0">{mo.as_html(one)}</div>' for one in elements if one is not None)
+    shown = "".join(f'<div style="min-width: 0">{mo.as_html(one).text}</div>' for one in elements if one is not None)
     return mo.Html(f'<div style="display: flex; flex-direction: column; gap: 0.5rem">{shown}</div>')

@@ -67,6 +67,11 @@ def over(rows: Iterable[Mapping[str, Any]], **encodings: Any) -> Chart:
     return alt.Chart(alt.InlineData(values=json.dumps(list(rows)), format={"type": "json"})).encode(**encodings)
 
 
+def described(chart: Chart, description: str, **properties: Any) -> Chart:
+    """``chart`` with words for those who do not see it, on the page's own background."""
+    return chart.properties(description=description, background="transparent", **properties)
+
+
 def _colour(series: Iterable[str]) -> alt.Color:
     colours = {name: _OWN.get(name, COLOURS[place % len(COLOURS)]) for place, name in enumerate(series)}
     scale = alt.Scale(domain=list(colours), range=list(colours.values()))
@@ -123,7 +128,8 @@ def in_steps(
         bars = over(rows, x=x, x2="right:Q", y=y, color=_colour(series), tooltip=tips)
         layers = alt.layer(bars.mark_bar(orient="vertical", binSpacing=0), rules)
         charts.append(layers.properties(width=WIDTH, height=HEIGHT / len(series)))
-    return alt.vconcat(*charts, spacing=6).resolve_scale(x="shared", color="shared")
+    whole = alt.vconcat(*charts, spacing=6).resolve_scale(x="shared", color="shared")
+    return described(whole, f"Histograms in steps of the scale: {', '.join(series)}")
 
 
 def _shown(limits: tuple[int, int], codes: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
@@ -142,13 +148,11 @@ def channels(params: QParams) -> Chart:
         tooltip=["channel:O", alt.Tooltip("scale:Q", format=".6g"), alt.Tooltip("zero_point:Q", title="zero point")],
     )
     scale = alt.Y("scale:Q", title="scale (real units per step)")
-    if not params.zero_point.any():
-        return base.mark_bar(color=COLOURS[1]).encode(y=scale).properties(width=2 * WIDTH, height=130)
     zero = alt.Y("zero_point:Q", title="zero point (code)", axis=alt.Axis(format="d", tickMinStep=1))
-    return alt.vconcat(
-        base.mark_bar(color=COLOURS[1]).encode(y=scale).properties(width=2 * WIDTH, height=130),
-        base.mark_point(color=COLOURS[0], filled=True).encode(y=zero).properties(width=2 * WIDTH, height=70),
-    ).resolve_scale(x="shared")
+    charts = [base.mark_bar(color=COLOURS[1]).encode(y=scale).properties(width=WIDTH, height=130)]
+    if params.zero_point.any():
+        charts.append(base.mark_point(color=COLOURS[0], filled=True).encode(y=zero).properties(width=WIDTH, height=70))
+    return described(alt.vconcat(*charts).resolve_scale(x="shared"), "Scale and zero point of each output channel")
 
 
 # Values
@@ -234,7 +238,7 @@ def values(tensors: Mapping[str, Series], unit: str) -> Chart:
     if others:
         dashes = {} if len(others) < 3 else {"strokeDash": _dashes(others)}
         charts.append(drawn(others, **dashes).mark_line(interpolate="step-after", strokeWidth=1.8))
-    return alt.layer(*charts).properties(width=WIDTH, height=HEIGHT)
+    return described(alt.layer(*charts), f"Histogram of {unit}: {', '.join(tensors)}", width=WIDTH, height=HEIGHT)
 
 
 def _dashes(series: Iterable[str]) -> alt.StrokeDash:
@@ -270,7 +274,7 @@ def bars(vectors: Mapping[str, NDArray[Any]], names: Sequence[str], unit: str) -
         chart = base.mark_bar().encode(xOffset=alt.XOffset("series:N", sort=list(vectors)))
     else:
         chart = base.mark_point(filled=True, size=30)
-    return chart.properties(width=WIDTH if few else 2 * WIDTH, height=HEIGHT)
+    return described(chart, f"{unit} of each feature: {', '.join(vectors)}", width=WIDTH, height=HEIGHT)
 
 
 def probabilities(models: Mapping[str, NDArray[np.floating[Any]]], class_names: Sequence[str], label: int) -> Chart:
@@ -294,7 +298,7 @@ def probabilities(models: Mapping[str, NDArray[np.floating[Any]]], class_names: 
         color=_colour(models),
         tooltip=["series:N", "class:N", alt.Tooltip("probability:Q", format=".3f")],
     )
-    return bars.mark_bar().properties(width=WIDTH - 30, height=240)
+    return described(bars.mark_bar(), f"Class probabilities: {', '.join(models)}", width=WIDTH - 30, height=240)
 
 
 # Layers
@@ -307,10 +311,11 @@ def _layers(rows: Iterable[Mapping[str, Any]], y: alt.Y, tooltip: Sequence[Any],
     return over(rows, x=x, y=y, tooltip=["layer:O", alt.Tooltip("name:N", title="layer"), *tooltip], **encodings)
 
 
-def _clickable(points: Chart, *below: Chart) -> Chart:
+def _clickable(description: str, points: Chart, *below: Chart) -> Chart:
     """Charts on each other over the width there is; a click on the uppermost's marks chooses a layer."""
     clicked = alt.selection_point(name=CLICKED, fields=["layer"], empty=False)
-    return alt.layer(*below, points.add_params(clicked)).properties(width="container", height=HEIGHT)
+    whole = alt.layer(*below, points.add_params(clicked))
+    return described(whole, description, width="container", height=HEIGHT)
 
 
 def decibels(layers: Sequence[str], series: Mapping[str, Sequence[float]]) -> Chart:
@@ -330,7 +335,8 @@ def decibels(layers: Sequence[str], series: Mapping[str, Sequence[float]]) -> Ch
         ["series:N", alt.Tooltip("db:Q", title="SQNR (dB)", format=".2f")],
         color=_colour(series),
     )
-    return _clickable(base.mark_point(filled=True, size=60, cursor="pointer"), base.mark_line(strokeWidth=1.5))
+    points, lines = base.mark_point(filled=True, size=60, cursor="pointer"), base.mark_line(strokeWidth=1.5)
+    return _clickable(f"SQNR of every layer: {', '.join(series)}", points, lines)
 
 
 def sensitivity(found: Answers) -> Chart:
@@ -349,4 +355,4 @@ def sensitivity(found: Answers) -> Chart:
             alt.Tooltip("changed:Q", title="images of another class than FP32's"),
         ],
     )
-    return _clickable(bars.mark_bar(color=COLOURS[1], cursor="pointer"))
+    return _clickable("What each layer alone costs", bars.mark_bar(color=COLOURS[1], cursor="pointer"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import altair as alt
 
 from resnet8.inspection.picture import KINDS
-from resnet8.playground.plots import CHANGED_COLOUR, CHOSEN_COLOUR, CLICKED, GREY, Chart, over
+from resnet8.playground.plots import CHANGED_COLOUR, CHOSEN_COLOUR, CLICKED, GREY, Chart, described, over
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -47,7 +47,7 @@ def strip(drawing: Drawing, chosen: str, changed: Collection[str] = ()) -> Chart
         "kind:N",
         title="",
         scale=alt.Scale(domain=list(colours), range=list(colours.values())),
-        legend=alt.Legend(orient="bottom", symbolType="square", symbolStrokeWidth=0, columns=4),
+        legend=alt.Legend(orient="bottom", symbolType="square", symbolStrokeWidth=0, columns=3),
     )
     squares = over(
         boxes,
@@ -70,7 +70,8 @@ def strip(drawing: Drawing, chosen: str, changed: Collection[str] = ()) -> Chart
     ]
     if dots := [one for one in boxes if one["changed"]]:
         layers.append(over(dots, x=x, y=y).mark_circle(color=CHANGED_COLOUR, size=45, opacity=1, yOffset=-_BOX / 2))
-    return alt.layer(*layers).properties(width="container", height=_LANE * (lanes + 1))
+    whole = alt.layer(*layers)
+    return described(whole, "The network from left to right", width="container", height=_LANE * (lanes + 1))
 
 
 def around(drawing: Drawing, key: str) -> Drawing:

@@ -15,7 +15,7 @@ from resnet8.playground.noise import as_csv
 from resnet8.words import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -111,7 +111,15 @@ def in_words(error: LayerError) -> str:
 
 # Errors of all layers
 
-_ERRORS = "layer", "name", "MSE", "SQNR (dB)", "largest error", "in steps", "cosine", "clipped (%)"
+_ERRORS = {
+    "MSE": ("mse", "{:.4g}"),
+    "SQNR (dB)": ("sqnr", "{:.2f}"),
+    "largest error": ("largest", "{:.4g}"),
+    "in steps": ("steps", "{:.2f}"),
+    "cosine": ("cosine", "{:.6f}"),
+    "clipped": ("clipped", "{:.3%}"),
+}
+"""Headings of the numbers, where they are, and how they are written."""
 
 
 def errors(found: Sequence[LayerError], name: str) -> Any:
@@ -121,15 +129,22 @@ def errors(found: Sequence[LayerError], name: str) -> Any:
         found: The input's first.
         name: Of the file.
     """
-    rows = [dict(zip(_ERRORS, (number, one.layer, *_rounded(one)), strict=True)) for number, one in enumerate(found)]
-    shown = mo.ui.table(rows, selection=None, pagination=False, show_download=False, show_column_summaries=False)
+    rows = [
+        {"layer": number, "name": one.layer} | {title: getattr(one, field) for title, (field, _) in _ERRORS.items()}
+        for number, one in enumerate(found)
+    ]
+    shown = mo.ui.table(
+        rows,
+        selection=None,
+        pagination=False,
+        format_mapping={title: form for title, (_, form) in _ERRORS.items()},
+        show_column_summaries=False,
+        show_data_types=False,
+        show_download=False,
+        show_search=False,
+    )
     file = mo.download(as_csv(found).encode(), filename=name, mimetype="text/csv", label="Download as CSV")
-    return mo.vstack([shown, file])
-
-
-def _rounded(one: LayerError) -> Iterable[float]:
-    digits = (one.mse, 4), (one.sqnr, 4), (one.largest, 4), (one.steps, 4), (one.cosine, 7), (100 * one.clipped, 3)
-    return (float(f"{value:.{figures}g}") for value, figures in digits)
+    return page.column(shown, file)
 
 
 def series(found: Mapping[str, Sequence[LayerError]]) -> Any:

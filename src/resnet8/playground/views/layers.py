@@ -109,7 +109,7 @@ def parameters(shown: AnyLayer, behind: AnyLayer | None) -> Any:
     return mo.vstack([*views, *bias_view, page.table(NUMBERS, [*rows, *bias_rows], left=2)])
 
 
-NUMBERS = ("", "type", "scale", "numbers", "least", "greatest", "mean", "standard deviation")
+NUMBERS = ("numbers of", "type", "scale", "how many", "least", "greatest", "mean", "standard deviation")
 """Headings of the rows of :func:`numbers`."""
 
 
@@ -138,7 +138,7 @@ def _bias(shown: AnyLayer, behind: AnyLayer | None) -> tuple[list[tuple[object, 
         codes = shown.bias.codes
         of_file = "as the file has it" if shown.real_bias is not None else "dequantized"
         rows.append(numbers(f"bias, {of_file}", "float32", words.NONE, reals))
-        rows.append(numbers("bias, codes", shown.bias.dtype, words.scale(shown.step), codes))
+        rows.append(numbers("bias, codes", codes.dtype.name, words.scale(shown.step), codes))
         series[plots.DEQUANTIZED] = plots.Series(reals)
         columns |= {
             "code": [f"{one:,}" for one in codes.tolist()],
