@@ -117,7 +117,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], left: int =
     name = html.escape(", ".join(filter(None, headings)))
     # A wide one scrolls in the page, by keys too.
     return mo.Html(
-        '<div class="markdown prose dark:prose-invert" style="overflow-x: auto; max-width: 100%" tabindex="0" '
+        '<div class="markdown prose dark:prose-invert text-foreground" style="overflow-x: auto; max-width: 100%" tabindex="0" '
         f'role="region" aria-label="{name}">{whole}</div>'
     )
 
