@@ -22,7 +22,7 @@ with app.setup:
     from resnet8.numeric.variants import ROUNDINGS
     from resnet8.playground import changing, noise, page, plots, saving, sources, views, work
     from resnet8.playground.catalogue import evaluations, first, float_behind, models
-    from resnet8.playground.flow import CHANGED
+    from resnet8.playground.flow import CHANGED, flow_of_changed
     from resnet8.playground.flow import flow as flow_of
     from resnet8.playground.strip import around, strip
 
@@ -110,10 +110,10 @@ def _(demo_button, folder_field, refresh_button):
     _chooser = page.column(mo.md("## The folder"), folder_field, page.row(refresh_button, demo_button))
     mo.stop(
         not any(one.description is not None for one in entries),
-        mo.vstack([_chooser, *([_problem] if _problem is not None else []), views.no_models(entries)]),
+        page.column(_chooser, *([_problem] if _problem is not None else []), views.no_models(entries)),
     )
     _title = f"{len(entries)} {'file' if len(entries) == 1 else 'files'} in this folder"
-    mo.vstack([_chooser, mo.accordion({_title: views.files(entries)})])
+    page.column(_chooser, mo.accordion({_title: views.files(entries)}))
     return entries, folder, known
 
 
@@ -148,7 +148,7 @@ def _(entries, model_field, model_problem):
     entry = model_field.value
     mo.stop(entry is None)
     opened, _problem = work.attempt(lambda: work.load(entry.path))
-    mo.stop(_problem is not None, mo.vstack([_problem, mo.md("Choose another model, or press *Look again*.")]))
+    mo.stop(_problem is not None, page.column(_problem, mo.md("Choose another model, or press *Look again*.")))
     network, float_opened, real, _said = opened.network, None, None, None
     if opened.quantized:
         _behind = float_behind(entry, entries)
@@ -296,17 +296,15 @@ def _(changed, go, layer, network, number, opened):
     # Elements with names: Marimo forgets those that have none.
     network_strip = page.clickable(strip(_drawing, _key, _marks | ({"n0"} if noise.INPUT in _changed else set())), go)
     whole_network = mo.lazy(lambda: page.sketch(_drawing, _key))
-    mo.vstack(
-        [
-            mo.md(
-                f"## The network\n\nLayer {number} of {len(network.layers)}: **{page.plain(layer.name)}**. Click on another, or choose "
-                "it in the menu." + (" A dot marks what is changed." if _changed else "")
-            ),
-            network_strip,
-            mo.md(f"With its neighbours; {words.GRID}:"),
-            page.sketch(around(_drawing, _key), _key),
-            mo.accordion({"The whole network": whole_network}),
-        ]
+    page.column(
+        mo.md(
+            f"## The network\n\nLayer {number} of {len(network.layers)}: **{page.plain(layer.name)}**. Click on another, or choose "
+            "it in the menu." + (" A dot marks what is changed." if _changed else "")
+        ),
+        network_strip,
+        mo.md(f"With its neighbours; {words.GRID}:"),
+        page.sketch(around(_drawing, _key), _key),
+        mo.accordion({"The whole network": whole_network}),
     )
     return network_strip, whole_network
 
@@ -344,12 +342,10 @@ def _(float_flow, flow, image_errors, layer, number, split):
 def _(entry, go, image_errors, index):
     mo.stop(not image_errors)
     errors_chart = page.clickable(views.series({plots.ACCUMULATED: image_errors}), go)
-    mo.vstack(
-        [
-            mo.md("### Errors of all layers, this image"),
-            errors_chart,
-            mo.accordion({"As a table": views.errors(image_errors, f"{entry.path.stem}-image-{index}-errors.csv")}),
-        ]
+    page.column(
+        mo.md("### Errors of all layers, this image"),
+        errors_chart,
+        mo.accordion({"As a table": views.errors(image_errors, f"{entry.path.stem}-image-{index}-errors.csv")}),
     )
     return (errors_chart,)
 
@@ -587,7 +583,7 @@ def _(effects_view, get_said, opened):
 @app.cell(hide_code=True)
 def _(changed, flow, float_flow, flows, go, label, layer, pixels, split):
     mo.stop(changed is None)
-    changed_flow = flow_of(changed, pixels)
+    changed_flow = flow_of_changed(changed, flow, pixels)
     if float_flow is None:
         _found = {"changed against original": noise.of_flow(flow, changed_flow)}
     else:
@@ -596,7 +592,7 @@ def _(changed, flow, float_flow, flows, go, label, layer, pixels, split):
             CHANGED: noise.of_flow(float_flow, changed_flow),
         }
     changed_chart = page.clickable(views.series(_found), go)
-    mo.vstack([views.changed_image(layer, flows, changed_flow, split.class_names, label), changed_chart])
+    page.column(views.changed_image(layer, flows, changed_flow, split.class_names, label), changed_chart)
     return (changed_chart,)
 
 
@@ -658,14 +654,12 @@ def _(changes, entry, float_opened, opened, save_button, save_field, split):
     if save_button.value:
         _saved, _problem = work.attempt(_save)
         _said = _problem if _saved is None else views.saved(*_saved)
-    mo.vstack(
-        [
-            mo.md("### Save"),
-            save_field,
-            save_button,
-            _said,
-            mo.accordion({"The same in Python": page.code(saving.equivalent(opened, changes, float_opened))}),
-        ]
+    page.column(
+        mo.md("### Save"),
+        save_field,
+        save_button,
+        _said,
+        mo.accordion({"The same in Python": page.code(saving.equivalent(opened, changes, float_opened))}),
     )
     return
 

@@ -19,7 +19,7 @@ pytest.importorskip("altair")
 
 from charts import rows, specified
 
-from resnet8.playground.plots import CLICKED
+from resnet8.playground.plots import CHOSEN_COLOUR, CLICKED, GREY
 from resnet8.playground.strip import around, places, strip, way
 
 
@@ -81,7 +81,8 @@ def test_the_strip_has_a_square_for_each_layer_and_marks_one() -> None:
         (1, "1", 1, 0),
         (2, "2", 2, 0),
     ]
-    assert [row["chosen"] for row in squares] == [False, True, False]
+    assert [row["thickness"] for row in squares] == [1, 4, 1]
+    assert [row["border"] for row in squares] == [GREY, CHOSEN_COLOUR, GREY]
     corners = [row for row in rows(chart) if row.get("edge") == 1]
     assert [(row["column"], row["lane"]) for row in corners] == [(0, 0), (0.5, 1), (1.5, 1), (2, 0)]
     specification = specified(chart)

@@ -324,7 +324,7 @@ def test_the_playground_has_a_column_for_each_model() -> None:
         "| change a scale and see what becomes of one image (s) | 0.30 (at most 0.40) | 0.90 (at most 0.90) |" in text
     )
     assert "| show another layer (s) | 0.70 (at most 2.00) | 0.70 (at most 2.00) |" in text
-    assert "| SQNR of every layer (s) | 1.4 | 1.4 |" in text
+    assert "| errors of every layer (s) | 1.4 | 1.4 |" in text
     assert "(MB) | 425, 426 | 425, 426 |" in text
     assert "3 changes" in text
     assert "Chromium 1.2" in text

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
+import altair as alt
 import marimo as mo
 
 from resnet8.inspection.picture import mermaid
@@ -86,10 +88,32 @@ def maps(values: NDArray[Any], span: tuple[float, float] | None, caption: str) -
     return picture(levels, factor, caption)
 
 
+class Drawn:
+    """A chart that is only looked at, for Marimo: written once, without its check against Vega-Lite's schema.
+
+    Tests check that. Marimo itself writes and checks a chart twice, a tenth of a second each.
+    """
+
+    def __init__(self, chart: plots.Chart) -> None:
+        self._chart = chart
+
+    def _mime_(self) -> tuple[str, str]:
+        """What Marimo asks of what it shows."""
+        version = alt.SCHEMA_VERSION.partition(".")[0]
+        options = {"usermeta": {"embedOptions": {"actions": False}}}
+        return f"application/vnd.vegalite.{version}+json", json.dumps(self._chart.to_dict(validate=False) | options)
+
+
+def _html(element: Any) -> str:
+    """What Marimo makes of an element."""
+    text: str = mo.as_html(Drawn(element) if isinstance(element, alt.TopLevelMixin) else element).text
+    return text
+
+
 def row(*elements: Any, align: Literal["start", "center", "end"] = "end", gap: float = 1) -> Any:
     """Elements beside each other, the next below where the page ends; none are left out."""
     # Not Marimo's own, which grow in a column and shrink pictures.
-    shown = "".join(f"<div>{mo.as_html(one).text}</div>" for one in elements if one is not None)
+    shown = "".join(f"<div>{_html(one)}</div>" for one in elements if one is not None)
     return mo.Html(
         f'<div style="display: flex; flex-wrap: wrap; align-items: {align}; gap: {gap}rem; max-width: 100%">{shown}'
         "</div>"
@@ -117,8 +141,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], left: int =
     name = html.escape(", ".join(filter(None, headings)))
     # A wide one scrolls in the page, by keys too.
     return mo.Html(
-        '<div class="markdown prose dark:prose-invert text-foreground" style="overflow-x: auto; max-width: 100%" tabindex="0" '
-        f'role="region" aria-label="{name}">{whole}</div>'
+        '<div class="markdown prose dark:prose-invert text-foreground" style="overflow-x: auto; max-width: 100%" '
+        f'tabindex="0" role="region" aria-label="{name}">{whole}</div>'
     )
 
 
@@ -148,5 +172,5 @@ def steps(go: Callable[[int], object]) -> Any:
 
 def column(*elements: Any) -> Any:
     """Elements below each other; none are left out."""
-    shown = "".join(f'<div style="min-width: 0">{mo.as_html(one).text}</div>' for one in elements if one is not None)
+    shown = "".join(f'<div style="min-width: 0">{_html(one)}</div>' for one in elements if one is not None)
     return mo.Html(f'<div style="display: flex; flex-direction: column; gap: 0.5rem">{shown}</div>')

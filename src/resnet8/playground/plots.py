@@ -113,7 +113,7 @@ def in_steps(
         axis=alt.Axis(values=ticks, labelExpr="format(datum.value, '~s')"),
     )
     grid_ends = ({"at": low - 0.5, "what": f"least code {low}"}, {"at": high + 0.5, "what": f"greatest code {high}"})
-    rules = over(grid_ends, x="at:Q", tooltip=["what:N"]).mark_rule(strokeDash=[4, 3], color=GREY)
+    rules = over(grid_ends, x="at:Q", tooltip=[alt.Tooltip("what:N")]).mark_rule(strokeDash=[4, 3], color=GREY)
     scale = alt.Scale(nice=False, domain=[ends[0] - 0.5, ends[1] + 0.5])
     charts, lowest = [], list(series)[-1]
     for name, (first, counts) in series.items():
@@ -125,11 +125,17 @@ def in_steps(
         )
         title = "code (steps of the scale + zero point)" if name == lowest else ""
         x = alt.X("left:Q", bin="binned", title=title, scale=scale)
-        bars = over(rows, x=x, x2="right:Q", y=y, color=_colour(series), tooltip=tips)
-        layers = alt.layer(bars.mark_bar(orient="vertical", binSpacing=0), rules)
-        charts.append(layers.properties(width=WIDTH, height=HEIGHT / len(series)))
-    whole = alt.vconcat(*charts, spacing=6).resolve_scale(x="shared", color="shared")
-    return described(whole, f"Histograms in steps of the scale: {', '.join(series)}")
+        bars = over(rows, x=x, x2=alt.X2("right:Q"), y=y, color=_colour(series), tooltip=tips)
+        steps_up = bars.mark_bar(orient="vertical", binSpacing=0)
+        charts.append(alt.layer(steps_up, rules, width=WIDTH, height=HEIGHT / len(series)))
+    # All at once: each method of a chart copies it, with all that is in it.
+    return alt.vconcat(
+        *charts,
+        spacing=6,
+        resolve=alt.Resolve(scale=alt.ScaleResolveMap(x="shared", color="shared")),
+        description=f"Histograms in steps of the scale: {', '.join(series)}",
+        background="transparent",
+    )
 
 
 def _shown(limits: tuple[int, int], codes: Mapping[str, NDArray[Any]]) -> tuple[int, int]:
@@ -145,7 +151,11 @@ def channels(params: QParams) -> Chart:
     base = over(
         ({"channel": at, "scale": scale, "zero_point": zero} for at, (scale, zero) in enumerate(numbers)),
         x=alt.X("channel:O", title="output channel", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
-        tooltip=["channel:O", alt.Tooltip("scale:Q", format=".6g"), alt.Tooltip("zero_point:Q", title="zero point")],
+        tooltip=[
+            alt.Tooltip("channel:O"),
+            alt.Tooltip("scale:Q", format=".6g"),
+            alt.Tooltip("zero_point:Q", title="zero point"),
+        ],
     )
     scale = alt.Y("scale:Q", title="scale (real units per step)")
     zero = alt.Y("zero_point:Q", title="zero point (code)", axis=alt.Axis(format="d", tickMinStep=1))
@@ -225,7 +235,7 @@ def values(tensors: Mapping[str, Series], unit: str) -> Chart:
             x=alt.X("value:Q", title=unit, scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickCount=5)),
             y=alt.Y("share:Q", title="share of the elements (%)"),
             tooltip=[
-                "series:N",
+                alt.Tooltip("series:N"),
                 alt.Tooltip("value:Q", title="from", format=".4g"),
                 alt.Tooltip("share:Q", format=".2f"),
             ],
@@ -268,7 +278,7 @@ def bars(vectors: Mapping[str, NDArray[Any]], names: Sequence[str], unit: str) -
         ),
         y=alt.Y("value:Q", title=unit),
         color=_colour(vectors),
-        tooltip=["series:N", "feature:N", alt.Tooltip("value:Q", format=".5g")],
+        tooltip=[alt.Tooltip("series:N"), alt.Tooltip("feature:N"), alt.Tooltip("value:Q", format=".5g")],
     )
     if few:
         chart = base.mark_bar().encode(xOffset=alt.XOffset("series:N", sort=list(vectors)))
@@ -296,7 +306,7 @@ def probabilities(models: Mapping[str, NDArray[np.floating[Any]]], class_names: 
         yOffset=alt.YOffset("series:N", sort=list(models)),
         x=alt.X("probability:Q", title="probability (%)", scale=alt.Scale(domain=[0, 100])),
         color=_colour(models),
-        tooltip=["series:N", "class:N", alt.Tooltip("probability:Q", format=".3f")],
+        tooltip=[alt.Tooltip("series:N"), alt.Tooltip("class:N"), alt.Tooltip("probability:Q", format=".3f")],
     )
     return described(bars.mark_bar(), f"Class probabilities: {', '.join(models)}", width=WIDTH - 30, height=240)
 
@@ -308,7 +318,9 @@ def _layers(rows: Iterable[Mapping[str, Any]], y: alt.Y, tooltip: Sequence[Any],
     """A chart over the numbers of the layers, 0 the input; the names are under the pointer."""
     axis = alt.Axis(labelExpr="datum.value == 0 ? 'in' : datum.value", labelAngle=0, labelOverlap=True)
     x = alt.X("layer:O", title="number of the layer", axis=axis)
-    return over(rows, x=x, y=y, tooltip=["layer:O", alt.Tooltip("name:N", title="layer"), *tooltip], **encodings)
+    return over(
+        rows, x=x, y=y, tooltip=[alt.Tooltip("layer:O"), alt.Tooltip("name:N", title="layer"), *tooltip], **encodings
+    )
 
 
 def _clickable(description: str, points: Chart, *below: Chart) -> Chart:
@@ -332,7 +344,7 @@ def decibels(layers: Sequence[str], series: Mapping[str, Sequence[float]]) -> Ch
             for number, (layer, one) in enumerate(zip(layers, found, strict=True))
         ),
         alt.Y("db:Q", title="SQNR (dB)", scale=alt.Scale(zero=False)),
-        ["series:N", alt.Tooltip("db:Q", title="SQNR (dB)", format=".2f")],
+        [alt.Tooltip("series:N"), alt.Tooltip("db:Q", title="SQNR (dB)", format=".2f")],
         color=_colour(series),
     )
     points, lines = base.mark_point(filled=True, size=60, cursor="pointer"), base.mark_line(strokeWidth=1.5)

@@ -30,7 +30,8 @@ def strip(drawing: Drawing, chosen: str, changed: Collection[str] = ()) -> Chart
     at = places(drawing)
     boxes = [
         {"column": at[box.key][0], "lane": at[box.key][1], "kind": KINDS[box.kind].name, "title": box.title}
-        | {"layer": number, "number": str(number) if number else "in", "chosen": box.key == chosen}
+        | {"layer": number, "number": str(number) if number else "in"}
+        | {"border": CHOSEN_COLOUR if box.key == chosen else GREY, "thickness": 4 if box.key == chosen else 1}
         | {"name": box.lines[0], "writes": box.lines[-1], "changed": box.key in changed}
         for number, box in enumerate(drawing.boxes)
     ]
@@ -54,19 +55,21 @@ def strip(drawing: Drawing, chosen: str, changed: Collection[str] = ()) -> Chart
         x=x,
         y=y,
         fill=fill,
-        stroke=alt.condition("datum.chosen", alt.value(CHOSEN_COLOUR), alt.value(GREY)),
-        strokeWidth=alt.condition("datum.chosen", alt.value(4), alt.value(1)),
-        tooltip=[alt.Tooltip("number:N", title="layer"), "title:N", "name:N", "writes:N"],
+        stroke=alt.Stroke("border:N", scale=None, legend=None),
+        strokeWidth=alt.StrokeWidth("thickness:Q", scale=None, legend=None),
+        tooltip=[alt.Tooltip("number:N", title="layer"), *map(alt.Tooltip, ("title:N", "name:N", "writes:N"))],
     )
     column = f"width / {last + 1}"
     size = alt.ExprRef(f"pow(min({_BOX}, 0.85 * {column}), 2)")
     text = alt.ExprRef(f"min({_TEXT}, 0.5 * {column})")
     layers = [
-        over(corners, x=x, y=y, detail="edge:N", order="corner:Q").mark_line(color=GREY, strokeWidth=1.5),
+        over(corners, x=x, y=y, detail=alt.Detail("edge:N"), order=alt.Order("corner:Q")).mark_line(
+            color=GREY, strokeWidth=1.5
+        ),
         squares.mark_square(size=size, opacity=1, cursor="pointer").add_params(
             alt.selection_point(name=CLICKED, fields=["layer"], empty=False)
         ),
-        over(boxes, x=x, y=y, text="number:N").mark_text(fontSize=text, color="#1f2328", cursor="pointer"),
+        over(boxes, x=x, y=y, text=alt.Text("number:N")).mark_text(fontSize=text, color="#1f2328", cursor="pointer"),
     ]
     if dots := [one for one in boxes if one["changed"]]:
         layers.append(over(dots, x=x, y=y).mark_circle(color=CHANGED_COLOUR, size=45, opacity=1, yOffset=-_BOX / 2))

@@ -247,9 +247,9 @@ def playground(uses: Sequence[results.PlaygroundUse]) -> str:
         "open the page, in a fresh server (s)": lambda one: f"{one.opening_seconds:.1f}",
         "show another layer (s)": lambda one: spread(one.layer_seconds),
         "change a scale and see what becomes of one image (s)": lambda one: spread(one.change_seconds),
-        "SQNR of every layer (s)": lambda one: f"{one.sqnr_seconds:.1f}",
+        "errors of every layer (s)": lambda one: f"{one.sqnr_seconds:.1f}",
         "top-1 with each layer alone quantized (s)": lambda one: f"{one.alone_seconds:.1f}",
-        "top-1 and SQNR, original and changed (s)": lambda one: f"{one.compared_seconds:.1f}",
+        "top-1 and errors, original and changed (s)": lambda one: f"{one.compared_seconds:.1f}",
         "memory of server and kernel after 10, 20, 30, 40, 50 changes (MB)": lambda one: ", ".join(
             map(str, one.resident_mb)
         ),

@@ -66,21 +66,19 @@ def changed_image(
     codes = {plots.QUANTIZED: original.values[output]} if grid.same_as(shown.output.params) else {}
     codes |= {CHANGED: changed.values[output]}
     real = None if float_flow is None else float_flow.real(output)
-    return mo.vstack(
-        [
-            mo.md(
-                f"### This image, original and changed\n\nPredicted: **{was}** → **{now}**. In the output of "
-                f"{page.plain(shown.name)} {percent(float((before != after).mean()))} of the values differ."
-            ),
-            page.row(
-                plots.probabilities({name: one.probabilities[0] for name, one in all_flows.items()}, names, label),
-                plots.in_steps(real, codes, grid, limits(grid.dtype)),
-                align="start",
-            ),
-            page.row(*activation({CHANGED: after, "original": before}, names, "difference"), align="start"),
-            *_weights_changed(shown, changed.network.writers[output]),
-            mo.md("SQNR for this image" + ("" if float_flow is None else ", against FP32")),
-        ]
+    return page.column(
+        mo.md(
+            f"### This image, original and changed\n\nPredicted: **{was}** → **{now}**. In the output of "
+            f"{page.plain(shown.name)} {percent(float((before != after).mean()))} of the values differ."
+        ),
+        page.row(
+            plots.probabilities({name: one.probabilities[0] for name, one in all_flows.items()}, names, label),
+            plots.in_steps(real, codes, grid, limits(grid.dtype)),
+            align="start",
+        ),
+        page.row(*activation({CHANGED: after, "original": before}, names, "difference"), align="start"),
+        *_weights_changed(shown, changed.network.writers[output]),
+        mo.md("SQNR for this image" + ("" if float_flow is None else ", against FP32")),
     )
 
 
@@ -125,14 +123,12 @@ def flips(found: Comparison, sample: Sample, looks: Sequence[Any]) -> Any:
         for at, look in zip(others, looks, strict=False)
     ]
     more = f", the first {len(looks)}:" if len(others) > len(looks) else "."
-    return mo.vstack(
-        [
-            mo.md(
-                f"Top-1 over {sample}: **{original.correct}** ({percent(original.accuracy)}) → "
-                f"**{changed.correct}** ({percent(changed.accuracy)}); {len(others)} images have another class{more}"
-            ),
-            page.row(*cards, align="start"),
-        ]
+    return page.column(
+        mo.md(
+            f"Top-1 over {sample}: **{original.correct}** ({percent(original.accuracy)}) → "
+            f"**{changed.correct}** ({percent(changed.accuracy)}); {len(others)} images have another class{more}"
+        ),
+        page.row(*cards, align="start"),
     )
 
 

@@ -33,11 +33,9 @@ def image(index: int, pixels: NDArray[np.uint8], label: int, flows: Mapping[str,
         for name, one in models.items()
     )
     shown = page.picture(pixels, 9, f"test image {index}", f"test image {index}")
-    return mo.vstack(
-        [
-            mo.md(f"## The image\n\nTest image {index} is a **{page.plain(split.class_names[label])}**. {said}"),
-            page.row(shown, plots.probabilities(models, split.class_names, label), align="center", gap=2),
-        ]
+    return page.column(
+        mo.md(f"## The image\n\nTest image {index} is a **{page.plain(split.class_names[label])}**. {said}"),
+        page.row(shown, plots.probabilities(models, split.class_names, label), align="center", gap=2),
     )
 
 
@@ -58,20 +56,18 @@ def flowing(
     real = None if float_flow is None else float_flow.real(output.name)
     if output.grid is None:
         drawn = activation({plots.FLOAT: flow.real(output.name)}, names)
-        return mo.vstack([mo.md(head), page.row(*drawn, _spread(flow.real(output.name)), align="start")])
+        return page.column(mo.md(head), page.row(*drawn, _spread(flow.real(output.name)), align="start"))
     codes, ends = flow.values[output.name], limits(output.grid.dtype)
     used = use(codes, ends)
     said = f"{used} · {used.at_lowest:,} at the least code, {used.at_highest:,} at the greatest"
     found = {plots.QUANTIZED: flow.real(output.name)} | ({} if real is None else {plots.FLOAT: real})
-    return mo.vstack(
-        [
-            mo.md(f"{head}\n\n{said}" + ("" if error is None else f"\n\n{in_words(error)}")),
-            page.row(
-                *activation(found, names, difference="" if real is None else "error"),
-                plots.in_steps(real, {plots.QUANTIZED: codes}, output.grid, ends),
-                align="start",
-            ),
-        ]
+    return page.column(
+        mo.md(f"{head}\n\n{said}" + ("" if error is None else f"\n\n{in_words(error)}")),
+        page.row(
+            *activation(found, names, difference="" if real is None else "error"),
+            plots.in_steps(real, {plots.QUANTIZED: codes}, output.grid, ends),
+            align="start",
+        ),
     )
 
 

@@ -54,7 +54,7 @@ def layer(shown: AnyLayer) -> Any:
             plots.channels(grid),
             mo.accordion({"As a table": page.table(("channel", "scale", "zero point"), rows)}),
         ]
-    return mo.vstack(views)
+    return page.column(*views)
 
 
 def _tensor(role: str, tensor: Activation | Constant) -> tuple[object, ...]:
@@ -106,7 +106,7 @@ def parameters(shown: AnyLayer, behind: AnyLayer | None) -> Any:
         charts.append(plots.in_steps(own, {plots.QUANTIZED: weights.codes}, weights.grid, limits(weights.grid.dtype)))
     views.append(page.row(*charts, align="start"))
     bias_rows, bias_view = _bias(shown, behind)
-    return mo.vstack([*views, *bias_view, page.table(NUMBERS, [*rows, *bias_rows], left=2)])
+    return page.column(*views, *bias_view, page.table(NUMBERS, [*rows, *bias_rows], left=2))
 
 
 NUMBERS = ("numbers of", "type", "scale", "how many", "least", "greatest", "mean", "standard deviation")
@@ -155,6 +155,6 @@ def same_layer(name: str, found: Mapping[str, AnyLayer | None]) -> Any:
     missing = ", ".join(file for file in found if file not in weights)
     said = [mo.md(page.plain(f"No weights under the name {name} in: {missing}."))] if missing else []
     if not weights:
-        return mo.vstack([*said, mo.md("Choose a model that has it.")])
+        return page.column(*said, mo.md("Choose a model that has it."))
     series = {file: plots.Series(one.real, one.grid) for file, one in weights.items()}
-    return mo.vstack([*said, plots.values(series, "weight (as a real number)")])
+    return page.column(*said, plots.values(series, "weight (as a real number)"))

@@ -50,11 +50,9 @@ def model(entry: Entry, opened: Opened, float_opened: Opened | None) -> Any:
     if float_opened is not None:
         facts.append(f"compared with {page.plain(Path(float_opened.description.path).name)}")
     said = page.plain(" ".join(filter(None, (entry.sentence, _same(entry)))))
-    return mo.vstack(
-        [
-            mo.md(f"{' · '.join(facts)}\n\n{said}"),
-            *([page.message(entry.notice, "warn")] if entry.notice else []),
-        ]
+    return page.column(
+        mo.md(f"{' · '.join(facts)}\n\n{said}"),
+        *([page.message(entry.notice, "warn")] if entry.notice else []),
     )
 
 
