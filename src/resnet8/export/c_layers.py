@@ -31,7 +31,6 @@ _NIBBLES = np.array([0, 1, 4, 5, 2, 3, 6, 7])
 _DEPTH = 8
 """A window's codes are filled up to a multiple of it."""
 _MAX_SHIFT = 62
-_INT32 = limits("int32")
 _STRUCTURES = {
     "conv": "conv",
     "add": "sum",
@@ -304,17 +303,12 @@ def _packed(layer: AnyLayer, codes: NDArray[np.int64], zero_points: NDArray[np.i
 
 
 def _folded(layer: AnyLayer, effective: NDArray[np.int64], zero_point: int) -> NDArray[np.int64]:
-    """The bias less the zero point of x times the sum of the weights: what is added to the sum of ``x * w``."""
-    added = layer.added
-    bias: NDArray[np.int64] = (0 if added is None else added.astype(np.int64)) - zero_point * effective.sum(axis=1)
-    if bias.min() < _INT32[0] or bias.max() > _INT32[1]:
-        raise ModelError(
-            f"layer {layer.name} cannot be exported",
-            found=f"a bias of {int(bias.min()):,} to {int(bias.max()):,} with the zero point of its input in it",
-            expected="numbers that int32 holds",
-            remedy="its bias is too large: quantize the model again",
-        )
-    return bias
+    """The bias less the zero point of x times the sum of the weights: what is added to the sum of ``x * w``.
+
+    It is the accumulator of an x of zeros only, so int32 holds it where it holds all accumulators.
+    """
+    bias = np.zeros(len(effective), np.int64) if layer.added is None else layer.added.astype(np.int64)
+    return bias - zero_point * effective.sum(axis=1)
 
 
 def _constants(

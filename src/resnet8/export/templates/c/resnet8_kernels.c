@@ -14,6 +14,7 @@ typedef char resnet8_shifts_keep_the_sign[(-3 >> 1) == -2 ? 1 : -1];
 
 /* ---- rounding: value / 2^shift ---- */
 
+#if RESNET8_USES_NARROW
 RESNET8_INLINE int32_t rounded(int32_t value, int32_t shift)
 {
 #if RESNET8_TRUNCATE
@@ -32,9 +33,10 @@ RESNET8_INLINE int32_t rounded(int32_t value, int32_t shift)
 #endif
 #endif
 }
+#endif
 
 #if RESNET8_USES_SPLIT || RESNET8_USES_HIGH
-/* The same of a number in two parts, high * 2^n + low, places = shift - n > 0: of low only counts whether it is 0. */
+/* A number in two parts, high * 2^n + low, places = shift - n > 0: of low only counts whether it is 0. */
 RESNET8_INLINE int32_t rounded_parts(int32_t high, uint32_t low, int32_t places)
 {
 #if RESNET8_TRUNCATE
@@ -447,7 +449,7 @@ static void convolve_pair(const resnet8_conv *layer, int32_t positions, int32_t 
             const int32_t multiplier = to->multiplier[which], shift = to->shift[which], bias = layer->bias[channel];
             const int32_t zero = layer->weights_zero_point == NULL ? 0 : layer->weights_zero_point[channel];
             for (int32_t j = 0, at = index + channel; j < positions; j++, at += channels) {
-                const int32_t code = code_of(to, sums[i + j] + bias - zero * codes[j], multiplier, shift);
+                const int32_t code = code_of(to, sums[i + j] - zero * codes[j] + bias, multiplier, shift);
                 output[at] = (int8_t)(layer->sum == NULL ? code : added(layer->sum, code, residual[at]));
             }
         }
