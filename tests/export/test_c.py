@@ -52,8 +52,14 @@ def write(folder: Path, program: Program, how: Requantization = FIXED32, split: 
     return export_c(folder, program, split, how, model=MODEL)
 
 
+def run(folder: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which(command)
+    assert program is not None
+    return subprocess.run([program, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
 def make(folder: Path, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(["make", "-s", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    done = run(folder, "make", "-s", *arguments)
     assert done.returncode == code, done.stdout + done.stderr
     if code == 0:
         # The firmware's words come on the emulator's standard error.
@@ -163,7 +169,7 @@ def test_clang_finds_nothing_undefined(tmp_path: Path) -> None:
 def test_cmake_builds_and_checks_it(tmp_path: Path) -> None:
     write(tmp_path / "c", network())
     for command in (["cmake", "-B", "build"], ["cmake", "--build", "build"], ["ctest", "--test-dir", "build"]):
-        done = subprocess.run(command, cwd=tmp_path / "c", capture_output=True, text=True, check=False)
+        done = run(tmp_path / "c", *command)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "100% tests passed" in done.stdout
 
@@ -208,10 +214,24 @@ def test_both_ways_to_multiply_agree_on_a_cortex_m4(tmp_path: Path, options: str
     write(tmp_path / "c", with_rescale_and_relu(retyped(network(per_channel=True), types)))
     said = make(tmp_path / "c", "emulate", f"TARGET=-mcpu=cortex-m4 -mthumb{options}")
     assert_agrees(said)
-    code = subprocess.run(
-        ["arm-none-eabi-objdump", "-d", "library.o"], cwd=tmp_path / "c", capture_output=True, text=True, check=True
-    ).stdout
-    assert ("smlad" in code) == (options == "")
+    assert ("smlad" in run(tmp_path / "c", "arm-none-eabi-objdump", "-d", "library.o").stdout) == (options == "")
+
+
+@needs_cross
+def test_instructions_are_counted(tmp_path: Path) -> None:
+    """A loop of two instructions in place of the prediction: the count grows by what it runs, to a tick of 40."""
+    write(tmp_path / "c", network())
+    check = tmp_path / "c/check/check.c"
+    text = check.read_text()
+    counted = []
+    for rounds in (0x10000, 0x20000, 0x400000):
+        loop = f'__asm__ volatile("mov r3, #{rounds}\\n1: subs r3, r3, #1\\nbne 1b" ::: "r3", "cc"); logits[0] = 0;'
+        check.write_text(re.sub(r"resnet8_predict\(.*\);", lambda _, loop=loop: loop, text))  # type: ignore[misc]
+        said = make(tmp_path / "c", "emulate", code=2)  # the logits are wrong
+        counted.append(numbers(said)["instructions at most"])
+    assert abs(counted[1] - counted[0] - 2 * 0x10000) <= 80
+    assert abs(counted[2] - counted[0] - 2 * (0x400000 - 0x10000)) <= 80
+    assert 0 <= counted[0] - 2 * 0x10000 <= 200
 
 
 @needs_cross
@@ -228,10 +248,8 @@ def assert_takes(folder: Path, library: Library, *, flash: int, ram: int) -> Non
     assert (data, bss) == (0, library.memory)
     assert library.parameters < text + data <= flash
     assert bss <= ram
-    undefined = subprocess.run(
-        ["arm-none-eabi-nm", "-u", "library.o"], cwd=folder, capture_output=True, text=True, check=True
-    )
-    assert undefined.stdout == ""
+    undefined = run(folder, "arm-none-eabi-nm", "-u", "library.o")
+    assert (undefined.returncode, undefined.stdout) == (0, "")
 
 
 # --- what is refused ---

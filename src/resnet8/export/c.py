@@ -134,10 +134,21 @@ def export_c(folder: Path, program: Program, split: Split, how: Requantization, 
         how: A requantization by integers.
         model: The file that the program is from.
 
+    Returns:
+        How many steps it has, and the bytes of its constants (``parameters``) and of its static memory (``memory``),
+        of which ``live`` are codes that are needed at once.
+
     Raises:
         StorageError: when the folder exists or cannot be written.
         ModelError: when a layer does not fit 8-bit codes and 32-bit accumulators, or rounds in a way of its own.
         QuantizationError: when multipliers are float32, or one cannot be written in this fixed-point form.
+
+    Example:
+        >>> opened = resnet8.open_integer(Path("models/resnet8_ort-7bit-weights.onnx"))
+        >>> images = resnet8.read_split(data, "test").first(3)
+        >>> how = resnet8.Requantization("fixed32")
+        >>> resnet8.export_c(Path("library"), opened.program, images, how, model=opened.model).memory
+        35072
     """
     require_integers(how, "the C library computes")
     schedule = plan(program)

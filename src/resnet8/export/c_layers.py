@@ -308,7 +308,8 @@ def _folded(layer: AnyLayer, effective: NDArray[np.int64], zero_point: int) -> N
     It is the accumulator of an x of zeros only, so int32 holds it where it holds all accumulators.
     """
     bias = np.zeros(len(effective), np.int64) if layer.added is None else layer.added.astype(np.int64)
-    return bias - zero_point * effective.sum(axis=1)
+    folded: NDArray[np.int64] = bias - zero_point * effective.sum(axis=1)
+    return folded
 
 
 def _constants(

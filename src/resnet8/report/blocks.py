@@ -291,7 +291,7 @@ def reliability(result: results.Reliability) -> str:
     )
 
 
-def firmware(study: results.FirmwareStudy) -> str:
+def firmware(study: results.FirmwareStudy) -> dict[str, str]:
     """``firmware``: what the exported C libraries take, and what is published of another on real hardware."""
     columns: dict[str, Callable[[results.FirmwareLibrary], str | int]] = {
         "recipe": lambda one: f"`{one.recipe}`",
@@ -306,7 +306,7 @@ def firmware(study: results.FirmwareStudy) -> str:
     cycles = facts.CMSIS_NN_SECONDS / facts.CMSIS_NN_INFERENCES * facts.CMSIS_NN_HERTZ
     seconds = facts.CMSIS_NN_SECONDS / facts.CMSIS_NN_INFERENCES
     first = study.libraries[0]
-    return markdown(
+    text = markdown(
         table(study.libraries, columns),
         f"Requantization {first.requantization}; {tables.images(study.images, study.data)}, each with every logit compared; "
         f"instructions and stack are the most that one prediction took. {study.compiler}, `{study.flags}`; {study.emulator}.",
@@ -316,6 +316,7 @@ def firmware(study: results.FirmwareStudy) -> str:
         "Cycles are not instructions: a load takes more than one, flash makes the processor wait, and the emulator knows "
         "neither. Its flash and RAM are not published there.",
     )
+    return {"firmware": text}
 
 
 def _where(environment: Environment) -> str:

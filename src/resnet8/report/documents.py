@@ -296,8 +296,16 @@ def _of_firmware(evidence: _Evidence) -> dict[str, str]:
     study = results.load(results.FirmwareStudy, path)
     for one in study.libraries:
         evidence.require_same(path, one.recipe, one.model.sha256, study.data)
-    return {"firmware": blocks.firmware(study)}
+    return blocks.firmware(study)
 
 
-_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_page, _of_reliability, _of_firmware, lambda _: {"api": api.page()})
+_BLOCKS = (
+    _of_comparison,
+    _of_arithmetic,
+    _of_cpus,
+    _of_page,
+    _of_reliability,
+    _of_firmware,
+    lambda _: {"api": api.page()},
+)
 """What makes the blocks of the pages, by name, of what results there are."""
