@@ -258,7 +258,7 @@ RESNET8_ALONE const uint32_t *products_8(const uint32_t *weights, const resnet8_
 #endif
 
 #if RESNET8_USES_4_BITS
-/* The same with weights of 4 bits, more by 8 than their codes: each mask leaves two, 16 bits apart, as codes lie. */
+/* The same with weights of 4 bits, counted from the least: each mask leaves two, 16 bits apart, as codes lie. */
 RESNET8_ALONE const uint32_t *products_4(const uint32_t *weights, const resnet8_column *columns, int32_t groups,
                                          int32_t sums[4])
 {
