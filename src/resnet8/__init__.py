@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resnet8.data.cifar10 import read_split as read_split
     from resnet8.errors import Resnet8Error as Resnet8Error
     from resnet8.evaluation import evaluate as evaluate
+    from resnet8.export.c import export_c as export_c
     from resnet8.inspection.graph import inspect_graph as inspect_graph
     from resnet8.inspection.operations import inspect_operations as inspect_operations
     from resnet8.inspection.source import read_onnx as read_onnx
@@ -58,6 +59,7 @@ _HOMES = {
     "read_split": "data.cifar10",
     "Resnet8Error": "errors",
     "evaluate": "evaluation",
+    "export_c": "export.c",
     "inspect_graph": "inspection.graph",
     "inspect_operations": "inspection.operations",
     "read_onnx": "inspection.source",

@@ -97,3 +97,13 @@ DEFAULT_SEED = 42
 
 DEFAULT_PER_CLASS = 100
 """Calibration images of each class, as published."""
+
+CMSIS_NN_SECONDS, CMSIS_NN_INFERENCES, CMSIS_NN_HERTZ = 38.955, 100, 120_000_000
+"""MLPerf Tiny v1.0, closed division, image classification, by OctoML: microTVM with CMSIS-NN's kernels on a Cortex-M4
+(NUCLEO-L4R5ZI). The median window of :data:`CMSIS_NN_SOURCE`; the clock from the system's description there."""
+
+CMSIS_NN_SOURCE = (
+    "https://github.com/mlcommons/tiny_results_v1.0/blob/cc81fd5c09d6a7b585f8c89f4d5566842d9f4487/closed/OctoML/results/"
+    "microtvm_cmsis_nn/NUCLEO_L4R5ZI/ic/performance/results.txt"
+)
+"""Where it is published."""

@@ -43,6 +43,7 @@ SUBJECTS = {
             ("audit", "requantization", "resnet8_int8.onnx", *DATA),
             ("audit", "worked", "resnet8_int8.onnx", *IMAGES),
             ("vectors", "resnet8_int8.onnx", "-o", "vectors", "--images", "1", *IMAGES),
+            ("export", "c", "resnet8_int8.onnx", "-o", "library", "--images", "1"),
         ),
         needs=ORT,
     ),

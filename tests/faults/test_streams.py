@@ -70,6 +70,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("calibrate", "--demo", "--indices", "indices.npy"),
     ("quantize", "--list"),
     ("vectors", MODEL, "--demo", "--images", "1", "-o", "vectors"),
+    ("export", "c", MODEL, "-o", "library"),
     ("fetch", "--demo"),
 )
 BAD = (("evaluate", "nothing.onnx", "--demo"), ("compare", "nothing.json"), ("evaluate",), ("nonsense",))

@@ -19,6 +19,8 @@ from resnet8.results import (
     CpuFile,
     CpuTrial,
     Evaluation,
+    FirmwareLibrary,
+    FirmwareStudy,
     FoldedConstant,
     GraphAgreement,
     LayerAgreement,
@@ -329,6 +331,28 @@ def test_the_playground_has_a_column_for_each_model() -> None:
     assert "3 changes" in text
     assert "Chromium 1.2" in text
     assert "load before: 0.1, 1.2." in text
+
+
+def test_firmware_has_a_row_for_each_model_and_says_how_it_was_measured() -> None:
+    one = FirmwareLibrary("int8", MODEL, "fixed32/half-even", 80_000, 84_000, 35_072, 300, 24_000_000, 60_000_000, 0)
+    study = FirmwareStudy(
+        libraries=(one, replace(one, recipe="int4", flash=46_000)),
+        data=builders.CIFAR10,
+        images=100,
+        compiler="arm-none-eabi-gcc 1.2",
+        flags="-O2",
+        emulator="qemu-system-arm 3.4, -M board",
+        environment=builders.ENVIRONMENT,
+        created="2026-01-02T03:04:05+00:00",
+    )
+    assert from_json(FirmwareStudy, to_json(study), "memory") == study
+    text = blocks.firmware(study)["firmware"]
+    assert "| `int8` | 84,000 | 80,000 | 35,072 | 300 | 24,000,000 | 60,000,000 | 0 |" in text
+    assert "| `int4` | 46,000 |" in text
+    assert "Requantization fixed32/half-even; 100 images" in text
+    assert "arm-none-eabi-gcc 1.2, `-O2`; qemu-system-arm 3.4, -M board." in text
+    # 100 inferences in 38.955 s at 120 MHz, as MLPerf Tiny has it.
+    assert "389.6 ms a prediction on a Cortex-M4 at 120 MHz, which is 46.7 million cycles" in text
 
 
 def test_reliability_has_a_column_for_each_allowed_outcome_and_one_for_the_others() -> None:

@@ -78,6 +78,23 @@ def require(*extras: str) -> None:
                 raise missing_extra(package, extra)
 
 
+def require_onnx(path: Path, found: str) -> None:
+    """Refuse a model file of another format.
+
+    Raises:
+        ModelError: when ``found``, what ``path`` was identified as, is not ONNX.
+    """
+    from resnet8.errors import ModelError
+
+    if found != "onnx":
+        raise ModelError(
+            f"{path} holds no integer operators that are read here",
+            found=found,
+            expected="a quantized ONNX file",
+            remedy="quantize with «resnet8 quantize»",
+        )
+
+
 def console(*, err: bool = False) -> Console:
     """Standard output, or error; wide but for progress bars on a terminal, which must fit it.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnet8.cli.common import DataDir, Demo, progress, show
+from resnet8.cli.common import DataDir, Demo, progress, require_onnx, show
 from resnet8.cli.common import data_dir as resolve
 from resnet8.numeric.variants import Multiplier, Requantization, Rounding
 
@@ -42,7 +42,7 @@ def run(model: Path, output: Path, images: str, how: Requantization, data_dir: P
 
     require_integers(how)
     content = read_bytes(model)
-    _require_onnx(model, identify(model, content).format)
+    require_onnx(model, identify(model, content).format)
     predictor = open_content(model, content)
     split = read_split(resolve(data_dir, demo=demo), "test")
     chosen = choose_images(images, len(split))
@@ -56,18 +56,6 @@ def run(model: Path, output: Path, images: str, how: Requantization, data_dir: P
             model=predictor.model,
             reference=traced(model, content, split.images[list(chosen)], how),
             progress=step(f"vectors of {model.name}"),
-        )
-
-
-def _require_onnx(path: Path, found: str) -> None:
-    from resnet8.errors import ModelError
-
-    if found != "onnx":
-        raise ModelError(
-            f"{path} holds no integer operators that are read here",
-            found=found,
-            expected="a quantized ONNX file",
-            remedy="quantize with «resnet8 quantize»",
         )
 
 

@@ -15,7 +15,7 @@ SECTIONS = {
     "Looking into a model, and computing it": ("open_model", "open_integer", "inspect_operations", "inspect_graph"),
     "Questions about the arithmetic": (
         *("audit_agreement", "audit_requantization", "audit_accumulators", "audit_worked", "audit_noise"),
-        "export_vectors",
+        *("export_vectors", "export_c"),
     ),
     "How many bits": ("sweep", "sensitivity", "search", "audit_seeds"),
     "What they take and return": (

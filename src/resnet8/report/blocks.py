@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from resnet8 import facts
 from resnet8.numeric.grid import limits, saturate
 from resnet8.numeric.rounding import fixed_point
 from resnet8.report import arithmetic, tables
@@ -288,6 +289,34 @@ def reliability(result: results.Reliability) -> str:
         f"{_where(result.environment)}.",
         *(f"Tried elsewhere: {', '.join(what)} ({where})." for where, what in elsewhere.items()),
     )
+
+
+def firmware(study: results.FirmwareStudy) -> dict[str, str]:
+    """``firmware``: what the exported C libraries take, and what is published of another on real hardware."""
+    columns: dict[str, Callable[[results.FirmwareLibrary], str | int]] = {
+        "recipe": lambda one: f"`{one.recipe}`",
+        "flash (bytes)": lambda one: one.flash,
+        "of it constants": lambda one: one.constants,
+        "RAM (bytes)": lambda one: one.ram,
+        "stack (bytes)": lambda one: one.stack,
+        "instructions": lambda one: one.instructions,
+        "in plain C": lambda one: one.plain_instructions,
+        "logits that differ": lambda one: one.wrong,
+    }
+    cycles = facts.CMSIS_NN_SECONDS / facts.CMSIS_NN_INFERENCES * facts.CMSIS_NN_HERTZ
+    seconds = facts.CMSIS_NN_SECONDS / facts.CMSIS_NN_INFERENCES
+    first = study.libraries[0]
+    text = markdown(
+        table(study.libraries, columns),
+        f"Requantization {first.requantization}; {tables.images(study.images, study.data)}, each with every logit compared; "
+        f"instructions and stack are the most that one prediction took. {study.compiler}, `{study.flags}`; {study.emulator}.",
+        f"**CMSIS-NN, published**: {seconds * 1000:.1f} ms a prediction on a Cortex-M4 at "
+        f"{facts.CMSIS_NN_HERTZ // 1_000_000} MHz, which is {cycles / 1e6:.1f} million cycles, for the reference's own int8 "
+        f"file in microTVM with CMSIS-NN's kernels ([MLPerf Tiny v1.0, closed division]({facts.CMSIS_NN_SOURCE}), OctoML). "
+        "Cycles are not instructions: a load takes more than one, flash makes the processor wait, and the emulator knows "
+        "neither. Its flash and RAM are not published there.",
+    )
+    return {"firmware": text}
 
 
 def _where(environment: Environment) -> str:

@@ -28,6 +28,7 @@ PARITY = Path("results/parity.json")
 ARITHMETIC = Path("results/arithmetic")
 CPUS = Path("results/cpus")
 PLAYGROUND = Path("results/playground")
+FIRMWARE = Path("results/firmware/cortex-m4.json")
 RELIABILITY = Path("results/reliability/trial.json")
 NOISE = Path("results/noise")
 """Where noise studies are kept, if there are any: «resnet8 audit noise» makes them, which takes minutes."""
@@ -183,7 +184,7 @@ class _Evidence:
         for path in sorted((self.root / ARITHMETIC).glob(f"{prefix}_*.json")):
             name = path.stem.removeprefix(f"{prefix}_")
             found[name] = results.load(kind, path)
-            self._require_same(path, name, found[name].model.sha256, found[name].data)
+            self.require_same(path, name, found[name].model.sha256, found[name].data)
         return found
 
     def same(self, prefix: str) -> dict[str, Evaluation]:
@@ -206,10 +207,15 @@ class _Evidence:
         for path, trial in found.items():
             for one in trial.files:
                 if one.evaluated_sha256 is not None:
-                    self._require_same(path, one.name, one.evaluated_sha256, trial.data)
+                    self.require_same(path, one.name, one.evaluated_sha256, trial.data)
         return list(found.values())
 
-    def _require_same(self, path: Path, name: str, sha256: str, data: results.DataSource) -> None:
+    def require_same(self, path: Path, name: str, sha256: str, data: results.DataSource) -> None:
+        """Refuse a result in ``path`` about another file, or other images, than were evaluated as ``name``.
+
+        Raises:
+            ResultError: when it is.
+        """
         there = self.measured.get(name)
         if there is None or (there.model_sha256, there.data_fingerprint) != (sha256, data.fingerprint):
             raise ResultError(
@@ -218,7 +224,7 @@ class _Evidence:
                 expected="a model of the comparison"
                 if there is None
                 else f"model {there.model_sha256[:12]}…, images {there.data_fingerprint[:12]}…",
-                remedy="make it again (tools/arithmetic_evidence, tools/other_cpus), or delete it",
+                remedy="make it again (tools/arithmetic_evidence, tools/other_cpus, tools/measure_export), or delete it",
             )
 
 
@@ -283,5 +289,23 @@ def _of_reliability(evidence: _Evidence) -> dict[str, str]:
     return {"reliability": blocks.reliability(results.load(results.Reliability, path))} if path.is_file() else {}
 
 
-_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_page, _of_reliability, lambda _: {"api": api.page()})
+def _of_firmware(evidence: _Evidence) -> dict[str, str]:
+    path = evidence.root / FIRMWARE
+    if not path.is_file():
+        return {}
+    study = results.load(results.FirmwareStudy, path)
+    for one in study.libraries:
+        evidence.require_same(path, one.recipe, one.model.sha256, study.data)
+    return blocks.firmware(study)
+
+
+_BLOCKS = (
+    _of_comparison,
+    _of_arithmetic,
+    _of_cpus,
+    _of_page,
+    _of_reliability,
+    _of_firmware,
+    lambda _: {"api": api.page()},
+)
 """What makes the blocks of the pages, by name, of what results there are."""

@@ -30,6 +30,7 @@ from resnet8.results.evaluation import (
     Score,
     score,
 )
+from resnet8.results.firmware import FirmwareLibrary, FirmwareStudy
 from resnet8.results.noise import NoiseRun, NoiseStudy
 from resnet8.results.playground import PlaygroundUse
 from resnet8.results.reliability import Reliability
@@ -91,6 +92,8 @@ __all__ = [
     "CpuTrial",
     "DataSource",
     "Evaluation",
+    "FirmwareLibrary",
+    "FirmwareStudy",
     "FoldedConstant",
     "FrontPoint",
     "GraphAgreement",

@@ -59,15 +59,19 @@ MAX_IMAGES = 32
 """As many take 200 MB, and the compiler a minute; four show every layer at work."""
 
 
-def require_integers(how: Requantization) -> None:
+def require_integers(how: Requantization, what: str = "golden vectors are made") -> None:
     """Refuse floating point.
+
+    Args:
+        how: The requantization that was asked for.
+        what: What would use it, with its verb.
 
     Raises:
         QuantizationError: when multipliers are float32.
     """
     if how.multiplier == "float32":
         raise QuantizationError(
-            "golden vectors are made with integer multipliers",
+            f"{what} with integer multipliers",
             found=how.multiplier,
             expected=", ".join(kind for kind in MULTIPLIERS if kind != "float32"),
             remedy="choose one of them with --requantize",

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 NETWORK_INPUT = -1
 
 
-def template(name: str, **values: object) -> str:
-    """A file of this package's ``templates``, with ``$names`` filled in."""
-    text = (resources.files("resnet8.vectors") / "templates" / name).read_text("utf-8")
+def template(name: str, package: str = "resnet8.vectors", **values: object) -> str:
+    """A file of a package's ``templates``, with ``$names`` filled in."""
+    text = (resources.files(package) / "templates" / name).read_text("utf-8")
     return Template(text).substitute({key: str(value) for key, value in values.items()})
 
 
@@ -54,7 +54,7 @@ def program(
         "vectors.c": template(
             "vectors.c",
             includes="\n".join(f'#include "../{path}"' for path in _headers(layers, edges)),
-            rounding=_enumerator(rounding),
+            rounding=enumerator(rounding),
             images=len(layers[0].codes),
             input=_tensor(network_input.shape, zero_point, network_input.dtype),
             logits=numbers[logits],
@@ -109,7 +109,7 @@ def _case(one: Golden, place: str) -> str:
 def _members(one: Golden) -> Iterator[tuple[str, object]]:
     """The members of ``resnet8_layer``; those that a kind of layer does not use stay zero."""
     prefix, record, parameters = one.folder, one.record, one.parameters
-    yield "kind", f"RESNET8_{_enumerator('conv' if record.kind == 'dense' else record.kind)}"
+    yield "kind", f"RESNET8_{enumerator('conv' if record.kind == 'dense' else record.kind)}"
     tensors = {**dict(zip("ab", record.operands.items(), strict=False)), "output": ("output", record.output)}
     for member, (name, codes) in tensors.items():
         shape = record.output.shape[-1:] if codes.source == CONSTANT else codes.shape
@@ -130,7 +130,7 @@ def _members(one: Golden) -> Iterator[tuple[str, object]]:
         yield "per_channel", int(parameters["weights_zero_point"].order == "channel out")
 
 
-def _enumerator(name: str) -> str:
+def enumerator(name: str) -> str:
     """A rounding or a kind as C's enumerations name it."""
     return name.upper().replace("-", "_")
 

@@ -25,7 +25,7 @@ class Field:
 
     Attributes:
         name: An identifier.
-        values: int8, uint8 or int32, any shape; 0-d for a single number.
+        values: Integers of 8, 16 or 32 bits, any shape; 0-d for a single number.
         order: Its axes, outermost first, separated by commas; empty for a single number.
     """
 
@@ -105,7 +105,7 @@ def c_header(guard: str, prefix: str, fields: Iterable[Field]) -> bytes:
         prefix: Of every identifier; made upper case for single numbers.
         fields: What it holds.
     """
-    body = "\n".join(_definition(prefix, field) for field in fields)
+    body = "\n".join(definition(prefix, field) for field in fields)
     guard = guard.upper()
     return f"#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n{body}\n#endif\n".encode()
 
@@ -115,10 +115,12 @@ def macro(prefix: str, name: str) -> str:
     return f"{prefix}_{name}".upper()
 
 
-def _definition(prefix: str, field: Field) -> str:
+def definition(prefix: str, field: Field) -> str:
+    """The field in C: ``static const`` array PREFIX_NAME with a comment, or macro of a single number."""
     if not field.values.shape:
         return f"#define {macro(prefix, field.name)} ({field.values.item()})\n"
-    words = [_literal(value) for value in field.values.reshape(-1).tolist()]
+    literal = _word if field.values.dtype == np.uint32 else _literal
+    words = [literal(value) for value in field.values.reshape(-1).tolist()]
     rows = (", ".join(words[start : start + _PER_LINE]) for start in range(0, len(words), _PER_LINE))
     return (
         f"/* {field.title} */\nstatic const {field.values.dtype}_t {prefix}_{field.name}[{len(words)}] = {{\n    "
@@ -130,3 +132,7 @@ def _definition(prefix: str, field: Field) -> str:
 def _literal(value: int) -> str:
     # C has no negative literals: the digits of the least int32 alone would be a wider integer.
     return f"({_INT32_MIN + 1} - 1)" if value == _INT32_MIN else str(value)
+
+
+def _word(value: int) -> str:
+    return f"0x{value:08x}u"

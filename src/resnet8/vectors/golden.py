@@ -78,13 +78,13 @@ def golden(
         ModelError: when the accumulator can leave int32, or a tensor is of another type than int8 and uint8.
     """
     bounds = layer.partial_sums()
-    _require_supported(layer, bounds)
+    require_supported(layer, bounds)
     codes = engine.step(layer, values, requantization)
     expected = [_images("output", codes)]
     if bounds is not None:
         accumulator = engine.integer_accumulator(layer, values).astype(np.int32)
         expected.insert(0, _images("accumulator", accumulator.reshape(codes.shape)))
-    parameters = {field.name: field for field in _parameters(layer, requantization)}
+    parameters = {field.name: field for field in parameters_of(layer, requantization)}
     weights, window = parameters.get("weights"), layer.window
     return Golden(
         record=LayerRecord(
@@ -132,8 +132,16 @@ def identifier(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:_NAME_LENGTH].rstrip("_")
 
 
-def _require_supported(layer: AnyLayer, bounds: tuple[int, int] | None) -> None:
-    """Refuse what 8-bit codes and 32-bit accumulators do not hold."""
+def require_supported(layer: AnyLayer, bounds: tuple[int, int] | None) -> None:
+    """Refuse what 8-bit codes and 32-bit accumulators do not hold.
+
+    Args:
+        layer: The layer.
+        bounds: Its partial sums.
+
+    Raises:
+        ModelError: when a tensor or the bounds are wider.
+    """
     tensors = [layer.output, *(tensor for _, tensor in layer.sources)]
     for one in tensors if layer.multiplied is None else (*tensors, layer.multiplied):
         if width(one.params.dtype) > 8:
@@ -158,8 +166,12 @@ def _source(operand: Activation | Constant, writers: Mapping[str, str] | None) -
     return EDGE if writers is None else writers[operand.name]
 
 
-def _parameters(layer: AnyLayer, requantization: Requantization) -> Iterator[Field]:
-    """Everything that is fixed; a sum has two multipliers, which share their shift."""
+def parameters_of(layer: AnyLayer, requantization: Requantization) -> Iterator[Field]:
+    """Everything that is fixed of a layer, as named arrays; a sum has two multipliers, which share their shift.
+
+    ``weights`` (channel out, row, column, channel in), ``bias`` and ``factor``, each zero point, ``multiplier`` or
+    ``multiplier_a`` and ``multiplier_b``, ``shift``, and of the output ``zero_point``, ``lowest`` and ``highest``.
+    """
     for name, tensor in layer.sources:
         yield _code(f"{name}_zero_point", tensor.zero_point, tensor.params.dtype)
         if isinstance(tensor, Constant):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from resnet8.vectors.manifest import LayerRecord, VectorSet
 
-_ROUNDINGS = {
+ROUNDING_WORDS = {
     "half-even": "to the nearest whole number, exact halves to the even one",
     "half-away": "to the nearest whole number, exact halves away from zero",
     "half-up": "to the nearest whole number, exact halves upwards (add one half, drop the fraction)",
@@ -35,7 +35,7 @@ def readme(vectors: VectorSet) -> str:
         dataset=f"{vectors.data.dataset}, {vectors.data.split} split",
         multiplier=multiplier,
         rounding=rounding,
-        rounding_words=_ROUNDINGS[rounding],
+        rounding_words=ROUNDING_WORDS[rounding],
         layers=_layers(vectors.layers),
         edges=_edges(vectors.edges),
         differences=textwrap.fill(_differences(vectors), 120),
