@@ -89,6 +89,32 @@ def as_fraction(layer: AnyLayer, read: Mapping[str, NDArray[Any]], at: tuple[int
     return total / (layer.count * Fraction(float(layer.output.scale)))
 
 
+def partial_sums(
+    layer: AnyLayer, values: Mapping[str, NDArray[Any]], rows: int | None = None
+) -> NDArray[np.int64] | None:
+    """The sums of products of a convolution or dense layer, ``rows`` products at a time, without the bias.
+
+    Added up over the tiles they give the accumulator less the bias. This is what an array of ``rows`` rows computes
+    where the depth is divided among several, in the order kernel row, kernel column, channel.
+
+    Args:
+        layer: The layer.
+        values: Codes of its inputs by name, (N, *shape).
+        rows: Of a tile; the last tile has what is left. Without it one tile holds all.
+
+    Returns:
+        int64 (N, tiles, *output shape); none of a layer that adds up no products.
+    """
+    if not isinstance(layer, Weighted):
+        return None
+    codes, matrix = values[layer.x.name], layer.matrix
+    window = patches(codes.reshape(len(codes), *layer.map_shape), layer, np.int64, layer.x.zero_point)
+    starts = range(0, len(matrix), rows or len(matrix))
+    parts = (slice(start, start + starts.step) for start in starts)
+    sums = [(window[:, part] @ matrix[part]).reshape(len(codes), *layer.output.shape) for part in parts]
+    return np.stack(sums, axis=1)
+
+
 def terms(layer: AnyLayer, values: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> Iterator[tuple[int, int | None]]:
     """The factors that are summed up, both less their zero points."""
     if isinstance(layer, Weighted):
