@@ -81,12 +81,21 @@ def float32_bound(layer: AnyLayer, exact: NDArray[np.float64], magnitude: NDArra
 def as_fraction(layer: AnyLayer, read: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> Fraction:
     """The value before rounding at one element, in code steps, as a rational number."""
     one = {name: values[at[0] : at[0] + 1] for name, values in read.items()}
-    scales = [Fraction(float(source.scale)) for _, source in layer.sources]
-    if layer.multiplied is not None:
-        scales[0] *= Fraction(float(np.broadcast_to(layer.multiplied.params.scale, layer.output.shape[-1:])[at[-1]]))
     values = (np.broadcast_to(value, (1, *layer.output.shape)) for value in engine.addends(layer, one))
-    total = sum(int(value[0, *at[1:]]) * scale for value, scale in zip(values, scales, strict=True))
-    return total / (layer.count * Fraction(float(layer.output.scale)))
+    each = zip(values, exact_multipliers(layer, at[-1]), strict=True)
+    return sum((int(value[0, *at[1:]]) * multiplier for value, multiplier in each), Fraction(0))
+
+
+def exact_multipliers(layer: AnyLayer, channel: int) -> tuple[Fraction, ...]:
+    """What the accumulator of a channel, or each addend, is multiplied by: ``scale_x * scale_w / (count * scale_out)``.
+
+    Rational numbers: nothing is rounded but the scales, which are float32.
+    """
+    factor, out = Fraction(1), layer.count * Fraction(float(layer.output.scale))
+    if layer.multiplied is not None:
+        scales = np.broadcast_to(layer.multiplied.params.scale, layer.output.shape[-1:])
+        factor = Fraction(float(scales[channel]))
+    return tuple(Fraction(float(source.scale)) * factor / out for _, source in layer.sources)
 
 
 def partial_sums(

@@ -30,6 +30,13 @@ from resnet8.results.evaluation import (
     Score,
     score,
 )
+from resnet8.results.exhaustive import (
+    CoveredLayer,
+    DifferingCase,
+    ExhaustiveRow,
+    ExhaustiveStudy,
+    LayerDifferences,
+)
 from resnet8.results.noise import NoiseRun, NoiseStudy
 from resnet8.results.playground import PlaygroundUse
 from resnet8.results.reliability import Reliability
@@ -87,10 +94,14 @@ __all__ = [
     "ClassScore",
     "Comparison",
     "ComparisonRow",
+    "CoveredLayer",
     "CpuFile",
     "CpuTrial",
     "DataSource",
+    "DifferingCase",
     "Evaluation",
+    "ExhaustiveRow",
+    "ExhaustiveStudy",
     "FoldedConstant",
     "FrontPoint",
     "GraphAgreement",
@@ -99,6 +110,7 @@ __all__ = [
     "KeptCell",
     "LayerAgreement",
     "LayerCost",
+    "LayerDifferences",
     "LayerFacts",
     "LayerSensitivity",
     "Measured",
