@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from resnet8.audit.accumulators import audit_accumulators as audit_accumulators
     from resnet8.audit.agreement import audit_agreement as audit_agreement
+    from resnet8.audit.exhaustive import audit_exhaustively as audit_exhaustively
     from resnet8.audit.noise import audit_noise as audit_noise
     from resnet8.audit.requantization import audit_requantization as audit_requantization
     from resnet8.audit.worked import audit_worked as audit_worked
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "audit_accumulators": "audit.accumulators",
     "audit_agreement": "audit.agreement",
+    "audit_exhaustively": "audit.exhaustive",
     "audit_noise": "audit.noise",
     "audit_requantization": "audit.requantization",
     "audit_seeds": "sweeps.seeds",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import builders
@@ -112,3 +113,16 @@ def test_the_published_int8_file_needs_23_bits_for_any_input(real_assets: Path, 
     wrap, saturate, *wide = result.widths
     assert wrap.overall.correct < 100 < saturate.overall.correct
     assert {row.overall for row in wide} == {result.exact}
+
+
+def test_the_worst_case_holds_partial_sums_and_the_bias_is_added_last(split: Split) -> None:
+    """One weight of 1 and a bias of -100: the sum without it reaches 255, with it never more than 155."""
+    program = quantized.network(5)
+    dense = program.weighted[-1]
+    codes = np.zeros(dense.weights.shape, np.int8)
+    codes[0, 0, 0] = 1
+    low, high = dense.x.codes_from_zero
+    one = quantized.refilled(dense, codes=codes, bias=np.full(10, -100, np.int32))
+    result = audit_accumulators(MODEL, replace(program, layers=(*program.layers[:-1], one)), split, widths=())
+    assert result.layers[-1].worst_case == (low - 100, high)
+    assert result.requantization == "float32/half-even"

@@ -12,6 +12,7 @@ from resnet8.results import (
     AccumulatorAudit,
     Agreement,
     Evaluation,
+    ExhaustiveStudy,
     RequantizationStudy,
     WorkedArithmetic,
     load,
@@ -125,6 +126,20 @@ def test_requantization(shell: Shell, per_channel: Path) -> None:
     text = shell.good("audit", "requantization", per_channel, "--demo", "--max-samples", 20, "--json", "r.json")
     assert "power-of-two" in text
     assert len(load(RequantizationStudy, shell.folder / "r.json").rows) == 20
+
+
+def test_requantization_of_everything_needs_no_images(shell: Shell, per_channel: Path) -> None:
+    options = ("--exhaustive", "--data-dir", "nowhere", "--json", "r.json")
+    text = " ".join(shell.good("audit", "requantization", per_channel, *options).split())
+    study = load(ExhaustiveStudy, shell.folder / "r.json")
+    assert len(study.rows) == 20
+    assert len(study.layers) == 14
+    assert f"all {study.cases:,} cases" in text
+    assert "other codes than the exact rule" in text
+    cases: list[Case] = [
+        (("audit", "requantization", per_channel, "--exhaustive", "--max-samples", 5), "needs no images"),
+    ]
+    shell.all_bad(cases, code=2)
 
 
 def test_accumulators(shell: Shell, per_channel: Path) -> None:

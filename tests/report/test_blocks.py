@@ -51,7 +51,7 @@ def agreement(*differences: PredictionDifference) -> Agreement:
 
 def test_agreement_shows_layers_that_differ_and_the_sum() -> None:
     text = blocks.agreement("x", agreement())["agreement-x"]
-    assert "Model `q.onnx`, 10 images" in text
+    assert f"Model `q.onnx` (SHA-256 `{MODEL.sha256[:16]}…`), 10 images" in text
     assert "ONNX Runtime on Example CPU (AVX-512, with VNNI)." in text
     assert "1 of 2 layers with integer kernels" in text
     assert "All 10 predictions are equal." in text
@@ -83,6 +83,7 @@ def test_accumulators_and_widths(split: Split) -> None:
     for row in result.layers:
         assert f"| {row.layer} | {row.operator} | {row.depth} |" in found["accumulators-x"]
     assert "| 16 | wrap |" in found["widths-x"]
+    assert all("Requantization in all runs: `float32/half-even`." in text for text in found.values())
 
 
 def test_worked(split: Split) -> None:
@@ -95,6 +96,7 @@ def test_worked(split: Split) -> None:
     }
     assert found["example-conv-x"].count("```") == 2
     assert found["layers-x"].count("\n| ") == 1 + len(result.layers) + 1
+    assert "| 3x3 / 4x4, 0 1 1 1 |" in found["layers-x"]
 
 
 LABELS = "0123456789"

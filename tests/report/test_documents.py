@@ -10,10 +10,12 @@ from pathlib import Path
 
 import builders
 import pytest
+import quantized
 import typer
 from test_sweeps import SEARCH, SENSITIVITY, SWEEP
 
 from resnet8 import results
+from resnet8.audit.exhaustive import audit_exhaustively
 from resnet8.cli import app
 from resnet8.comparison import compare
 from resnet8.environment import Cpu
@@ -24,6 +26,7 @@ from resnet8.quantization.recipes import RECIPES
 from resnet8.report.documents import (
     ANALYSIS,
     COMPARISON,
+    EXHAUSTIVE,
     FURTHER,
     PARITY,
     SEEDS,
@@ -190,6 +193,20 @@ def test_evidence_about_a_model_that_is_not_compared_is_refused(tmp_path: Path) 
     (folder / "exact_ort-int8.json").rename(folder / "exact_ort-uint8.json")
     with pytest.raises(ResultError, match="a model of the comparison"):
         stale(tmp_path)
+
+
+def test_a_proof_about_another_model_is_refused(tmp_path: Path) -> None:
+    root = evidence_root(tmp_path)
+    program = quantized.network()
+    study = audit_exhaustively(builders.model("q.onnx", "int8", "int8"), program, [])
+    page = tmp_path / "docs/page.md"
+    page.write_text("<!-- exhaustive-ort-int8:begin -->\n<!-- exhaustive-ort-int8:end -->\n")
+    path = root / EXHAUSTIVE / "ort-int8.json"
+    results.save(study, path)
+    assert f"all {study.cases:,} cases" in stale(root)[page]
+    results.save(replace(study, model=replace(study.model, sha256="0" * 64)), path)
+    with pytest.raises(ResultError, match=r"another model, .* than results/ort-int8.json: found model 000000000000…,"):
+        stale(root)
 
 
 def further_root(root: Path, source: str, **changes: object) -> Path:

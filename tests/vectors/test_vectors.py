@@ -34,7 +34,7 @@ from resnet8.numeric.grid import limits, qparams
 from resnet8.numeric.rounding import round_shift
 from resnet8.numeric.variants import MULTIPLIERS, ROUNDINGS, Requantization
 from resnet8.results import ModelDescription, load
-from resnet8.vectors import MANIFEST, MAX_IMAGES, Reference, VectorSet, choose_images, export_vectors
+from resnet8.vectors import MANIFEST, MAX_IMAGES, Intermediates, Reference, VectorSet, choose_images, export_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,6 +183,16 @@ def test_weights_of_few_bits_are_exported_as_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first, program.weighted[0].weights.codes.transpose(3, 0, 1, 2))
     np.testing.assert_array_equal(second, program.weighted[1].weights.codes.transpose(3, 0, 1, 2))
     assert (first.dtype, second.dtype) == (np.int8, np.uint8)
+
+
+@needs_cc
+def test_it_agrees_with_folders_that_hold_more(tmp_path: Path) -> None:
+    asked = Intermediates(rows=7, sums=True, products=True, unclamped=True)
+    export_vectors(
+        tmp_path / "golden", network(7), CHOSEN, IMAGES, FIXED32, model=MODEL, intermediates=asked, broadcast=True
+    )
+    code, output = checked(tmp_path / "golden")
+    assert code == 0, output
 
 
 def spoil(path: Path, array: str) -> None:
@@ -718,12 +728,15 @@ def run(work: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_writes_a_folder(work: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep/golden"
-    done = run(work, "tiny.onnx", "-o", out, "--images", "1,9", "--requantize", "fixed16", "--rounding", "half-up")
+    inside = ("--with", "partial-sums:16", "--with", "unclamped", "--broadcast")
+    how = ("--requantize", "fixed16", "--rounding", "half-up")
+    done = run(work, "tiny.onnx", "-o", out, "--images", "1,9", *how, *inside)
     assert done.returncode == 0, done.stderr
     vectors = load(VectorSet, out / MANIFEST)
     assert vectors.images == (1, 9)
     assert vectors.labels == (1, 9)
     assert vectors.requantization == "fixed16/half-up"
+    assert (vectors.intermediates, vectors.broadcast) == (("partial-sums:16", "unclamped"), True)
     assert vectors.model.sha256 == hashlib.sha256((work / "tiny.onnx").read_bytes()).hexdigest()
     assert vectors.ort is not None
     assert vectors.ort.layers == len(vectors.layers) == 7
@@ -760,6 +773,7 @@ def test_32_bits_come_close_to_onnx_runtime(work: Path, tmp_path: Path) -> None:
         (("tiny.onnx", "--images", "0,10"), "there is no image 10: expected indices from 0 to 9"),
         (("tiny.onnx", "--images", "11"), "number of images is not usable: found 11, expected 1 to 10"),
         (("tiny.onnx", "--images", "some"), "images are not usable: found some"),
+        (("tiny.onnx", "--with", "all"), "no such intermediate value: found all"),
         (("tiny.onnx", "--requantize", "float32"), "made with integer multipliers: found float32"),
     ],
 )

@@ -17,7 +17,7 @@ from resnet8.evaluation import evaluate_split
 from resnet8.execute import engine
 from resnet8.numeric.grid import signed_bits
 from resnet8.results import AccumulatorAudit, AccumulatorRow, WidthRow
-from resnet8.runtimes.integer import open_program
+from resnet8.runtimes.integer import EXACT, open_program
 from resnet8.workers import no_progress, within
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def audit_accumulators(
     total = len(split) * (1 + len(widths) * len(OVERFLOWS))
 
     def run(sums: engine.Accumulate, before: int) -> Score:
-        predictor = open_program(model, program, accumulators=sums)
+        predictor = open_program(model, program, EXACT, sums)
         return evaluate_split(predictor, split, progress=within(progress, before, total))[0].overall
 
     observed = Ranges()
@@ -83,6 +83,7 @@ def audit_accumulators(
         widths=tuple(rows),
         environment=environment.current(),
         created=results.now(),
+        requantization=EXACT.name,
     )
 
 
@@ -123,8 +124,7 @@ class Narrow:
 
 
 def _row(layer: Weighted, observed: Ranges) -> AccumulatorRow:
-    low, high = layer.accumulators()
-    worst = (min(0, low), max(0, high))
+    worst = layer.partial_sums()
     seen = observed.ranges[layer.name]
     return AccumulatorRow(
         layer=layer.name,

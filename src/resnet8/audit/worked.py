@@ -83,7 +83,7 @@ def _ends(values: NDArray[Any]) -> tuple[Any, Any]:
 
 def _facts(layer: AnyLayer) -> LayerFacts:
     fixed = engine.multipliers(layer, FIXED)
-    multiplied = layer.multiplied
+    multiplied, window = layer.multiplied, layer.window
     return LayerFacts(
         layer=layer.name,
         operator=layer.role,
@@ -99,6 +99,8 @@ def _facts(layer: AnyLayer) -> LayerFacts:
         fixed_multipliers=tuple(_ends(one.multiplier) for one in fixed),
         shifts=tuple(_ends(one.shift) for one in fixed),
         parameters=layer.parameters,
+        strides=None if window is None else window.strides,
+        pads=None if window is None else window.pads,
     )
 
 

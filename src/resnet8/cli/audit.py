@@ -75,15 +75,43 @@ def _agreement(model: ModelDescription, split: Split, content: bytes, progress: 
 
 @app.command()
 def requantization(
-    model: Model, data_dir: DataDir = None, max_samples: MaxSamples = None, json: Json = None, demo: Demo = False
+    model: Model,
+    data_dir: DataDir = None,
+    max_samples: MaxSamples = None,
+    exhaustive: Annotated[
+        bool,
+        typer.Option(
+            "--exhaustive",
+            help="On every accumulator that any input can give, against rational arithmetic; needs no images.  "
+            "[default: on the test images]",
+        ),
+    ] = False,
+    json: Json = None,
+    demo: Demo = False,
 ) -> None:
-    """What fixed-point multipliers and other roundings change: codes, logits, top-1."""
+    """What fixed-point multipliers and other roundings change: codes, logits, top-1; or codes of anything at all."""
     from resnet8.audit.requantization import audit_requantization
     from resnet8.report import tables, text
 
+    if exhaustive:
+        if max_samples is not None:
+            raise typer.BadParameter("--exhaustive needs no images: it excludes --max-samples")
+        _exhaustively(model, json)
+        return
     asked = _Asked(model, data_dir, max_samples, demo=demo)
     result = _answer(partial(audit_requantization, *asked.about), f"requantize {model.name}", json)
     show(text.table(tables.requantization(result)))
+
+
+def _exhaustively(model: Path, json: Path | None) -> None:
+    from resnet8.audit.exhaustive import audit_exhaustively
+    from resnet8.report import exhaustive, text
+    from resnet8.runtimes.integer import open_integer
+
+    opened = open_integer(model)
+    result = _answer(partial(audit_exhaustively, opened.model, opened.program), f"requantize {model.name}", json)
+    show(text.table(exhaustive.variants(result)))
+    show(text.table(exhaustive.layers(result)))
 
 
 @app.command()

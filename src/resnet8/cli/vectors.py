@@ -12,6 +12,8 @@ from resnet8.cli.common import data_dir as resolve
 from resnet8.numeric.variants import Multiplier, Requantization, Rounding
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resnet8.vectors import VectorSet
 
 
@@ -25,22 +27,51 @@ def vectors(
         Multiplier, typer.Option(help="How multipliers are held; not float32, for the vectors are integers.")
     ] = "fixed32",
     rounding: Annotated[Rounding, typer.Option(help="How products are rounded.")] = "half-even",
+    inside: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            help="What else of each layer's inside: «partial-sums:R» of R products each, «sums» without the bias, "
+            "«products» before the shift, «unclamped» codes; may be repeated.  [default: the accumulators only]",
+            metavar="WHAT",
+        ),
+    ] = None,
+    broadcast: Annotated[
+        bool,
+        typer.Option(
+            "--broadcast",
+            help="Write multipliers, shifts and zero points of weights for each channel, also where a layer has one.  "
+            "[default: one where it has one]",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     demo: Demo = False,
 ) -> None:
     """Write golden vectors of every layer, for hardware testbenches and C, with a C program that checks them."""
-    _say(output, run(model, output, images, Requantization(requantize, rounding), data_dir, demo=demo))
+    how = Requantization(requantize, rounding)
+    _say(output, run(model, output, images, how, data_dir, inside=inside or (), broadcast=broadcast, demo=demo))
 
 
-def run(model: Path, output: Path, images: str, how: Requantization, data_dir: Path | None, *, demo: bool) -> VectorSet:
+def run(
+    model: Path,
+    output: Path,
+    images: str,
+    how: Requantization,
+    data_dir: Path | None,
+    *,
+    inside: Sequence[str] = (),
+    broadcast: bool = False,
+    demo: bool,
+) -> VectorSet:
     """Export, and compare with ONNX Runtime on the way."""
     from resnet8.data.cifar10 import read_split
     from resnet8.files import read_bytes
     from resnet8.runtimes.base import identify
     from resnet8.runtimes.integer import open_content
-    from resnet8.vectors import choose_images, export_vectors, require_integers, traced
+    from resnet8.vectors import choose_images, choose_intermediates, export_vectors, require_integers, traced
 
     require_integers(how)
+    asked = choose_intermediates(inside)
     content = read_bytes(model)
     require_onnx(model, identify(model, content).format)
     predictor = open_content(model, content)
@@ -55,6 +86,8 @@ def run(model: Path, output: Path, images: str, how: Requantization, data_dir: P
             how,
             model=predictor.model,
             reference=traced(model, content, split.images[list(chosen)], how),
+            intermediates=asked,
+            broadcast=broadcast,
             progress=step(f"vectors of {model.name}"),
         )
 

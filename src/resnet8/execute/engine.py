@@ -114,8 +114,7 @@ def step(
 ) -> NDArray[Any]:
     """The codes that one layer writes, (N, *output shape), from the codes of its inputs by name."""
     read = {name: values[name] for name in layer.inputs}
-    if layer.rounding is not None:
-        requantization = replace(requantization, rounding=layer.rounding)
+    requantization = _own(layer, requantization)
     if requantization.multiplier != "float32":
         whole = _fixed(layer, read, requantization, accumulators)
     elif layer.kernel == "float":
@@ -123,6 +122,31 @@ def step(
     else:
         whole = _float32(layer, read, requantization.rounding, accumulators)
     return saturate(whole, layer.output.params.dtype, layer.lowest)
+
+
+def requantize(layer: AnyLayer, accumulators: NDArray[Any], requantization: Requantization) -> NDArray[Any]:
+    """The codes that a layer with an integer kernel makes of accumulators, any shape (..., channels out).
+
+    What :func:`step` does with them. As a function of the accumulator it never decreases.
+
+    Raises:
+        TypeError: for a sum.
+    """
+    if isinstance(layer, Sum):
+        raise TypeError("a sum has two addends")
+    requantization = _own(layer, requantization)
+    if requantization.multiplier == "float32":
+        whole: NDArray[Any] = _scaled(layer, accumulators, requantization.rounding)
+    else:
+        (factor,) = multipliers(layer, requantization)
+        total = accumulators.astype(np.int64) * factor.multiplier
+        whole = round_shift(total, factor.shift, requantization.rounding) + layer.output.zero_point
+    return saturate(whole, layer.output.params.dtype, layer.lowest)
+
+
+def _own(layer: AnyLayer, requantization: Requantization) -> Requantization:
+    """The requantization with the layer's own rounding, where it has one."""
+    return requantization if layer.rounding is None else replace(requantization, rounding=layer.rounding)
 
 
 def input_codes(program: Program, images: NDArray[Any]) -> NDArray[Any]:
@@ -233,8 +257,14 @@ def _float32(
 ) -> NDArray[Any]:
     if isinstance(layer, Sum):
         return round_real(_qlinear_add(layer, read), rounding)
+    return _scaled(layer, _accumulated(layer, read, accumulators), rounding)
+
+
+def _scaled(
+    layer: Weighted | Product | AveragePool | Rescale, accumulator: NDArray[Any], rounding: Rounding
+) -> NDArray[Any]:
     # What is not named is freed, or computed in place: memory is what costs time here.
-    scaled = _accumulated(layer, read, accumulators).astype(_f32, copy=False) * float_multiplier(layer)
+    scaled = accumulator.astype(_f32, copy=False) * float_multiplier(layer)
     zero = _f32(layer.output.zero_point)
     if isinstance(layer, Product):
         scaled += zero

@@ -81,12 +81,47 @@ def float32_bound(layer: AnyLayer, exact: NDArray[np.float64], magnitude: NDArra
 def as_fraction(layer: AnyLayer, read: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> Fraction:
     """The value before rounding at one element, in code steps, as a rational number."""
     one = {name: values[at[0] : at[0] + 1] for name, values in read.items()}
-    scales = [Fraction(float(source.scale)) for _, source in layer.sources]
-    if layer.multiplied is not None:
-        scales[0] *= Fraction(float(np.broadcast_to(layer.multiplied.params.scale, layer.output.shape[-1:])[at[-1]]))
     values = (np.broadcast_to(value, (1, *layer.output.shape)) for value in engine.addends(layer, one))
-    total = sum(int(value[0, *at[1:]]) * scale for value, scale in zip(values, scales, strict=True))
-    return total / (layer.count * Fraction(float(layer.output.scale)))
+    each = zip(values, exact_multipliers(layer, at[-1]), strict=True)
+    return sum((int(value[0, *at[1:]]) * multiplier for value, multiplier in each), Fraction(0))
+
+
+def exact_multipliers(layer: AnyLayer, channel: int) -> tuple[Fraction, ...]:
+    """What the accumulator of a channel, or each addend, is multiplied by: ``scale_x * scale_w / (count * scale_out)``.
+
+    Rational numbers: nothing is rounded but the scales, which are float32.
+    """
+    factor, out = Fraction(1), layer.count * Fraction(float(layer.output.scale))
+    if layer.multiplied is not None:
+        scales = np.broadcast_to(layer.multiplied.params.scale, layer.output.shape[-1:])
+        factor = Fraction(float(scales[channel]))
+    return tuple(Fraction(float(source.scale)) * factor / out for _, source in layer.sources)
+
+
+def partial_sums(
+    layer: AnyLayer, values: Mapping[str, NDArray[Any]], rows: int | None = None
+) -> NDArray[np.int64] | None:
+    """The sums of products of a convolution or dense layer, ``rows`` products at a time, without the bias.
+
+    Added up over the tiles they give the accumulator less the bias. This is what an array of ``rows`` rows computes
+    where the depth is divided among several, in the order kernel row, kernel column, channel.
+
+    Args:
+        layer: The layer.
+        values: Codes of its inputs by name, (N, *shape).
+        rows: Of a tile; the last tile has what is left. Without it one tile holds all.
+
+    Returns:
+        int64 (N, tiles, *output shape); none of a layer that adds up no products.
+    """
+    if not isinstance(layer, Weighted):
+        return None
+    codes, matrix = values[layer.x.name], layer.matrix
+    window = patches(codes.reshape(len(codes), *layer.map_shape), layer, np.int64, layer.x.zero_point)
+    starts = range(0, len(matrix), rows or len(matrix))
+    parts = (slice(start, start + starts.step) for start in starts)
+    sums = [(window[:, part] @ matrix[part]).reshape(len(codes), *layer.output.shape) for part in parts]
+    return np.stack(sums, axis=1)
 
 
 def terms(layer: AnyLayer, values: Mapping[str, NDArray[Any]], at: tuple[int, ...]) -> Iterator[tuple[int, int | None]]:

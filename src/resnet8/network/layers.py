@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from resnet8.network import spans
 from resnet8.network.tensors import Activation, Constant
 from resnet8.numeric.grid import limits
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from resnet8.network.spans import Spans
     from resnet8.numeric.variants import Rounding
 
 Kernel = Literal["integer", "float"]
@@ -163,6 +165,10 @@ class Layer:
         """Least and greatest sum on the way to an accumulator, in any order; the bias is added last."""
         return self.accumulators()
 
+    def spans(self) -> Spans | None:
+        """The accumulators that any input codes can give, for each output channel; none of a sum."""
+        return None
+
     def on(self, change: Callable[[Activation], Activation]) -> Self:
         """The same layer between other activations: ``change`` of those it reads, and of the one it writes."""
         read: dict[str, Any] = {
@@ -270,9 +276,12 @@ class Weighted(Layer):
         Each product is taken at the code that makes it least (greatest): no input can exceed it, and partial sums in
         any order stay between the two bounds without the bias extended by 0 and by the bias.
         """
-        low, high = self.x.codes_from_zero
-        products = np.stack([self.matrix * low, self.matrix * high])
-        return products.min(axis=0).sum(axis=0) + self.added, products.max(axis=0).sum(axis=0) + self.added
+        found = self.spans()
+        return found.low, found.high
+
+    def spans(self) -> Spans:
+        """Sums of products, bias included."""
+        return spans.of_sums(self.matrix, self.added.astype(np.int64), self.x.codes_from_zero)
 
     @property
     def macs(self) -> int:
@@ -294,6 +303,10 @@ class Product(Layer):
         """Least and greatest product that any input codes can give."""
         products = np.multiply.outer(self.factor, np.array(self.x.codes_from_zero))
         return int(products.min()), int(products.max())
+
+    def spans(self) -> Spans:
+        """A product for each code, by the factor's magnitude."""
+        return spans.of_factors(np.broadcast_to(self.factor, self.output.shape[-1:]), self.x.codes_from_zero)
 
     @property
     def factor(self) -> NDArray[np.int64]:
@@ -339,6 +352,10 @@ class AveragePool(Layer):
         low, high = self.x.codes_from_zero
         return low * self.count, high * self.count
 
+    def spans(self) -> Spans:
+        """Every sum, by ones."""
+        return spans.by_ones(self.accumulators(), self.output.shape[-1])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rescale(Layer):
@@ -350,6 +367,10 @@ class Rescale(Layer):
     def accumulators(self) -> tuple[int, int]:
         """Least and greatest difference from the zero point."""
         return self.x.codes_from_zero
+
+    def spans(self) -> Spans:
+        """Every difference, by ones."""
+        return spans.by_ones(self.accumulators(), self.output.shape[-1])
 
 
 AnyLayer = Weighted | Product | Sum | AveragePool | Rescale

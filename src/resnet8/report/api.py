@@ -14,8 +14,8 @@ SECTIONS = {
     "From Keras to a comparison": ("reproduce", "fetch", "convert", "calibrate", "quantize", "evaluate", "compare"),
     "Looking into a model, and computing it": ("open_model", "open_integer", "inspect_operations", "inspect_graph"),
     "Questions about the arithmetic": (
-        *("audit_agreement", "audit_requantization", "audit_accumulators", "audit_worked", "audit_noise"),
-        *("export_vectors", "export_c"),
+        *("audit_agreement", "audit_requantization", "audit_exhaustively", "audit_accumulators", "audit_worked"),
+        *("audit_noise", "export_vectors", "export_c"),
     ),
     "How many bits": ("sweep", "sensitivity", "search", "audit_seeds"),
     "What they take and return": (

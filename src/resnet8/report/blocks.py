@@ -46,7 +46,7 @@ def agreement(name: str, result: results.Agreement) -> dict[str, str]:
     )
     return {
         f"agreement-{name}": markdown(*parts),
-        f"kernels-{name}": markdown(f"Model `{_file(result)}`, graph {optimized.graph}.", kernels),
+        f"kernels-{name}": markdown(f"Model {_named(result)}, graph {optimized.graph}.", kernels),
     }
 
 
@@ -76,9 +76,10 @@ def requantization(name: str, result: results.RequantizationStudy) -> dict[str, 
 
 def accumulators(name: str, result: results.AccumulatorAudit) -> dict[str, str]:
     """``accumulators-NAME`` and ``widths-NAME``."""
+    runs = f"Requantization in all runs: `{result.requantization}`."
     return {
-        f"accumulators-{name}": markdown(_conditions(result), tables.accumulators(result)),
-        f"widths-{name}": markdown(_conditions(result), tables.widths(result)),
+        f"accumulators-{name}": markdown(f"{_conditions(result)} {runs}", tables.accumulators(result)),
+        f"widths-{name}": markdown(f"{_conditions(result)} {runs}", tables.widths(result)),
     }
 
 
@@ -95,7 +96,7 @@ def worked(name: str, result: results.WorkedArithmetic) -> dict[str, str]:
             "+ zero point = code": lambda one: one.code,
         },
     )
-    model = f"Model `{_file(result)}`"
+    model = f"Model {_named(result)}"
     where = f"{model}, test image {result.image}."
     classes = tables.classes(result)
     return {
@@ -139,7 +140,7 @@ def pitfalls(name: str, result: results.WorkedArithmetic, sums: results.Accumula
     ``clipping-NAME``: the codes of the extreme accumulators without saturation, where ``sums`` has them.
     """
     facts = {layer.layer: layer for layer in result.layers}
-    model = f"Model `{_file(result)}`"
+    model = f"Model {_named(result)}"
     mistakes = table(
         [(one, *found) for one in result.examples for found in _mistakes(one, facts[one.layer])],
         {
@@ -328,7 +329,14 @@ def _count(outcome: str, one: tuple[str, Mapping[str, int]]) -> int:
 
 
 def _conditions(result: results.Agreement | results.RequantizationStudy | results.AccumulatorAudit) -> str:
-    return f"Model `{_file(result)}`, {tables.images(result.images, result.data)}."
+    return f"Model {_named(result)}, {tables.images(result.images, result.data)}."
+
+
+def _named(
+    result: results.Agreement | results.RequantizationStudy | results.AccumulatorAudit | results.WorkedArithmetic,
+) -> str:
+    """The file, and which one of that name: the beginning of its SHA-256."""
+    return f"`{_file(result)}` (SHA-256 `{result.model.sha256[:16]}…`)"
 
 
 def _file(

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from resnet8 import results
 from resnet8.comparison import compare, name_of, noise_of
 from resnet8.errors import ResultError
 from resnet8.files import read_bytes, read_text, write_text
 from resnet8.quantization.recipes import RECIPES
-from resnet8.report import api, blocks, choice, cpus
+from resnet8.report import api, blocks, choice, cpus, exhaustive
 from resnet8.report.analysis import analysis, comparison, recommendations
-from resnet8.report.document import markdown
+from resnet8.report.document import Cell, markdown, table
 from resnet8.report.limit import Limits
 from resnet8.results import AccumulatorAudit, Agreement, CpuTrial, Evaluation, RequantizationStudy, WorkedArithmetic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Question = TypeVar("Question", AccumulatorAudit, Agreement, Evaluation, RequantizationStudy, WorkedArithmetic)
 
@@ -26,6 +29,8 @@ ANALYSIS = Path("docs/QUANTIZATION_ANALYSIS.md")
 COMPARISON = Path("results/comparison.json")
 PARITY = Path("results/parity.json")
 ARITHMETIC = Path("results/arithmetic")
+EXHAUSTIVE = Path("results/exhaustive")
+"""Proofs about requantization: «resnet8 audit requantization --exhaustive» makes them."""
 CPUS = Path("results/cpus")
 PLAYGROUND = Path("results/playground")
 FIRMWARE = Path("results/firmware/cortex-m4.json")
@@ -187,6 +192,18 @@ class _Evidence:
             self.require_same(path, name, found[name].model.sha256, found[name].data)
         return found
 
+    def exhaustive(self) -> dict[str, results.ExhaustiveStudy]:
+        """The studies in :data:`EXHAUSTIVE`, files RECIPE.json, by recipe; they are about files, not about images.
+
+        Raises:
+            ResultError: as :meth:`of`.
+        """
+        paths = sorted((self.root / EXHAUSTIVE).glob("*.json"))
+        found = {path.stem: results.load(results.ExhaustiveStudy, path) for path in paths}
+        for path in paths:
+            self.require_same(path, path.stem, found[path.stem].model.sha256)
+        return found
+
     def same(self, prefix: str) -> dict[str, Evaluation]:
         """The evaluations there of the very files and images that are compared, by recipe; others are passed over."""
         found = [results.load(Evaluation, path) for path in sorted((self.root / ARITHMETIC).glob(f"{prefix}_*.json"))]
@@ -210,17 +227,19 @@ class _Evidence:
                     self.require_same(path, one.name, one.evaluated_sha256, trial.data)
         return list(found.values())
 
-    def require_same(self, path: Path, name: str, sha256: str, data: results.DataSource) -> None:
+    def require_same(self, path: Path, name: str, sha256: str, data: results.DataSource | None = None) -> None:
         """Refuse a result in ``path`` about another file, or other images, than were evaluated as ``name``.
 
         Raises:
             ResultError: when it is.
         """
         there = self.measured.get(name)
-        if there is None or (there.model_sha256, there.data_fingerprint) != (sha256, data.fingerprint):
+        images = "" if there is None else there.data_fingerprint
+        fingerprint = images if data is None else data.fingerprint
+        if there is None or (there.model_sha256, images) != (sha256, fingerprint):
             raise ResultError(
                 f"{path} is about another model, or other images, than results/{name}.json",
-                found=f"model {sha256[:12]}…, images {data.fingerprint[:12]}…",
+                found=f"model {sha256[:12]}…" + ("" if data is None else f", images {fingerprint[:12]}…"),
                 expected="a model of the comparison"
                 if there is None
                 else f"model {there.model_sha256[:12]}…, images {there.data_fingerprint[:12]}…",
@@ -260,7 +279,23 @@ def _of_arithmetic(evidence: _Evidence) -> dict[str, str]:
     ]
     for name, one in evidence.of(WorkedArithmetic, "worked").items():
         made += [blocks.worked(name, one), blocks.pitfalls(name, one, sums.get(name))]
+    studies = evidence.exhaustive()
+    made += [exhaustive.blocks(name, study) for name, study in studies.items()]
+    if studies:
+        made.append({"exhaustive": exhaustive.summary(studies)})
     return {block: text for blocks_of in made for block, text in blocks_of.items()}
+
+
+def _of_files(evidence: _Evidence) -> dict[str, str]:
+    """``files``: which file of each recipe the pages are about."""
+    quantized = {name: one for name, one in evidence.measured.items() if one.model.quantized}
+    columns: dict[str, Callable[[tuple[str, Evaluation]], Cell]] = {
+        "recipe": lambda one: one[0],
+        "file": lambda one: f"`{Path(one[1].model.path).name}`",
+        "bytes": lambda one: one[1].model.size_bytes,
+        "SHA-256": lambda one: f"`{one[1].model_sha256}`",
+    }
+    return {"files": markdown(table(quantized.items(), columns, left=2))}
 
 
 def _of_cpus(evidence: _Evidence) -> dict[str, str]:
@@ -302,6 +337,7 @@ def _of_firmware(evidence: _Evidence) -> dict[str, str]:
 _BLOCKS = (
     _of_comparison,
     _of_arithmetic,
+    _of_files,
     _of_cpus,
     _of_page,
     _of_reliability,

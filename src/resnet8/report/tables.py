@@ -293,6 +293,7 @@ def layers(result: results.WorkedArithmetic) -> Table:
             "layer": lambda one: one.layer,
             "operator": lambda one: one.operator,
             "output shape": lambda one: "x".join(map(str, one.output_shape)),
+            "kernel / strides, pads": _window,
             "input": lambda one: grid(one.inputs[0]),
             "weights / second input": lambda one: next(map(grid, filter(None, (one.weights, *one.inputs[1:]))), None),
             "output": lambda one: grid(one.output),
@@ -301,8 +302,15 @@ def layers(result: results.WorkedArithmetic) -> Table:
             "shift": lambda one: ", ".join(dict.fromkeys(span(ends, "d") for ends in one.shifts)),
         },
         title=f"{result.model.path}: input {grid(result.input)}",
-        left=6,
+        left=7,
     )
+
+
+def _window(one: results.LayerFacts) -> str | None:
+    """``3x3 / 2x2, 0 0 1 1``: pads are top, left, bottom, right."""
+    if one.weight_shape is None or one.strides is None or one.pads is None:
+        return None
+    return f"{words.shape(one.weight_shape[:2])} / {words.shape(one.strides)}, {' '.join(map(str, one.pads))}"
 
 
 def classes(result: results.WorkedArithmetic) -> Table:

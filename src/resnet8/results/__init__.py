@@ -30,6 +30,13 @@ from resnet8.results.evaluation import (
     Score,
     score,
 )
+from resnet8.results.exhaustive import (
+    CoveredLayer,
+    DifferingCase,
+    ExhaustiveRow,
+    ExhaustiveStudy,
+    LayerDifferences,
+)
 from resnet8.results.firmware import FirmwareLibrary, FirmwareStudy
 from resnet8.results.noise import NoiseRun, NoiseStudy
 from resnet8.results.playground import PlaygroundUse
@@ -88,10 +95,14 @@ __all__ = [
     "ClassScore",
     "Comparison",
     "ComparisonRow",
+    "CoveredLayer",
     "CpuFile",
     "CpuTrial",
     "DataSource",
+    "DifferingCase",
     "Evaluation",
+    "ExhaustiveRow",
+    "ExhaustiveStudy",
     "FirmwareLibrary",
     "FirmwareStudy",
     "FoldedConstant",
@@ -102,6 +113,7 @@ __all__ = [
     "KeptCell",
     "LayerAgreement",
     "LayerCost",
+    "LayerDifferences",
     "LayerFacts",
     "LayerSensitivity",
     "Measured",

@@ -60,7 +60,8 @@ class AccumulatorRow:
         operator: ``conv`` or ``dense``.
         depth: Products in each sum.
         observed: Least and greatest, over the images and all channels.
-        worst_case: Least and greatest that any codes of the input's type can give with these weights.
+        worst_case: Least and greatest that any codes of the input's type can give with these weights, partial sums in
+            any order among them; the bias is added last.
         observed_bits: Width of the two's complement number that holds ``observed``.
         safe_bits: Likewise ``worst_case``: the least width that is safe for every input.
     """
@@ -93,7 +94,11 @@ class WidthRow:
 
 @dataclass(frozen=True)
 class AccumulatorAudit:
-    """How wide accumulators are, and how wide they must be."""
+    """How wide accumulators are, and how wide they must be.
+
+    Attributes:
+        requantization: Multiplier and rounding that all runs have in common.
+    """
 
     model: ModelDescription
     data: DataSource
@@ -103,6 +108,7 @@ class AccumulatorAudit:
     widths: tuple[WidthRow, ...]
     environment: Environment
     created: str
+    requantization: str = "float32/half-even"
     kind: Literal["accumulators"] = "accumulators"
     schema_version: Literal[1] = SCHEMA_VERSION
     __pydantic_config__ = STRICT

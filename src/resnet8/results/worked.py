@@ -39,6 +39,8 @@ class LayerFacts:
         fixed_multipliers: The same as 32-bit integers.
         shifts: And how far their products are shifted to the right.
         parameters: Where each parameter lives: role to initializer.
+        strides: Of a convolution: rows, columns; else none.
+        pads: Likewise: top, left, bottom, right, which may be uneven.
     """
 
     layer: str
@@ -55,6 +57,8 @@ class LayerFacts:
     fixed_multipliers: tuple[tuple[int, int], ...]
     shifts: tuple[tuple[int, int], ...]
     parameters: dict[str, str]
+    strides: tuple[int, int] | None = None
+    pads: tuple[int, int, int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,17 @@ def open_program(
     )
 
 
-def open_integer(model: Path, requantization: Requantization = EXACT) -> IntegerPredictor:
+def open_integer(
+    model: Path, requantization: Requantization = EXACT, accumulators: engine.Accumulate | None = None
+) -> IntegerPredictor:
     """Open a quantized model file, ONNX or TorchScript, in this package's integer engine.
 
     Args:
         model: The file.
         requantization: How accumulators become codes.
+        accumulators: How convolutions and dense layers add up, for a model of hardware that does not do so exactly:
+            called with the layer and the codes that it reads, (N, H, W, C) or (N, C), it returns whole numbers,
+            (N, *output shape), bias included, for several threads at once. Without it sums are exact.
 
     Returns:
         The network, as ``program``, with what computes its class probabilities and the codes of its class scores.
@@ -98,8 +103,14 @@ def open_integer(model: Path, requantization: Requantization = EXACT) -> Integer
         >>> images = resnet8.read_split(data, "test").first(2).images
         >>> opened.logits(images).shape, opened.logits(images).dtype
         ((2, 10), dtype('uint8'))
+        >>> from resnet8.execute.engine import accumulate
+        >>> def narrow(layer, codes):
+        ...     return accumulate(layer, codes).clip(-(2**15), 2**15 - 1)
+        >>> clipped = resnet8.open_integer(Path("models/resnet8_uint8.onnx"), accumulators=narrow)
+        >>> bool((clipped.logits(images) == opened.logits(images)).all())
+        True
     """
-    return open_content(model, read_bytes(model), requantization)
+    return open_content(model, read_bytes(model), requantization, accumulators)
 
 
 def open_content(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,12 +23,13 @@ from resnet8.numeric.variants import MULTIPLIERS
 from resnet8.vectors import csource, edges, readme
 from resnet8.vectors.formats import Field, Writer
 from resnet8.vectors.golden import codes_record, golden, identifier
+from resnet8.vectors.intermediates import NOTHING, WORDS, Intermediates, choose_intermediates
 from resnet8.vectors.manifest import NETWORK, VectorSet
 from resnet8.vectors.reference import Reference, differences, traced
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -44,9 +46,12 @@ if TYPE_CHECKING:
 __all__ = [
     "MANIFEST",
     "MAX_IMAGES",
+    "WORDS",
+    "Intermediates",
     "Reference",
     "VectorSet",
     "choose_images",
+    "choose_intermediates",
     "export_vectors",
     "require_integers",
     "traced",
@@ -112,6 +117,8 @@ def export_vectors(
     *,
     model: ModelDescription,
     reference: Reference | None = None,
+    intermediates: Intermediates = NOTHING,
+    broadcast: bool = False,
     progress: Progress = no_progress,
 ) -> VectorSet:
     """Write a folder of golden vectors, whole or not at all.
@@ -124,6 +131,9 @@ def export_vectors(
         how: A requantization by integers.
         model: The file that the program is from.
         reference: ONNX Runtime's codes of the same images, to count differences.
+        intermediates: What of each layer's inside is written, besides the accumulator.
+        broadcast: Whether multiplier, shift and zero point of weights are written once for each output channel also
+            where a layer has one: then files of all models have the same form.
         progress: Called after each layer.
 
     Returns:
@@ -137,10 +147,11 @@ def export_vectors(
     require_integers(how)
     chosen = split.select(np.asarray(images, np.int64), "exported")
     codes = engine.input_codes(program, chosen.images)
+    run = partial(golden, requantization=how, asked=intermediates, broadcast=broadcast)
     with whole_folder(folder) as part:
         writer = Writer(part)
-        layers, scores = _layers(writer, program, codes, how, progress)
-        corners = _edges(writer, how)
+        layers, scores = _layers(writer, program, codes, run, progress)
+        corners, tables = _edges(writer, run)
         pixels = codes_record(program.input, NETWORK)
         logits = layers[[layer.output.name for layer in program.layers].index(program.logits.name)].folder
         _network(writer, pixels, codes, scores)
@@ -165,15 +176,18 @@ def export_vectors(
             files={},
             environment=environment.current(),
             created=results.now(),
+            arrays=dict(sorted(writer.records.items())),
+            broadcast=broadcast,
+            intermediates=intermediates.words,
         )
-        writer.write("README.md", readme.readme(vectors).encode(errors="backslashreplace"))
+        writer.write("README.md", readme.readme(vectors, tables).encode(errors="backslashreplace"))
         vectors = replace(vectors, files=dict(sorted(writer.digests.items())))
         writer.write(MANIFEST, results.to_json(vectors).encode())
     return vectors
 
 
 def _layers(
-    writer: Writer, program: Program, codes: NDArray[Any], how: Requantization, progress: Progress
+    writer: Writer, program: Program, codes: NDArray[Any], run: Callable[..., Golden], progress: Progress
 ) -> tuple[list[Golden], NDArray[Any]]:
     """Every layer in order, each fed with the codes that those before it wrote, written at once; and the logits."""
     layers: list[Golden] = []
@@ -181,9 +195,10 @@ def _layers(
 
     def step(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         folder = f"layer_{len(layers):02}_{identifier(layer.name or layer.kind)}"
-        one = golden(folder, layer, values, how, name=layer.name, writers=writers)
+        one = run(folder, layer, values, name=layer.name, writers=writers)
         headers = {"parameters": one.parameters.values(), "expected": one.expected}
-        writer.arrays(f"layers/{folder}", folder, headers, one.inputs)  # a header holds the input where it is written
+        # A header holds the input where it is written; the C program computes no more than accumulators and codes.
+        writer.arrays(f"layers/{folder}", folder, headers, (*one.inputs, *one.inside))
         layers.append(one)
         writers[layer.output.name] = folder
         progress(len(layers), len(program.layers))
@@ -193,16 +208,17 @@ def _layers(
     return layers, scores
 
 
-def _edges(writer: Writer, how: Requantization) -> list[Golden]:
+def _edges(writer: Writer, run: Callable[..., Golden]) -> tuple[list[Golden], dict[str, tuple[Field, ...]]]:
     found = []
     for number, case in enumerate(edges.edges()):
-        one = golden(f"edge_{number:02}_{case.name}", case.layer, case.values, how, name=case.purpose)
+        one = run(f"edge_{number:02}_{case.name}", case.layer, case.values, name=case.purpose)
         headers = {"input": one.inputs, "parameters": one.parameters.values(), "expected": one.expected}
-        writer.arrays(f"edge/{one.folder}", one.folder, headers)
+        writer.arrays(f"edge/{one.folder}", one.folder, headers, one.inside)
         found.append(one)
-    for name, fields in (("products", edges.products()), ("sums", edges.sums())):
+    tables = {"products": edges.products(), "sums": edges.sums()}
+    for name, fields in tables.items():
         writer.arrays(f"edge/{name}", f"edge_{name}", {"table": fields})
-    return found
+    return found, tables
 
 
 def _network(writer: Writer, pixels: CodesRecord, codes: NDArray[Any], scores: NDArray[Any]) -> None:

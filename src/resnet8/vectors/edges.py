@@ -222,7 +222,7 @@ def _multipliers(generator: np.random.Generator) -> Iterator[Edge]:
     exact = _random(generator, (3, 3, 2, 6), "uint8")
     yield _weighted(
         "dense_wide_multipliers",
-        "a multiplier for each channel, from 127 down to a ten-millionth: short and long shifts",
+        f"a multiplier for each channel, from {real.max():.1f} down to {real.min():.2g}: short and long shifts",
         _random(generator, (4, 2), "uint8"),
         wide,
         (
@@ -256,27 +256,36 @@ def _accumulators() -> Iterator[Edge]:
     weights = np.stack([np.full(depth, 127), np.full(depth, -128)], axis=-1).astype(np.int8)
     reach = 255 * 3 * 3 * 64 * np.array([127, -128], np.int64)
     unit = (qparams(1.0, 0, "uint8"), qparams(1.0, 0, "int8"))
-    words = "every product of one sign and the largest magnitude"
+    words = "every product of one sign, as large as int8 weights make it"
     yield _weighted("largest_sums", words, codes, weights, (*unit, qparams(2.0**18, 1, "int8")))
     words = "accumulators of exactly 2**31 - 1 and -2**31"
     bias = np.array([_INT32_MAX, -_INT32_MAX - 1], np.int64) - reach
     yield _weighted("int32_brim", words, codes, weights, (*unit, qparams(2.0**25, -1, "int8")), bias=bias)
+    words = "uint8 codes times uint8 weights, zero points at opposite ends: products of 65,025 and -65,025"
+    for name, zero, read in (("conv", 255, np.zeros((1, *depth))), ("dense", 0, np.full((1, 64), 255))):
+        ends = np.tile(np.array([0, 255], np.uint8), (*(depth[:2] if read.ndim == 4 else (1, 1)), 64, 1))
+        per_channel = QParams(np.ones(2, np.float32), np.array([255, 0], np.int32), "uint8")
+        grids = (qparams(1.0, zero, "uint8"), per_channel, qparams(2.0**19, 3, "int8"))
+        yield _weighted(f"{name}_largest_products", words, read.astype(np.uint8), ends, grids)
 
 
 # The arithmetic alone
 
 
 def products() -> tuple[Field, ...]:
-    """A table of ``round(accumulator * multiplier / 2**shift)`` by all four roundings, saturated at 2**30."""
-    accumulator, multiplier, shift = _operands(np.random.default_rng(SEED + 2), _INT32_MAX)
+    """A table of ``round(accumulator * multiplier / 2**shift)`` by all four roundings, saturated at 2**30.
+
+    Accumulators are of all of int32.
+    """
+    accumulator, multiplier, shift = _operands(np.random.default_rng(SEED + 2), -_INT32_MAX - 1, _INT32_MAX)
     return _table(accumulator * multiplier, shift, accumulator=accumulator, multiplier=multiplier)
 
 
 def sums() -> tuple[Field, ...]:
-    """A table of ``round((a * multiplier_a + b * multiplier_b) / 2**shift)``, likewise."""
+    """A table of ``round((a * multiplier_a + b * multiplier_b) / 2**shift)``, likewise; addends from -255 to 255."""
     generator = np.random.default_rng(SEED + 3)
-    a, multiplier_a, shift = _operands(generator, 255)
-    b, multiplier_b, _ = _operands(generator, 255)
+    a, multiplier_a, shift = _operands(generator, -255, 255)
+    b, multiplier_b, _ = _operands(generator, -255, 255)
     b[::4], multiplier_b[::4] = -a[::4], multiplier_a[::4]  # sums of exactly 0
     b[1::4], multiplier_b[1::4] = a[1::4], multiplier_a[1::4]
     total = a * multiplier_a + b * multiplier_b
@@ -284,7 +293,7 @@ def sums() -> tuple[Field, ...]:
 
 
 def _operands(
-    generator: np.random.Generator, largest: int
+    generator: np.random.Generator, least: int, largest: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Factors of all sizes, even multipliers with shifts that make ties, and the extremes of each."""
     value = generator.integers(-largest, largest + 1, _ROWS) >> generator.integers(0, largest.bit_length(), _ROWS)
@@ -295,7 +304,7 @@ def _operands(
     lowest = np.abs(value * multiplier) & -np.abs(value * multiplier)
     tie = np.where(lowest > 0, np.log2(np.maximum(lowest, 1)).astype(np.int64) + 1, shift)
     shift[::2] = np.minimum(tie[::2], 62)
-    values, shifts = (-largest - 1, -largest, -1, 0, 1, largest), (0, 1, 31, 32, 33, 62)
+    values, shifts = (least, -largest, -1, 0, 1, largest), (0, 1, 31, 32, 33, 62)
     extremes = np.array(list(product(values, (0, 1, 2, 2**30, 2**31 - 1), shifts))).T
     first = slice(extremes.shape[1])
     value[first], multiplier[first], shift[first] = extremes
@@ -304,9 +313,13 @@ def _operands(
 
 def _table(total: NDArray[np.int64], shift: NDArray[np.int64], **factors: NDArray[np.int64]) -> tuple[Field, ...]:
     """The columns: ``factors``, shift, and ``total`` shifted and rounded in each way."""
-    rounded = [np.clip(round_shift(total, shift, rounding), -LIMIT, LIMIT) for rounding in ROUNDINGS]
+    whole = np.stack([round_shift(total, shift, rounding) for rounding in ROUNDINGS])
+    beyond = int((np.abs(whole) > LIMIT).any(axis=0).sum())
+    note = f"saturated at -2^30 and 2^30, far outside every code: {beyond:,} rows"
     return (
         *(Field(name, values.astype(np.int32), "row") for name, values in factors.items()),
         Field("shift", shift.astype(np.uint8), "row"),
-        Field("rounded", np.stack(rounded).astype(np.int32), f"rounding ({', '.join(ROUNDINGS)}), row"),
+        Field(
+            "rounded", np.clip(whole, -LIMIT, LIMIT).astype(np.int32), f"rounding ({', '.join(ROUNDINGS)}), row", note
+        ),
     )

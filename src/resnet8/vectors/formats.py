@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resnet8.vectors.manifest import ArrayRecord
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
@@ -25,19 +27,29 @@ class Field:
 
     Attributes:
         name: An identifier.
-        values: Integers of 8, 16 or 32 bits, any shape; 0-d for a single number.
-        order: Its axes, outermost first, separated by commas; empty for a single number.
+        values: Integers of 8, 16, 32 or 64 bits, any shape; 0-d for a single number.
+        order: Its axes, outermost first, separated by commas; empty for a single number. A single number that has an
+            order could be several: in C it is an array too.
+        note: What else people must know of the numbers, where there is something.
     """
 
     name: str
     values: NDArray[Any]
     order: str = ""
+    note: str = ""
 
     @property
     def title(self) -> str:
         """Name, type, shape and axes, for people."""
         shape = "x".join(map(str, self.values.shape))
-        return f"{self.name}: {self.values.dtype}" + (f" {shape} ({self.order})" if shape else "")
+        words = f"{self.name}: {self.values.dtype}" + (f" {shape} ({self.order})" if shape else "")
+        return words + (f"; {self.note}" if self.note else "")
+
+    @property
+    def record(self) -> ArrayRecord:
+        """The same for programs."""
+        dtype = self.values.dtype
+        return ArrayRecord(dtype.name, 8 * dtype.itemsize, dtype.kind == "i", self.values.shape, self.order)
 
 
 class Writer:
@@ -45,11 +57,13 @@ class Writer:
 
     Attributes:
         digests: Hex SHA-256 of each file, by its path in the folder.
+        records: How to read each file of hex, likewise.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.digests: dict[str, str] = {}
+        self.records: dict[str, ArrayRecord] = {}
 
     def write(self, path: str, content: bytes) -> None:
         """Write one file."""
@@ -73,6 +87,7 @@ class Writer:
         self.write(f"{path}/vectors.npz", npz(fields))
         for field in fields:
             self.write(f"{path}/{field.name}.hex", hex_lines(path, field))
+            self.records[f"{path}/{field.name}.hex"] = field.record
         for name, part in headers.items():
             self.write(f"{path}/{name}.h", c_header(f"{prefix}_{name}_H", prefix, part))
 
@@ -117,7 +132,7 @@ def macro(prefix: str, name: str) -> str:
 
 def definition(prefix: str, field: Field) -> str:
     """The field in C: ``static const`` array PREFIX_NAME with a comment, or macro of a single number."""
-    if not field.values.shape:
+    if not field.values.shape and not field.order:
         return f"#define {macro(prefix, field.name)} ({field.values.item()})\n"
     literal = _word if field.values.dtype == np.uint32 else _literal
     words = [literal(value) for value in field.values.reshape(-1).tolist()]

@@ -14,6 +14,7 @@ from resnet8.network.tensors import Activation, Constant
 from resnet8.numeric.grid import limits, signed_bits, storage, width
 from resnet8.numeric.rounding import round_shift
 from resnet8.vectors.formats import Field
+from resnet8.vectors.intermediates import NOTHING, images_field
 from resnet8.vectors.manifest import CONSTANT, EDGE, CodesRecord, Coverage, LayerRecord
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from resnet8.network.layers import AnyLayer
     from resnet8.numeric.variants import Requantization
+    from resnet8.vectors.intermediates import Intermediates
 
 _INT32 = limits("int32")
 _NAME_LENGTH = 48
@@ -37,12 +39,14 @@ class Golden:
         inputs: Codes that it reads, (images, *shape), one or two of them.
         parameters: Everything that is fixed, by its name: weights, bias, multipliers, zero points.
         expected: The accumulators (no sum has them), int32, and the codes, (images, *output shape).
+        inside: What else was asked for (:class:`resnet8.vectors.intermediates.Intermediates`).
     """
 
     record: LayerRecord
     inputs: tuple[Field, ...]
     parameters: dict[str, Field]
     expected: tuple[Field, ...]
+    inside: tuple[Field, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -63,6 +67,8 @@ def golden(
     *,
     name: str,
     writers: Mapping[str, str] | None = None,
+    asked: Intermediates = NOTHING,
+    broadcast: bool = False,
 ) -> Golden:
     """Run one layer and keep everything.
 
@@ -73,6 +79,8 @@ def golden(
         requantization: A fixed-point one.
         name: What its record calls it.
         writers: In a network, the source of each activation by name.
+        asked: What of the layer's inside is kept, besides the accumulator.
+        broadcast: Whether what is one for the whole layer is written once for each output channel.
 
     Raises:
         ModelError: when the accumulator can leave int32, or a tensor is of another type than int8 and uint8.
@@ -80,10 +88,10 @@ def golden(
     bounds = layer.partial_sums()
     require_supported(layer, bounds)
     codes = engine.step(layer, values, requantization)
-    expected = [_images("output", codes)]
+    expected = [images_field("output", codes)]
     if bounds is not None:
         accumulator = engine.integer_accumulator(layer, values).astype(np.int32)
-        expected.insert(0, _images("accumulator", accumulator.reshape(codes.shape)))
+        expected.insert(0, images_field("accumulator", accumulator.reshape(codes.shape)))
     parameters = {field.name: field for field in parameters_of(layer, requantization)}
     weights, window = parameters.get("weights"), layer.window
     return Golden(
@@ -96,7 +104,7 @@ def golden(
             lowest=layer.lowest,
             weights_shape=None if weights is None else weights.values.shape,
             weights_dtype=None if weights is None else weights.values.dtype.name,
-            weights_zero_point=None if weights is None else tuple(parameters["weights_zero_point"].values.tolist()),
+            weights_zero_point=None if weights is None else _numbers(parameters["weights_zero_point"].values),
             strides=None if weights is None else window.strides if window else (1, 1),
             pads=None if weights is None else window.pads if window else (0, 0, 0, 0),
             multiplier=tuple(
@@ -111,14 +119,18 @@ def golden(
             accumulator_seen=None if bounds is None else (int(accumulator.min()), int(accumulator.max())),
             coverage=_coverage(layer, values, requantization),
             codes=codes.size,
+            weights_scale=None if layer.multiplied is None else _numbers(layer.multiplied.params.scale),
+            count=layer.count,
+            tiles=asked.tiles(layer),
         ),
         inputs=tuple(
-            _images(operand, values[one.name].reshape(-1, *one.shape))
+            images_field(operand, values[one.name].reshape(-1, *one.shape))
             for operand, one in layer.sources
             if isinstance(one, Activation)
         ),
-        parameters=parameters,
+        parameters={one: _broadcast(field, layer) for one, field in parameters.items()} if broadcast else parameters,
         expected=tuple(expected),
+        inside=tuple(asked.fields(layer, values, requantization)),
     )
 
 
@@ -178,7 +190,7 @@ def parameters_of(layer: AnyLayer, requantization: Requantization) -> Iterator[F
             yield _by_channel(name, tensor.codes, layer)
     if layer.multiplied is not None:
         codes, params = layer.multiplied.codes, layer.multiplied.params
-        zero_points = params.zero_point.astype(codes.dtype).reshape(-1)
+        zero_points = params.zero_point.astype(codes.dtype)
         if layer.added is None:
             yield _by_channel("factor", codes, layer)
             yield Field("factor_zero_point", zero_points, "tensor")
@@ -186,6 +198,11 @@ def parameters_of(layer: AnyLayer, requantization: Requantization) -> Iterator[F
             yield Field("weights", codes.transpose(3, 0, 1, 2), "channel out, row, column, channel in")
             yield Field("weights_zero_point", zero_points, "channel out" if params.per_channel else "tensor")
             yield Field("bias", layer.added.astype(np.int32), "channel out")
+            window, (rows, columns) = layer.window, codes.shape[:2]
+            yield Field("kernel", np.array([rows, columns], np.int32), "rows, columns")
+            yield Field("strides", np.array(window.strides if window else (1, 1), np.int32), "rows, columns")
+            pads = window.pads if window else (0, 0, 0, 0)
+            yield Field("pads", np.array(pads, np.int32), "top, left, bottom, right")
     fixed = engine.multipliers(layer, requantization)
     axes = "channel out" if fixed[0].multiplier.ndim else "tensor"
     names = ("multiplier",) if len(fixed) == 1 else ("multiplier_a", "multiplier_b")
@@ -196,8 +213,14 @@ def parameters_of(layer: AnyLayer, requantization: Requantization) -> Iterator[F
     yield from (_code(f"output_{name}", code, layer.output.params.dtype) for name, code in ends.items())
 
 
-def _images(name: str, values: NDArray[Any]) -> Field:
-    return Field(name, values, "image, row, column, channel" if values.ndim == 4 else "image, channel")
+def _broadcast(field: Field, layer: AnyLayer) -> Field:
+    if field.order != "tensor":
+        return field
+    return Field(field.name, np.broadcast_to(field.values.reshape(-1), layer.output.shape[-1:]).copy(), "channel out")
+
+
+def _numbers(values: NDArray[Any]) -> tuple[Any, ...]:
+    return tuple(values.reshape(-1).tolist())
 
 
 def _code(name: str, value: int, dtype: str) -> Field:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import ConfigDict
 
 from resnet8.environment import Environment  # noqa: TC001 - pydantic reads the annotations when it runs
+from resnet8.numeric.grid import limits, signed_bits
 from resnet8.results import DataSource, ModelDescription  # noqa: TC001
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -54,6 +55,25 @@ class CodesRecord:
 
 
 @dataclass(frozen=True)
+class ArrayRecord:
+    """How to read one file of hex.
+
+    Attributes:
+        dtype: ``int8``, ``uint8``, ``int32`` or ``int64``.
+        bits: Of a line.
+        signed: Whether a line is in two's complement.
+        shape: Lines are its elements, the last axis varying fastest; empty for a single number.
+        axes: Its axes, outermost first, separated by commas.
+    """
+
+    dtype: str
+    bits: int
+    signed: bool
+    shape: tuple[int, ...]
+    axes: str
+
+
+@dataclass(frozen=True)
 class LayerRecord:
     """One layer, of the network or an edge case.
 
@@ -78,6 +98,10 @@ class LayerRecord:
         codes: Output codes in the exported vectors.
         differing_from_ort: How many of them differ from ONNX Runtime's; none where it has no such layer.
         arising: How many differ when the layer reads ONNX Runtime's codes: how many differences begin here; likewise.
+        weights_scale: float32 scale of the weights or of a factor: one, or one for each output channel. With those of
+            the inputs and the output it gives the multiplier.
+        count: Positions that an average pool divides by; else 1.
+        tiles: Rows of each partial sum, where these were asked for; only of conv and dense.
     """
 
     folder: str
@@ -100,6 +124,26 @@ class LayerRecord:
     codes: int
     differing_from_ort: int | None = None
     arising: int | None = None
+    weights_scale: tuple[float, ...] | None = None
+    count: int = 1
+    tiles: tuple[int, ...] | None = None
+
+    @property
+    def multiplier_bits(self) -> int:
+        """Width of an unsigned register for every multiplier."""
+        return max(number.bit_length() for number in self.multiplier)
+
+    @property
+    def product_bits(self) -> int:
+        """Width of a signed register for what is shifted, whatever the input: a product, or of a sum both, added."""
+        if self.accumulator_bounds is not None:
+            low, high = (end * max(self.multiplier) for end in self.accumulator_bounds)
+        else:
+            ends = [[end - one.zero_point for end in limits(one.dtype)] for one in self.inputs]
+            low, high = (
+                sum(one[which] * number for one, number in zip(ends, self.multiplier, strict=True)) for which in (0, 1)
+            )
+        return signed_bits(low, high)
 
     @property
     def operands(self) -> dict[str, CodesRecord]:
@@ -147,6 +191,9 @@ class VectorSet:
         edges: The edge cases.
         ort: Differences from ONNX Runtime; none where it was not asked.
         files: SHA-256 of every file but this one, by its path in the folder.
+        arrays: How to read each file of hex, by its path in the folder.
+        broadcast: Whether multiplier, shift and zero point of weights are one for each output channel in every layer.
+        intermediates: What of a layer's inside was asked for, besides the accumulator: as options name it.
     """
 
     model: ModelDescription
@@ -163,6 +210,9 @@ class VectorSet:
     files: dict[str, str]
     environment: Environment
     created: str
+    arrays: dict[str, ArrayRecord] = field(default_factory=dict)
+    broadcast: bool = False
+    intermediates: tuple[str, ...] = ()
     kind: Literal["vectorset"] = "vectorset"
     schema_version: Literal[1] = SCHEMA_VERSION
     __pydantic_config__ = ConfigDict(extra="forbid")
