@@ -54,6 +54,8 @@ AdcRange = Literal["full", "calibrated"]
 """What the greatest code of an ADC stands for."""
 Spread = Literal["multiplicative", "additive"]
 """How the conductance of cells varies."""
+Layout = tuple[int, int, int, Signed]
+"""Rows, bits of a cell, bits of a DAC step, and how cells hold signs: what decides the sums of ideal cells."""
 
 ROWS, CELL_BITS, DAC_BITS, ADC_BITS = (1, 1024), (1, 8), (1, 8), (1, 32)
 LARGEST_TALLY = 2**22
@@ -134,9 +136,16 @@ class Array:
         return self.variation > 0 or self.read_noise > 0
 
     @property
-    def layout(self) -> tuple[int, int, int, Signed]:
+    def layout(self) -> Layout:
         """What decides the sums of ideal cells."""
         return self.rows, self.cell_bits, self.dac_bits, self.signed
+
+
+def ideal(layout: Layout) -> Array:
+    """Arrays whose ADCs have a code for each sum."""
+    rows, cell_bits, dac_bits, signed = layout
+    full = Array(rows, cell_bits, dac_bits, signed=signed).full
+    return Array(rows, cell_bits, dac_bits, full.bit_length(), signed)
 
 
 def _require(what: str, value: float, low: float, high: float) -> None:

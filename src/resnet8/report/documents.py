@@ -14,7 +14,7 @@ from resnet8.comparison import compare, name_of, noise_of
 from resnet8.errors import ResultError
 from resnet8.files import read_bytes, read_text, write_text
 from resnet8.quantization.recipes import RECIPES
-from resnet8.report import api, blocks, choice, cpus
+from resnet8.report import api, blocks, choice, cim, cpus
 from resnet8.report.analysis import analysis, comparison, recommendations
 from resnet8.report.document import markdown
 from resnet8.report.limit import Limits
@@ -27,6 +27,8 @@ COMPARISON = Path("results/comparison.json")
 PARITY = Path("results/parity.json")
 ARITHMETIC = Path("results/arithmetic")
 CPUS = Path("results/cpus")
+CIM = Path("results/cim")
+"""What compute-in-memory arrays make of a recipe's file: RECIPE.json, or RECIPE_WORDS.json; «resnet8 audit cim»."""
 PLAYGROUND = Path("results/playground")
 RELIABILITY = Path("results/reliability/trial.json")
 NOISE = Path("results/noise")
@@ -209,6 +211,18 @@ class _Evidence:
                     self._require_same(path, one.name, one.evaluated_sha256, trial.data)
         return list(found.values())
 
+    def arrays(self) -> dict[str, results.CimAudit]:
+        """What compute-in-memory arrays make of the models (:data:`CIM`), by the file's name.
+
+        Raises:
+            ResultError: as :meth:`of`.
+        """
+        found = {}
+        for path in sorted((self.root / CIM).glob("*.json")):
+            one = found[path.stem] = results.load(results.CimAudit, path)
+            self._require_same(path, path.stem.split("_", 1)[0], one.model.sha256, one.data)
+        return found
+
     def _require_same(self, path: Path, name: str, sha256: str, data: results.DataSource) -> None:
         there = self.measured.get(name)
         if there is None or (there.model_sha256, there.data_fingerprint) != (sha256, data.fingerprint):
@@ -269,6 +283,14 @@ def _of_cpus(evidence: _Evidence) -> dict[str, str]:
     return filled
 
 
+def _of_cim(evidence: _Evidence) -> dict[str, str]:
+    return {
+        block: text
+        for name, one in evidence.arrays().items()
+        for block, text in cim.blocks(name.replace("_", "-"), one).items()
+    }
+
+
 def _of_page(evidence: _Evidence) -> dict[str, str]:
     paths = sorted((evidence.root / PLAYGROUND).glob("*.json"))
     return (
@@ -283,5 +305,5 @@ def _of_reliability(evidence: _Evidence) -> dict[str, str]:
     return {"reliability": blocks.reliability(results.load(results.Reliability, path))} if path.is_file() else {}
 
 
-_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_page, _of_reliability, lambda _: {"api": api.page()})
+_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_cim, _of_page, _of_reliability, lambda _: {"api": api.page()})
 """What makes the blocks of the pages, by name, of what results there are."""

@@ -17,6 +17,7 @@ from resnet8.results.arithmetic import (
     RequantizationStudy,
     WidthRow,
 )
+from resnet8.results.cim import ArrayCell, ArrayLayer, ArrayRun, CimAudit, KeptArrays, MeasuredArrays
 from resnet8.results.comparison import Comparison, ComparisonRow, NoiseSpread, Recommendation
 from resnet8.results.conversion import FoldedConstant, PairParity, Parity, Structure
 from resnet8.results.cpus import CpuFile, CpuTrial
@@ -82,7 +83,11 @@ __all__ = [
     "AccumulatorRow",
     "Agreement",
     "AnyResult",
+    "ArrayCell",
+    "ArrayLayer",
+    "ArrayRun",
     "Calibration",
+    "CimAudit",
     "ClassExample",
     "ClassScore",
     "Comparison",
@@ -96,12 +101,14 @@ __all__ = [
     "GraphAgreement",
     "GridRange",
     "Ground",
+    "KeptArrays",
     "KeptCell",
     "LayerAgreement",
     "LayerCost",
     "LayerFacts",
     "LayerSensitivity",
     "Measured",
+    "MeasuredArrays",
     "ModelDescription",
     "NoiseRun",
     "NoiseSpread",
