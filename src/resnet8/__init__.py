@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resnet8.data.cifar10 import read_split as read_split
     from resnet8.errors import Resnet8Error as Resnet8Error
     from resnet8.evaluation import evaluate as evaluate
+    from resnet8.execute.cim import Array as Array
     from resnet8.export.c import export_c as export_c
     from resnet8.inspection.graph import inspect_graph as inspect_graph
     from resnet8.inspection.operations import inspect_operations as inspect_operations
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from resnet8.results import save as save
     from resnet8.runtimes import open_model as open_model
     from resnet8.runtimes.integer import open_integer as open_integer
+    from resnet8.sweeps.cim import audit_cim as audit_cim
     from resnet8.sweeps.search import search as search
     from resnet8.sweeps.seeds import audit_seeds as audit_seeds
     from resnet8.sweeps.sensitivity import sensitivity as sensitivity
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "audit_accumulators": "audit.accumulators",
     "audit_agreement": "audit.agreement",
+    "audit_cim": "sweeps.cim",
     "audit_exhaustively": "audit.exhaustive",
     "audit_noise": "audit.noise",
     "audit_requantization": "audit.requantization",
@@ -61,6 +64,7 @@ _HOMES = {
     "read_split": "data.cifar10",
     "Resnet8Error": "errors",
     "evaluate": "evaluation",
+    "Array": "execute.cim",
     "export_c": "export.c",
     "inspect_graph": "inspection.graph",
     "inspect_operations": "inspection.operations",

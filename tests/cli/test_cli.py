@@ -84,6 +84,7 @@ COMMANDS = [
     *("reproduce", "fetch", "convert", "evaluate", "calibrate", "quantize", "compare", "vectors", "playground", "docs"),
     *("sweep", "sensitivity", "search", "inspect operations", "inspect graph", "export c"),
     *("audit agreement", "audit requantization", "audit accumulators", "audit worked", "audit noise", "audit seeds"),
+    "audit cim",
 ]
 
 

@@ -77,6 +77,14 @@ WORKS = {
         share=0.1,
         needs=("resnet8.cli", "resnet8.sweeps.sweep"),
     ),
+    "audit cim": Work(
+        (
+            *("audit", "cim", "resnet8_int8.onnx", "--rows", "64", "--adc-bits", "6", "--images", "5"),
+            *("--jobs", "1", "--cells", "cells", "--json", "new/cim.json", *DATA),
+        ),
+        share=0.1,
+        needs=("resnet8.cli", "resnet8.sweeps.cim"),
+    ),
     "reproduce": Work(
         ("reproduce", "--assets-dir", "assets", "--output-dir", "output"),
         states={stage: partial(out_of_date, stage) for stage in STAGES},

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,13 +16,16 @@ from resnet8.cli.common import (
     Jobs,
     Json,
     MaxSamples,
+    Plots,
     SamplesPerClass,
     Scheduler,
+    asked,
     cells_folder,
     numbers,
     progress,
     show,
     write_json,
+    written,
 )
 from resnet8.cli.common import data_dir as resolve
 
@@ -229,6 +233,98 @@ def seeds(
         )
     write_json(result, json)
     show(text.table(tables.seeds([result])))
+
+
+@app.command()
+def cim(
+    model: Model,
+    data_dir: DataDir = None,
+    rows: Annotated[str, typer.Option(help="Of an array, 1 to 1024: a list, or FROM-TO.")] = "64",
+    adc_bits: Annotated[str, typer.Option(help="Of the ADC that reads a column, 1 to 32: a list, or FROM-TO.")] = "6",
+    cell_bits: Annotated[int, typer.Option(help="Of a weight in a cell, 1 to 8.")] = 1,
+    dac_bits: Annotated[int, typer.Option(help="Of an input applied at once, 1 to 8; 1 is bit-serial.")] = 1,
+    signed: Annotated[str, typer.Option(help="How cells hold weights: differential or offset.")] = "differential",
+    adc_range: Annotated[
+        str, typer.Option(help="Full: up to the largest sum of the rows; calibrated: up to --percentile of the sums.")
+    ] = "full",
+    percentile: Annotated[
+        float, typer.Option(help="Of each layer's sums on calibration images, above 0; 100 is the largest.")
+    ] = 100,
+    calibration_images: Annotated[int, typer.Option(help="Training images that set calibrated ranges.")] = 50,
+    variation: Annotated[float, typer.Option(help="Standard deviation of the cells' conductance.")] = 0,
+    spread: Annotated[
+        str, typer.Option(help="Of the variation: multiplicative, or additive, in steps of the conductance.")
+    ] = "multiplicative",
+    read_noise: Annotated[
+        float, typer.Option(help="Standard deviation of what is added to each sum, in units of one cell's.")
+    ] = 0,
+    runs: Annotated[int, typer.Option(help="Programmings of arrays with variation or noise.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of variation, noise and calibration images.")] = 0,
+    max_samples: Annotated[
+        int | None,
+        typer.Option("--images", "--max-samples", help="Only the first N images.  [default: all]", metavar="N"),
+    ] = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    cells: Cells = None,
+    json: Json = None,
+    plot: Plots = None,
+    demo: Demo = False,
+) -> None:
+    """What a compute-in-memory array does to the network: cells, columns, and an ADC of few bits.
+
+    Lists of rows and bits of the ADC make a map. Finished blocks of images are kept, and an interrupted run goes on.
+    """
+    import numpy as np
+
+    from resnet8.data.calibration import held_out
+    from resnet8.data.cifar10 import read_split
+    from resnet8.execute.cim import Array
+    from resnet8.report import cim as tables
+    from resnet8.report import text
+    from resnet8.sweeps.cim import DEFAULT_CALIBRATION, audit_cim
+
+    options: dict[str, Any] = {
+        "cell_bits": cell_bits,
+        "dac_bits": dac_bits,
+        "signed": signed,
+        "adc_range": adc_range,
+        "variation": variation,
+        "spread": spread,
+        "read_noise": read_noise,
+        "seed": seed,
+        "percentile": percentile,
+    }
+    arrays = [
+        Array(rows=one, adc_bits=bits, **options)
+        for one in numbers("--rows", rows)
+        for bits in numbers("--adc-bits", adc_bits)
+    ]
+    about = _Asked(model, data_dir, max_samples, demo=demo).about
+    calibration = None
+    if adc_range == "calibrated":
+        train = read_split(resolve(data_dir, demo=demo), "train")
+        calibration = held_out(train, np.empty(0, np.int64), calibration_images, DEFAULT_CALIBRATION, seed)
+    with asked(f"{model.name} in memory", plot) as told:
+        result = audit_cim(
+            *about,
+            cells_folder(cells),
+            arrays=arrays,
+            calibration=calibration,
+            runs=runs,
+            jobs=jobs,
+            scheduler=scheduler,
+            progress=told,
+        )
+    found = tables.arrays(result)
+    show(found.title)  # longer than the table is wide
+    show(text.table(replace(found, title="")))
+    for one in tables.maps(result):
+        show(one.title)
+        show(text.table(replace(one, title="")))
+    if len(result.cells) == 1:
+        show(text.table(tables.layers(result, result.cells[0])))
+    written(result, json, plot, "cim")
 
 
 class _Asked:

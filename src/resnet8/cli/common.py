@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ from resnet8.streams import log
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from matplotlib.figure import Figure
     from rich.console import Console, RenderableType
 
     from resnet8.results import AnyResult
@@ -54,6 +55,9 @@ Scheduler = Annotated[
 Cells = Annotated[
     Path | None,
     typer.Option(help="Folder where finished cells are kept: the next run goes on from them.  [default: the cache]"),
+]
+Plots = Annotated[
+    list[Path] | None, typer.Option("--plot", help="Draw it here, .svg or .png; may be repeated.  [default: nowhere]")
 ]
 Logs = Annotated[Path, typer.Option(help="Folder for the logs.")]
 
@@ -221,3 +225,27 @@ def progress(*, remaining: bool = False) -> Iterator[Callable[[str], Progress]]:
             return update
 
         yield step
+
+
+@contextmanager
+def asked(label: str, plots: list[Path] | None) -> Iterator[Progress]:
+    """The progress of a question, with the time left; what cannot be drawn is said first."""
+    if plots:
+        from resnet8.report.plots import require_suffix
+
+        for path in plots:
+            require_suffix(path)
+    with progress(remaining=True) as step:
+        yield step(label)
+
+
+def written(result: AnyResult, json: Path | None, plots: list[Path] | None, kind: str) -> None:
+    """Write a result where it was asked for, and draw it by the function ``kind`` of :mod:`resnet8.report.plots`."""
+    write_json(result, json)
+    for path in plots or ():
+        from resnet8.files import write_bytes
+        from resnet8.report import plots as drawing
+
+        draw: Callable[[Any], Figure] = getattr(drawing, kind)
+        write_bytes(path, drawing.content(draw(result), path.suffix))
+        say(f"drawn: {path}")

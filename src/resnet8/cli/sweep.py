@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,32 +15,23 @@ from resnet8.cli.common import (
     Jobs,
     Json,
     MaxSamples,
+    Plots,
     SamplesPerClass,
     Scheduler,
     Seed,
+    asked,
     cells_folder,
     numbers,
-    progress,
-    say,
     show,
-    write_json,
+    written,
 )
 from resnet8.cli.common import data_dir as resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from matplotlib.figure import Figure
-
     from resnet8.quantization.recipes import Form
     from resnet8.quantization.scheme import Scheme
-    from resnet8.results import AnyResult
-    from resnet8.workers import Progress
 
 Model = Annotated[Path, typer.Argument(help="The float model: resnet8.onnx.")]
-Plots = Annotated[
-    list[Path] | None, typer.Option("--plot", help="Draw it here, .svg or .png; may be repeated.  [default: nowhere]")
-]
 Like = Annotated[
     str | None,
     typer.Option(
@@ -113,7 +103,7 @@ def sweep(
         "rounding": axis("--rounding", rounding, _ROUNDINGS, scheme.rounding),
         "seeds": numbers("--seeds", seeds),
     }
-    with _asked("cells", plot) as told:
+    with asked("cells", plot) as told:
         result = ask(
             model,
             resolve(data_dir, demo=demo),
@@ -130,7 +120,7 @@ def sweep(
     for one in sweeps.sweep(result):
         show(one.title)  # longer than the table is wide
         show(text.table(replace(one, title="")))
-    _written(result, json, plot, "sweep")
+    written(result, json, plot, "sweep")
 
 
 def sensitivity(
@@ -154,7 +144,7 @@ def sensitivity(
     from resnet8.sweeps.sensitivity import sensitivity as ask
 
     scheme, _ = _settings(like)
-    with _asked("cells", plot) as told:
+    with asked("cells", plot) as told:
         result = ask(
             model,
             resolve(data_dir, demo=demo),
@@ -169,7 +159,7 @@ def sensitivity(
             progress=told,
         )
     show(text.table(sweeps.sensitivity(result)))
-    _written(result, json, plot, "sensitivity")
+    written(result, json, plot, "sensitivity")
 
 
 def search(
@@ -204,7 +194,7 @@ def search(
 
     scheme, form = _settings(like)
     folder = resolve(data_dir, demo=demo)
-    with _asked("cells, at most", plot) as told:
+    with asked("cells, at most", plot) as told:
         result = searching.search(
             model,
             folder,
@@ -228,7 +218,7 @@ def search(
     if output is not None:
         network = searching.chosen_network(result, model, folder)
         write_bytes(output, bytes(to_onnx(network, form, compact=True).SerializeToString()))
-    _written(result, json, plot, "search")
+    written(result, json, plot, "search")
 
 
 _YES_NO = {"yes": True, "no": False}
@@ -248,29 +238,6 @@ def _settings(like: str | None) -> tuple[Scheme, Form]:
         return Scheme(weights_signed=False), "qoperator"  # 8 bits around 128 are the same codes, and saturate on no CPU
     chosen = recipe(like)
     return chosen.native_scheme, chosen.form
-
-
-@contextmanager
-def _asked(label: str, plots: list[Path] | None) -> Iterator[Progress]:
-    """The progress of a question, with the time left; what cannot be drawn is said first."""
-    if plots:
-        from resnet8.report.plots import require_suffix
-
-        for path in plots:
-            require_suffix(path)
-    with progress(remaining=True) as step:
-        yield step(label)
-
-
-def _written(result: AnyResult, json: Path | None, plots: list[Path] | None, kind: str) -> None:
-    write_json(result, json)
-    for path in plots or ():
-        from resnet8.files import write_bytes
-        from resnet8.report import plots as drawing
-
-        draw: Callable[[Any], Figure] = getattr(drawing, kind)
-        write_bytes(path, drawing.content(draw(result), path.suffix))
-        say(f"drawn: {path}")
 
 
 def _words(option: str, text: str, known: dict[str, Any]) -> tuple[Any, ...]:

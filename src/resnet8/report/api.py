@@ -15,11 +15,11 @@ SECTIONS = {
     "Looking into a model, and computing it": ("open_model", "open_integer", "inspect_operations", "inspect_graph"),
     "Questions about the arithmetic": (
         *("audit_agreement", "audit_requantization", "audit_exhaustively", "audit_accumulators", "audit_worked"),
-        *("audit_noise", "export_vectors", "export_c"),
+        *("audit_noise", "audit_cim", "export_vectors", "export_c"),
     ),
     "How many bits": ("sweep", "sensitivity", "search", "audit_seeds"),
     "What they take and return": (
-        *("Workers", "Conversion", "Recipe", "Quantized", "Requantization"),
+        *("Workers", "Conversion", "Recipe", "Quantized", "Requantization", "Array"),
         *("read_split", "read_onnx", "load", "save", "Resnet8Error"),
     ),
 }

@@ -14,7 +14,7 @@ from resnet8.comparison import compare, name_of, noise_of
 from resnet8.errors import ResultError
 from resnet8.files import read_bytes, read_text, write_text
 from resnet8.quantization.recipes import RECIPES
-from resnet8.report import api, blocks, choice, cpus, exhaustive
+from resnet8.report import api, blocks, choice, cim, cpus, exhaustive
 from resnet8.report.analysis import analysis, comparison, recommendations
 from resnet8.report.document import Cell, markdown, table
 from resnet8.report.limit import Limits
@@ -32,6 +32,8 @@ ARITHMETIC = Path("results/arithmetic")
 EXHAUSTIVE = Path("results/exhaustive")
 """Proofs about requantization: «resnet8 audit requantization --exhaustive» makes them."""
 CPUS = Path("results/cpus")
+CIM = Path("results/cim")
+"""What compute-in-memory arrays make of a recipe's file: RECIPE.json, or RECIPE_WORDS.json; «resnet8 audit cim»."""
 PLAYGROUND = Path("results/playground")
 FIRMWARE = Path("results/firmware/cortex-m4.json")
 RELIABILITY = Path("results/reliability/trial.json")
@@ -227,6 +229,18 @@ class _Evidence:
                     self.require_same(path, one.name, one.evaluated_sha256, trial.data)
         return list(found.values())
 
+    def arrays(self) -> dict[str, results.CimAudit]:
+        """What compute-in-memory arrays make of the models (:data:`CIM`), by the file's name.
+
+        Raises:
+            ResultError: as :meth:`of`.
+        """
+        found = {}
+        for path in sorted((self.root / CIM).glob("*.json")):
+            one = found[path.stem] = results.load(results.CimAudit, path)
+            self.require_same(path, path.stem.split("_", 1)[0], one.model.sha256, one.data)
+        return found
+
     def require_same(self, path: Path, name: str, sha256: str, data: results.DataSource | None = None) -> None:
         """Refuse a result in ``path`` about another file, or other images, than were evaluated as ``name``.
 
@@ -310,6 +324,14 @@ def _of_cpus(evidence: _Evidence) -> dict[str, str]:
     return filled
 
 
+def _of_cim(evidence: _Evidence) -> dict[str, str]:
+    return {
+        block: text
+        for name, one in evidence.arrays().items()
+        for block, text in cim.blocks(name.replace("_", "-"), one).items()
+    }
+
+
 def _of_page(evidence: _Evidence) -> dict[str, str]:
     paths = sorted((evidence.root / PLAYGROUND).glob("*.json"))
     return (
@@ -339,6 +361,7 @@ _BLOCKS = (
     _of_arithmetic,
     _of_files,
     _of_cpus,
+    _of_cim,
     _of_page,
     _of_reliability,
     _of_firmware,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet8.errors import StorageError, missing_extra
 from resnet8.report import choice
+from resnet8.report import cim as arrays
 from resnet8.report.sweeps import variant
 
 try:
@@ -19,7 +20,7 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from resnet8.results import Comparison, Search, Sensitivity, Sweep
+    from resnet8.results import CimAudit, Comparison, Search, Sensitivity, Sweep
 
 SUFFIXES = (".svg", ".png")
 _STYLE = {"svg.hashsalt": "resnet8", "font.size": 9, "axes.titlesize": 9}
@@ -79,6 +80,29 @@ def sweep(result: Sweep) -> Figure:
             place.set_yticks(range(len(weights)), weights)
             place.set(xlabel="activation bits", ylabel="weight bits", title=variant(of))
             picture.colorbar(shown, ax=place, label=f"top-1 (%), float {best:.2f}", extend="min")
+    return picture
+
+
+def cim(result: CimAudit) -> Figure:
+    """A heat map of the accuracy for each variant of arrays: rows down, bits of the ADC across."""
+    maps = list(result.maps().values())
+    best = 100 * result.exact.accuracy
+    with mpl.rc_context(_STYLE):
+        picture = Figure(figsize=(6.4, 3.6 * len(maps)), layout="constrained")
+        for place, of in zip(picture.subplots(len(maps), 1, squeeze=False).flat, maps, strict=True):
+            rows, bits = (sorted({key[i] for key in of}) for i in (0, 1))
+            values = [[arrays.accuracy(of[r, b]) if (r, b) in of else float("nan") for b in bits] for r in rows]
+            shown = place.imshow(values, cmap="viridis", vmin=0, vmax=best, origin="lower", aspect="auto")
+            for row, column in of:
+                value = arrays.accuracy(of[row, column])
+                told = arrays.TOLD if arrays.told(result, of[row, column]) else ""
+                at = bits.index(column), rows.index(row)
+                place.text(*at, f"{value:.2f}{told}", ha="center", va="center", color="w" if value < best / 2 else "k")
+            place.set_xticks(range(len(bits)), bits)
+            place.set_yticks(range(len(rows)), rows)
+            title = arrays.variant(next(iter(of.values()))).replace(", ", "\n", 1)
+            place.set(xlabel="bits of the ADC", ylabel="rows of an array", title=title)
+            picture.colorbar(shown, ax=place, label=f"top-1 (%) of {result.exact.total:,} images, exact {best:.2f}")
     return picture
 
 

@@ -17,6 +17,7 @@ from resnet8.results.arithmetic import (
     RequantizationStudy,
     WidthRow,
 )
+from resnet8.results.cim import ArrayCell, ArrayLayer, ArrayRun, CimAudit, KeptArrays, MeasuredArrays
 from resnet8.results.comparison import Comparison, ComparisonRow, NoiseSpread, Recommendation
 from resnet8.results.conversion import FoldedConstant, PairParity, Parity, Structure
 from resnet8.results.cpus import CpuFile, CpuTrial
@@ -90,7 +91,11 @@ __all__ = [
     "AccumulatorRow",
     "Agreement",
     "AnyResult",
+    "ArrayCell",
+    "ArrayLayer",
+    "ArrayRun",
     "Calibration",
+    "CimAudit",
     "ClassExample",
     "ClassScore",
     "Comparison",
@@ -110,6 +115,7 @@ __all__ = [
     "GraphAgreement",
     "GridRange",
     "Ground",
+    "KeptArrays",
     "KeptCell",
     "LayerAgreement",
     "LayerCost",
@@ -117,6 +123,7 @@ __all__ = [
     "LayerFacts",
     "LayerSensitivity",
     "Measured",
+    "MeasuredArrays",
     "ModelDescription",
     "NoiseRun",
     "NoiseSpread",

@@ -28,6 +28,7 @@ from resnet8.numeric.grid import dequantize
 from resnet8.quantization.native import carried_out, observe
 from resnet8.results import KeptCell, Measured, score
 from resnet8.sweeps.ground import BATCH, digest, images_digest, settings
+from resnet8.sweeps.places import Task
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ if TYPE_CHECKING:
     from resnet8.quantization.equalization import Equalization
     from resnet8.quantization.observation import Observation
     from resnet8.quantization.scheme import Scheme
+    from resnet8.results import KeptArrays
     from resnet8.sweeps.ground import Material
-    from resnet8.sweeps.places import Place
+    from resnet8.sweeps.places import Computable, Place, Shared
     from resnet8.workers import Progress
 
-_COMPUTES = ("numeric", "network", "execute", "quantization", "data/calibration.py", "sweeps/cells.py")
+_COMPUTES = ("numeric", "network", "execute", "quantization", "data/calibration.py", "sweeps/cells.py", "sweeps/cim.py")
 """The parts of this package that decide a cell's numbers."""
 
 FINE_BITS = 16
@@ -66,6 +68,15 @@ class Cell:
     def shared(self) -> tuple[int, str, bool]:
         """Cells with the same here observe the same of the float network: they are computed one after the other."""
         return self.seed, *self.scheme.observed
+
+    def task(self, material: Material) -> Task:
+        """:func:`measure`, of what the cells share."""
+        asked = material.asked
+        return Task(
+            measure,
+            (material.model.sha256, material.network, self.scheme, material.calibrations[self.seed]),
+            {"images": asked.images, "labels": asked.labels, "reference": material.reference},
+        )
 
 
 def measure(
@@ -209,13 +220,41 @@ def measure_all(
         StorageError: when a cell cannot be kept.
     """
     facts = _facts(material, cells)
+    return kept_or_measured(material, cells, facts, KeptCell, place=place, folder=folder, progress=progress)
+
+
+def kept_or_measured(
+    material: Shared,
+    cells: Sequence[Computable],
+    facts: Sequence[dict[str, Any]],
+    kind: type[KeptCell] | type[KeptArrays],
+    *,
+    place: Place,
+    folder: Path,
+    progress: Progress = no_progress,
+) -> list[Any]:
+    """What is measured in ``cells``, in their order; what is kept in ``folder`` is not computed anew.
+
+    Args:
+        material: What they share.
+        cells: What is computed.
+        facts: Of each cell, all that decides its numbers.
+        kind: How they are kept.
+        place: Where they are computed.
+        folder: Where finished cells are kept, each as soon as it is finished.
+        progress: Called with the cells that are there, the kept ones first.
+
+    Raises:
+        WorkerError: when the place gives out; what was finished is kept.
+        StorageError: when a cell cannot be kept.
+    """
     files = [folder / f"{_key(one)}.json" for one in facts]
-    found = {index: kept for index, file in enumerate(files) if (kept := _kept(file, facts[index])) is not None}
+    found = {index: kept for index, file in enumerate(files) if (kept := _kept(file, facts[index], kind)) is not None}
     progress(len(found), len(cells))
     missing = {index: cell for index, cell in enumerate(cells) if index not in found}
     with closing(place.measured(material, missing)) as finished:
         for index, measured in finished:
-            results.save(KeptCell(facts[index], measured), files[index])
+            results.save(kind(facts[index], measured), files[index])
             found[index] = measured
             progress(len(found), len(cells))
     return [found[index] for index in range(len(cells))]
@@ -240,12 +279,12 @@ def _key(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _kept(file: Path, facts: dict[str, Any]) -> Measured | None:
+def _kept(file: Path, facts: dict[str, Any], kind: type[KeptCell] | type[KeptArrays]) -> Any:
     """The numbers in a file; none where there is no file, or one that is not what its name says: it is made anew."""
     if not file.is_file():
         return None
     try:
-        kept = results.load(KeptCell, file)
+        kept: KeptCell | KeptArrays = results.load(kind, file)
     except Resnet8Error:
         return None
     return kept.measured if kept.facts == facts else None

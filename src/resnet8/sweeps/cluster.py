@@ -18,7 +18,7 @@ from joblib import Parallel, delayed
 from resnet8.environment import library_versions
 from resnet8.errors import Resnet8Error, WorkerError, missing_extra
 from resnet8.sweeps import cells
-from resnet8.sweeps.places import Place
+from resnet8.sweeps.places import Place, Task
 
 try:
     from distributed import CancelledError, Client, KilledWorker
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from concurrent.futures import Future
 
-    from resnet8.results import Measured
-    from resnet8.sweeps.cells import Cell
-    from resnet8.sweeps.ground import Material
+    from resnet8.sweeps.places import Computable, Shared
 
 SECONDS = 10
 """How long a scheduler, or a first worker, is waited for."""
@@ -97,21 +95,14 @@ class Cluster(Place):
         for worker, versions in sorted(found.items()):
             _require_same(worker, versions)
 
-    def _attempt(self, material: Material, waiting: Mapping[int, Cell]) -> Generator[tuple[int, Measured]]:
-        asked, own = material.asked, installed()
-        shared = [material.network, *material.calibrations.values(), asked.images, asked.labels, material.reference]
+    def _attempt(self, material: Shared, waiting: Mapping[int, Computable]) -> Generator[tuple[int, Any]]:
+        own = installed()
         # On all workers from the beginning: what only one has is lost with it.
-        backend = _Backend(client=self._client, scatter=shared)
+        backend = _Backend(client=self._client, scatter=list(material.large))
         parallel = Parallel(backend=backend, return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+        asked: dict[int, Task] = {index: cell.task(material) for index, cell in waiting.items()}
         tasks = (
-            delayed(_measured)(
-                *(index, own, material.model.sha256),
-                *(material.network, cell.scheme, material.calibrations[cell.seed]),
-                images=asked.images,
-                labels=asked.labels,
-                reference=material.reference,
-            )
-            for index, cell in waiting.items()
+            delayed(_measured)(index, own, task.function, *task.about, **task.asked) for index, task in asked.items()
         )
         try:
             yield from parallel(tasks)
@@ -182,7 +173,9 @@ def _named(versions: Mapping[str, str], names: set[str]) -> str:
     return ", ".join(f"{name} {versions.get(name, 'missing')[:12]}" for name in sorted(names))
 
 
-def _measured(index: int, expected: dict[str, str], *about: Any, **asked: Any) -> tuple[int, Measured]:
+def _measured(
+    index: int, expected: dict[str, str], function: Callable[..., Any], *about: Any, **asked: Any
+) -> tuple[int, Any]:
     """The cell, on a worker that may have come later than the others."""
     if installed() != expected:
         raise WorkerError(
@@ -191,7 +184,7 @@ def _measured(index: int, expected: dict[str, str], *about: Any, **asked: Any) -
             expected=_named(expected, set(expected)),
             remedy="install the same there, and start the worker again; finished cells are kept",
         )
-    return index, cells.measure(*about, **asked)
+    return index, function(*about, **asked)
 
 
 class _Lost:

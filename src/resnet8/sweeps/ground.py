@@ -59,6 +59,11 @@ class Material:
     calibrations: dict[int, NDArray[np.uint8]]
     samples_per_class: int
 
+    @property
+    def large(self) -> tuple[Any, ...]:
+        """What tasks share, and a cluster's workers should have from the beginning."""
+        return self.network, *self.calibrations.values(), self.asked.images, self.asked.labels, self.reference
+
     def ground(self, scheme: Scheme, *changed: str) -> results.Ground:
         """The record of it, with the fields of ``scheme`` but those that cells change."""
         correct = int((self.reference.argmax(axis=1) == self.asked.labels).sum())

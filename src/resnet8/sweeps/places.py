@@ -11,25 +11,55 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from joblib import Parallel, delayed, parallel_config
 from joblib.externals.loky.process_executor import BrokenProcessPool, TerminatedWorkerError
 
 from resnet8.environment import cpu
 from resnet8.errors import QuantizationError, WorkerError
-from resnet8.sweeps import cells
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from typing import Self
-
-    from resnet8.results import Measured
-    from resnet8.sweeps.cells import Cell
-    from resnet8.sweeps.ground import Material
 
 PATIENCE = 3
 """How often in a row work may be lost without that a cell is finished in between."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What computes a cell, in whatever process.
+
+    Attributes:
+        function: A function of a module.
+        about: Its arguments.
+        asked: Those that it takes by name.
+    """
+
+    function: Callable[..., Any]
+    about: tuple[Any, ...]
+    asked: dict[str, Any] = field(default_factory=dict)
+
+
+class Shared(Protocol):
+    """What the cells of a question share."""
+
+    @property
+    def large(self) -> tuple[Any, ...]:
+        """Arguments of many tasks, that are better sent once."""
+
+
+class Computable(Protocol):
+    """A cell."""
+
+    @property
+    def shared(self) -> tuple[Any, ...]:
+        """Cells with the same here are computed one after the other; it can be sorted."""
+
+    def task(self, material: Any, /) -> Task:
+        """What computes it, of what it shares with others."""
 
 
 class Place(ABC):
@@ -47,7 +77,7 @@ class Place(ABC):
     def close(self) -> None:  # noqa: B027 - not every place has something to leave
         """Leave it."""
 
-    def measured(self, material: Material, waiting: Mapping[int, Cell]) -> Generator[tuple[int, Measured]]:
+    def measured(self, material: Shared, waiting: Mapping[int, Computable]) -> Generator[tuple[int, Any]]:
         """The numbers of cells under the keys of ``waiting``, as they are finished.
 
         Raises:
@@ -67,7 +97,7 @@ class Place(ABC):
                     raise self._gone(error, len(left)) from error
 
     @abstractmethod
-    def _attempt(self, material: Material, waiting: Mapping[int, Cell]) -> Generator[tuple[int, Measured]]:
+    def _attempt(self, material: Shared, waiting: Mapping[int, Computable]) -> Generator[tuple[int, Any]]:
         """The same, until workers are lost."""
 
     def _there(self) -> bool:
@@ -79,24 +109,14 @@ class Place(ABC):
         """What is said when none does."""
 
 
-def _tasks(material: Material, waiting: Mapping[int, Cell]) -> Iterator[Any]:
-    asked = material.asked
+def _tasks(material: Shared, waiting: Mapping[int, Computable]) -> Iterator[Any]:
     for index, cell in waiting.items():
-        calibration = material.calibrations[cell.seed]
-        yield delayed(_measured)(
-            index,
-            material.model.sha256,
-            material.network,
-            cell.scheme,
-            calibration,
-            images=asked.images,
-            labels=asked.labels,
-            reference=material.reference,
-        )
+        task = cell.task(material)
+        yield delayed(_measured)(index, task.function, *task.about, **task.asked)
 
 
-def _measured(index: int, *about: Any, **asked: Any) -> tuple[int, Measured]:
-    return index, cells.measure(*about, **asked)
+def _measured(index: int, function: Callable[..., Any], *about: Any, **asked: Any) -> tuple[int, Any]:
+    return index, function(*about, **asked)
 
 
 class Here(Place):
@@ -118,9 +138,11 @@ class Here(Place):
 
     def close(self) -> None:
         """Drop what this process kept for the next cell."""
+        from resnet8.sweeps import cells  # it imports this module
+
         cells.forget()
 
-    def _attempt(self, material: Material, waiting: Mapping[int, Cell]) -> Generator[tuple[int, Measured]]:
+    def _attempt(self, material: Shared, waiting: Mapping[int, Computable]) -> Generator[tuple[int, Any]]:
         if self.jobs == 1:
             config = parallel_config(backend="sequential")
         else:
