@@ -18,6 +18,7 @@ from resnet8.cli import (
     convert,
     docs,
     evaluate,
+    export,
     fetch,
     inspect,
     playground,
@@ -62,6 +63,7 @@ for command in (
     app.command()(command)
 app.add_typer(inspect.app, name="inspect")
 app.add_typer(audit.app, name="audit")
+app.add_typer(export.app, name="export")
 
 
 def _version(show: bool) -> None:

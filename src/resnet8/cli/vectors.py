@@ -42,7 +42,7 @@ def run(model: Path, output: Path, images: str, how: Requantization, data_dir: P
 
     require_integers(how)
     content = read_bytes(model)
-    _require_onnx(model, identify(model, content).format)
+    require_onnx(model, identify(model, content).format)
     predictor = open_content(model, content)
     split = read_split(resolve(data_dir, demo=demo), "test")
     chosen = choose_images(images, len(split))
@@ -59,7 +59,8 @@ def run(model: Path, output: Path, images: str, how: Requantization, data_dir: P
         )
 
 
-def _require_onnx(path: Path, found: str) -> None:
+def require_onnx(path: Path, found: str) -> None:
+    """Refuse what golden values are not made of: another file than ONNX."""
     from resnet8.errors import ModelError
 
     if found != "onnx":

@@ -1,0 +1,1 @@
+"""Quantized networks as sources: for simulators and synthesis."""
