@@ -9,10 +9,11 @@ import typer
 
 from resnet8.cli.common import Demo, require_onnx, show
 from resnet8.cli.common import data_dir as resolve
+from resnet8.cli.export_rtl import rtl
 from resnet8.numeric.variants import Multiplier, Requantization, Rounding
 
 app = typer.Typer(
-    help="Write a quantized network as source for other tools.",
+    help="Write a quantized network as source for other tools, with what checks it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -63,3 +64,6 @@ def c(
         f"memory {library.memory:,} bytes ({library.live:,} of codes live at once)"
     )
     show(f"check it with «make -C {output} check»; {output}/README.md says how to build it for a microcontroller")
+
+
+app.command()(rtl)

@@ -17,25 +17,23 @@ import numpy as np
 from resnet8 import environment, results
 from resnet8.errors import DataError, QuantizationError
 from resnet8.execute import engine
-from resnet8.execute.walk import walk
 from resnet8.files import whole_folder
 from resnet8.numeric.variants import MULTIPLIERS
 from resnet8.vectors import csource, edges, readme
 from resnet8.vectors.formats import Field, Writer
-from resnet8.vectors.golden import codes_record, golden, identifier
+from resnet8.vectors.golden import codes_record, golden, network_layers
 from resnet8.vectors.intermediates import NOTHING, WORDS, Intermediates, choose_intermediates
 from resnet8.vectors.manifest import NETWORK, VectorSet
 from resnet8.vectors.reference import Reference, differences, traced
 from resnet8.workers import no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from resnet8.data.cifar10 import Split
-    from resnet8.network.layers import AnyLayer
     from resnet8.network.program import Program
     from resnet8.numeric.variants import Requantization
     from resnet8.results import ModelDescription
@@ -190,22 +188,14 @@ def _layers(
     writer: Writer, program: Program, codes: NDArray[Any], run: Callable[..., Golden], progress: Progress
 ) -> tuple[list[Golden], NDArray[Any]]:
     """Every layer in order, each fed with the codes that those before it wrote, written at once; and the logits."""
-    layers: list[Golden] = []
-    writers = {program.input.name: NETWORK}
 
-    def step(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        folder = f"layer_{len(layers):02}_{identifier(layer.name or layer.kind)}"
-        one = run(folder, layer, values, name=layer.name, writers=writers)
+    def each(one: Golden, done: int) -> None:
         headers = {"parameters": one.parameters.values(), "expected": one.expected}
         # A header holds the input where it is written; the C program computes no more than accumulators and codes.
-        writer.arrays(f"layers/{folder}", folder, headers, (*one.inputs, *one.inside))
-        layers.append(one)
-        writers[layer.output.name] = folder
-        progress(len(layers), len(program.layers))
-        return one.codes
+        writer.arrays(f"layers/{one.folder}", one.folder, headers, (*one.inputs, *one.inside))
+        progress(done, len(program.layers))
 
-    scores = walk(program, codes, step)
-    return layers, scores
+    return network_layers(program, codes, run, each)
 
 
 def _edges(writer: Writer, run: Callable[..., Golden]) -> tuple[list[Golden], dict[str, tuple[Field, ...]]]:

@@ -10,19 +10,21 @@ import numpy as np
 
 from resnet8.errors import ModelError
 from resnet8.execute import engine
+from resnet8.execute.walk import walk
 from resnet8.network.tensors import Activation, Constant
 from resnet8.numeric.grid import limits, signed_bits, storage, width
 from resnet8.numeric.rounding import round_shift
 from resnet8.vectors.formats import Field
 from resnet8.vectors.intermediates import NOTHING, images_field
-from resnet8.vectors.manifest import CONSTANT, EDGE, CodesRecord, Coverage, LayerRecord
+from resnet8.vectors.manifest import CONSTANT, EDGE, NETWORK, CodesRecord, Coverage, LayerRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from resnet8.network.layers import AnyLayer
+    from resnet8.network.program import Program
     from resnet8.numeric.variants import Requantization
     from resnet8.vectors.intermediates import Intermediates
 
@@ -132,6 +134,40 @@ def golden(
         expected=tuple(expected),
         inside=tuple(asked.fields(layer, values, requantization)),
     )
+
+
+def network_layers(
+    program: Program,
+    codes: NDArray[Any],
+    run: Callable[..., Golden],
+    each: Callable[[Golden, int], object] = lambda *_: None,
+) -> tuple[list[Golden], NDArray[Any]]:
+    """Every layer of a network in order, each fed with the codes that those before it wrote.
+
+    Args:
+        program: The network.
+        codes: Of its input, (images, 32, 32, 3).
+        run: :func:`golden`, with what is asked of every layer.
+        each: Called with each layer as soon as it is there, and with how many there are.
+
+    Returns:
+        The layers, in folders ``layer_NN_NAME``, and the codes of the class scores, (images, classes).
+
+    Raises:
+        ModelError: as :func:`golden`.
+    """
+    layers: list[Golden] = []
+    writers = {program.input.name: NETWORK}
+
+    def step(layer: AnyLayer, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        folder = f"layer_{len(layers):02}_{identifier(layer.name or layer.kind)}"
+        layers.append(run(folder, layer, values, name=layer.name, writers=writers))
+        writers[layer.output.name] = folder
+        each(layers[-1], len(layers))
+        return layers[-1].codes
+
+    scores = walk(program, codes, step)
+    return layers, scores
 
 
 def codes_record(codes: Activation | Constant, source: str) -> CodesRecord:
