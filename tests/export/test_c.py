@@ -241,6 +241,15 @@ def test_the_library_needs_nothing_and_no_float(tmp_path: Path, how: Requantizat
     assert_takes(tmp_path / "c", library, flash=library.parameters + 6_000, ram=library.memory)
 
 
+@needs_cross
+def test_the_documented_line_compiles_it(tmp_path: Path) -> None:
+    write(tmp_path / "c", network())
+    (line,) = re.findall(r"^    (arm-none-eabi-gcc .*)$", (tmp_path / "c/README.md").read_text(), re.MULTILINE)
+    done = run(tmp_path / "c", *line.split())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.stem for path in (tmp_path / "c").glob("*.o")} == {"resnet8", "resnet8_kernels", "parameters"}
+
+
 def assert_takes(folder: Path, library: Library, *, flash: int, ram: int) -> None:
     """At most so many bytes, and not a function from elsewhere: no memcpy, no float or 64-bit helper."""
     sizes = make(folder, "library").splitlines()[-1].split()

@@ -312,10 +312,10 @@ def firmware(study: results.FirmwareStudy) -> dict[str, str]:
         f"Requantization {first.requantization}; {tables.images(study.images, study.data)}, each with every logit compared; "
         f"instructions and stack are the most that one prediction took. {study.compiler}, `{study.flags}`; {study.emulator}.",
         f"**CMSIS-NN, published**: {seconds * 1000:.1f} ms a prediction on a Cortex-M4 at "
-        f"{facts.CMSIS_NN_HERTZ // 1_000_000} MHz, which is {cycles / 1e6:.1f} million cycles, for the reference's own int8 "
-        f"file in microTVM with CMSIS-NN's kernels ([MLPerf Tiny v1.0, closed division]({facts.CMSIS_NN_SOURCE}), OctoML). "
+        f"{facts.CMSIS_NN_HERTZ // 1_000_000} MHz, which is {cycles / 1e6:.1f} million cycles, for the benchmark's image "
+        f"classification in microTVM with CMSIS-NN's kernels ([MLPerf Tiny v1.0, closed division]({facts.CMSIS_NN_SOURCE}), OctoML). "
         "Cycles are not instructions: a load takes more than one, flash makes the processor wait, and the emulator knows "
-        "neither. Its flash and RAM are not published there.",
+        "neither. The file says nothing of flash and RAM.",
     )
     return {"firmware": text}
 
