@@ -151,7 +151,7 @@ def _elementwise(prefix: str, layer: AnyLayer, found: Mapping[str, NDArray[Any]]
     fields, scaling, form = _scaling(prefix, layer, found)
     factor = "NULL"
     if "factor" in found:
-        values = found["factor"].astype(np.int64) - found["factor_zero_point"].astype(np.int64)
+        values = found["factor"].astype(np.int64) - np.atleast_1d(found["factor_zero_point"]).astype(np.int64)
         fields.append(array("factor", values, np.int16))
         factor = f"{prefix}_factor"
     (x,) = layer.reads
@@ -204,7 +204,9 @@ def _conv(prefix: str, step: Step, found: Mapping[str, NDArray[Any]], how: Requa
     out, kernel_rows, kernel_columns, channels = weights.shape
     (x,) = layer.reads
     fields, scaling, form = _scaling(prefix, layer, found)
-    packed = _packed(layer, weights.reshape(out, -1).astype(np.int64), found["weights_zero_point"].astype(np.int64))
+    packed = _packed(
+        layer, weights.reshape(out, -1).astype(np.int64), np.atleast_1d(found["weights_zero_point"]).astype(np.int64)
+    )
     fields += [
         array("weights", packed.words, np.uint32),
         array("bias", _folded(layer, packed.effective, x.zero_point - shifted(x.params.dtype)), np.int32),
