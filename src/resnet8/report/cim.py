@@ -159,13 +159,19 @@ def blocks(name: str, result: CimAudit) -> dict[str, str]:
     parts: list[str | Table] = [
         f"Model `{PurePath(result.model.path).name}`, {_exact(result)}. Each cell: correct images / images with the exact "
         f"engine's prediction{_repeated(result)}. `{TOLD}`: the exact McNemar test tells the count from the exact engine's "
-        f"(p < {SIGNIFICANCE:g}, {len(result.cells)} comparisons, not corrected for their number)."
+        f"(p < {SIGNIFICANCE:g}, {len(result.cells)} comparisons, not corrected for their number).{_calibrated(result)}"
     ]
     for one in maps(result):
-        parts += [f"{one.title.capitalize()}:", one]
+        parts += [f"{one.title[0].upper()}{one.title[1:]}:", one]
     last = result.cells[-1]
     facts = f"{last.rows} rows, {last.adc_bits} bits of the ADC, {variant(last)}."
     return {f"cim-{name}": markdown(*parts), f"cim-layers-{name}": markdown(facts, layers(result, last))}
+
+
+def _calibrated(result: CimAudit) -> str:
+    if result.calibration is None:
+        return ""
+    return f" The ADCs' ranges are set on {images(result.calibration_images, result.calibration)}."
 
 
 def _repeated(result: CimAudit) -> str:

@@ -122,6 +122,13 @@ def test_the_page_is_filled_in(tmp_path: Path) -> None:
     filled = stale(tmp_path)[path]
     assert "| 32 rows | 1 / 2* | 9 / 10 |" in filled
     assert "3 comparisons, not corrected for their number" in filled
+    assert "Differential cells of 1 bit, bit-serial inputs, full ADC range:" in filled
+    assert "ranges are set on" not in filled
+    drawn = replace(
+        RESULT, calibration=replace(RESULT.data, split="train", subset="held-out-50"), calibration_images=50
+    )
+    words = "ranges are set on 50 images: CIFAR-10 (official), train split, subset held-out-50."
+    assert words in cim.blocks("x", drawn)["cim-x"]
 
 
 def test_what_is_about_another_model_or_other_images_is_refused(tmp_path: Path) -> None:
