@@ -96,7 +96,7 @@ def test_worked(split: Split) -> None:
     }
     assert found["example-conv-x"].count("```") == 2
     assert found["layers-x"].count("\n| ") == 1 + len(result.layers) + 1
-    assert "| 3x3 / 4x4, 0 1 1 1 |" in found["layers-x"]
+    assert "| 3×3 / 4×4, 0 1 1 1 |" in found["layers-x"]
 
 
 LABELS = "0123456789"
