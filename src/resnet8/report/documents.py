@@ -18,6 +18,7 @@ from resnet8.report import api, blocks, choice, cpus
 from resnet8.report.analysis import analysis, comparison, recommendations
 from resnet8.report.document import markdown
 from resnet8.report.limit import Limits
+from resnet8.report.rtl import rtl
 from resnet8.results import AccumulatorAudit, Agreement, CpuTrial, Evaluation, RequantizationStudy, WorkedArithmetic
 
 Question = TypeVar("Question", AccumulatorAudit, Agreement, Evaluation, RequantizationStudy, WorkedArithmetic)
@@ -28,6 +29,7 @@ PARITY = Path("results/parity.json")
 ARITHMETIC = Path("results/arithmetic")
 CPUS = Path("results/cpus")
 PLAYGROUND = Path("results/playground")
+RTL = Path("results/rtl")
 RELIABILITY = Path("results/reliability/trial.json")
 NOISE = Path("results/noise")
 """Where noise studies are kept, if there are any: «resnet8 audit noise» makes them, which takes minutes."""
@@ -283,5 +285,10 @@ def _of_reliability(evidence: _Evidence) -> dict[str, str]:
     return {"reliability": blocks.reliability(results.load(results.Reliability, path))} if path.is_file() else {}
 
 
-_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_page, _of_reliability, lambda _: {"api": api.page()})
+def _of_rtl(evidence: _Evidence) -> dict[str, str]:
+    paths = sorted((evidence.root / RTL).glob("*.json"))
+    return {"rtl": rtl([results.load(results.RtlCheck, path) for path in paths])} if paths else {}
+
+
+_BLOCKS = (_of_comparison, _of_arithmetic, _of_cpus, _of_page, _of_reliability, _of_rtl, lambda _: {"api": api.page()})
 """What makes the blocks of the pages, by name, of what results there are."""

@@ -33,6 +33,7 @@ from resnet8.results.evaluation import (
 from resnet8.results.noise import NoiseRun, NoiseStudy
 from resnet8.results.playground import PlaygroundUse
 from resnet8.results.reliability import Reliability
+from resnet8.results.rtl import RtlCheck, RtlRun, RtlUnit
 from resnet8.results.seeds import SeedRun, SeedStudy
 from resnet8.results.storage import (
     SCHEMA_VERSION,
@@ -117,6 +118,9 @@ __all__ = [
     "RequantizationRow",
     "RequantizationStudy",
     "Result",
+    "RtlCheck",
+    "RtlRun",
+    "RtlUnit",
     "Score",
     "Search",
     "SeedRun",
