@@ -82,7 +82,7 @@ def test_help_names_every_command(shell: Shell) -> None:
 
 COMMANDS = [
     *("reproduce", "fetch", "convert", "evaluate", "calibrate", "quantize", "compare", "vectors", "playground", "docs"),
-    *("sweep", "sensitivity", "search", "inspect operations", "inspect graph", "export c"),
+    *("sweep", "sensitivity", "search", "inspect operations", "inspect graph", "export c", "export rtl"),
     *("audit agreement", "audit requantization", "audit accumulators", "audit worked", "audit noise", "audit seeds"),
     "audit cim",
 ]

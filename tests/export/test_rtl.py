@@ -142,7 +142,7 @@ def test_some_rows_only(copy: Path) -> None:
 @needs("iverilog", "verilator", "g++")
 def test_both_simulators_check_the_same_values(copy: Path) -> None:
     counts = set()
-    for tool in ("icarus", "verilator"):
+    for tool in ("verilator", "icarus"):
         code, output = make(copy, tool)
         assert code == 0, output
         counts.add(re.search(r"PASS: \d+ values", output)[0])  # type: ignore[index]

@@ -59,6 +59,7 @@ WORKS = {
         ("vectors", "resnet8_int8.onnx", "-o", "golden", "--images", "1", *DATA), made=("golden",), share=0.1
     ),
     "export": Work(("export", "c", "resnet8_int8.onnx", "-o", "library", *DATA), made=("library",), share=0.1),
+    "export rtl": Work(("export", "rtl", "resnet8_int8.onnx", "-o", "hardware", *DATA), made=("hardware",), share=0.1),
     "saving": Work(  # by the page's process, whose interrupts are its own
         ("save", "resnet8_int8.onnx", "changed.onnx"),
         made=("changed.onnx", "changed.onnx.json"),

@@ -18,6 +18,7 @@ from resnet8.report import api, blocks, choice, cim, cpus, exhaustive
 from resnet8.report.analysis import analysis, comparison, recommendations
 from resnet8.report.document import Cell, markdown, table
 from resnet8.report.limit import Limits
+from resnet8.report.rtl import rtl
 from resnet8.results import AccumulatorAudit, Agreement, CpuTrial, Evaluation, RequantizationStudy, WorkedArithmetic
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ CIM = Path("results/cim")
 """What compute-in-memory arrays make of a recipe's file: RECIPE.json, or RECIPE_WORDS.json; «resnet8 audit cim»."""
 PLAYGROUND = Path("results/playground")
 FIRMWARE = Path("results/firmware/cortex-m4.json")
+RTL = Path("results/rtl")
 RELIABILITY = Path("results/reliability/trial.json")
 NOISE = Path("results/noise")
 """Where noise studies are kept, if there are any: «resnet8 audit noise» makes them, which takes minutes."""
@@ -346,6 +348,11 @@ def _of_reliability(evidence: _Evidence) -> dict[str, str]:
     return {"reliability": blocks.reliability(results.load(results.Reliability, path))} if path.is_file() else {}
 
 
+def _of_rtl(evidence: _Evidence) -> dict[str, str]:
+    paths = sorted((evidence.root / RTL).glob("*.json"))
+    return {"rtl": rtl([results.load(results.RtlCheck, path) for path in paths])} if paths else {}
+
+
 def _of_firmware(evidence: _Evidence) -> dict[str, str]:
     path = evidence.root / FIRMWARE
     if not path.is_file():
@@ -365,6 +372,7 @@ _BLOCKS = (
     _of_page,
     _of_reliability,
     _of_firmware,
+    _of_rtl,
     lambda _: {"api": api.page()},
 )
 """What makes the blocks of the pages, by name, of what results there are."""

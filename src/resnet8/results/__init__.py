@@ -42,6 +42,7 @@ from resnet8.results.firmware import FirmwareLibrary, FirmwareStudy
 from resnet8.results.noise import NoiseRun, NoiseStudy
 from resnet8.results.playground import PlaygroundUse
 from resnet8.results.reliability import Reliability
+from resnet8.results.rtl import RtlCheck, RtlRun, RtlUnit
 from resnet8.results.seeds import SeedRun, SeedStudy
 from resnet8.results.storage import (
     SCHEMA_VERSION,
@@ -139,6 +140,9 @@ __all__ = [
     "RequantizationRow",
     "RequantizationStudy",
     "Result",
+    "RtlCheck",
+    "RtlRun",
+    "RtlUnit",
     "Score",
     "Search",
     "SeedRun",
