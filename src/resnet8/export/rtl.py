@@ -228,7 +228,7 @@ def _lines(one: Golden) -> Iterator[Field]:
     for name, field in one.parameters.items():
         if name in single:
             yield field
-        elif field.values.ndim and name != "factor_zero_point":  # the others stand in the header
+        elif field.order in ("tensor", "channel out") and name != "factor_zero_point":  # the others stand in the header
             yield Field(name, np.broadcast_to(field.values, channels).copy(), "channel out")
     if one.record.kind == "rescale":
         yield Field("factor", np.ones(channels, np.uint8), "channel")
