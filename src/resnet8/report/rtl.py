@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def rtl(checks: Sequence[RtlCheck]) -> str:
     """``rtl``: values compared, a row for each model and simulator; cells, a row for each unit."""
     values = tuple(
-        (f"`{_file(one)}`", one.requantization, str(one.layers), str(one.images), run.simulator, f"{run.values:,}")
+        (f"`{_file(one)}`", one.requantization, run.simulator, str(one.layers), str(one.images), f"{run.values:,}")
         for one in checks
         for run in one.runs
     )
@@ -35,8 +35,8 @@ def rtl(checks: Sequence[RtlCheck]) -> str:
     )
     lanes = ", ".join(sorted({str(one.word) for one in checks}))
     return markdown(
-        Table("", ("model", "multiplier/rounding", "layers", "images", "simulator", "values, none wrong"), values),
-        Table("", ("model", "unit", "layer", "accumulator", "multiplier", "numerator", "cells"), cells),
+        Table("", ("model", "multiplier/rounding", "simulator", "layers", "images", "values, none wrong"), values, 3),
+        Table("", ("model", "unit", "layer", "accumulator", "multiplier", "numerator", "cells"), cells, 3),
         f"Widths in bits. A `resnet8_pe` has {lanes} lanes; cells are those of {checks[0].synthesizer}.",
     )
 
