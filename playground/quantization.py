@@ -289,17 +289,18 @@ def _(entry, index, number):
 
 
 @app.cell(hide_code=True)
-def _(changed, go, layer, network, number, opened):
+def _(go, layer, marked, network, number, opened):
     _key, _drawing = f"n{number}", drawn(network, opened.description, brief=True)
-    _changed = () if changed is None else changing.changed_layers(network, changed)
-    _marks = {f"n{place}" for place, one in enumerate(network.layers, 1) if one.name in _changed}
+    _marks = {
+        f"n{place}" for place, one in enumerate([noise.INPUT, *(one.name for one in network.layers)]) if one in marked
+    }
     # Elements with names: Marimo forgets those that have none.
-    network_strip = page.clickable(strip(_drawing, _key, _marks | ({"n0"} if noise.INPUT in _changed else set())), go)
+    network_strip = page.clickable(strip(_drawing, _key, _marks), go)
     whole_network = mo.lazy(lambda: page.sketch(_drawing, _key))
     page.column(
         mo.md(
             f"## The network\n\nLayer {number} of {len(network.layers)}: **{page.plain(layer.name)}**. Click on another, or choose "
-            "it in the menu." + (" A dot marks what is changed." if _changed else "")
+            "it in the menu." + (" A dot marks what is changed." if marked else "")
         ),
         network_strip,
         mo.md(f"With its neighbours; {words.GRID}:"),
@@ -581,19 +582,19 @@ def _(effects_view, get_said, opened):
 
 
 @app.cell(hide_code=True)
-def _(changed, flow, float_flow, flows, go, label, layer, pixels, split):
-    mo.stop(changed is None)
-    changed_flow = flow_of_changed(changed, flow, pixels)
-    if float_flow is None:
-        _found = {"changed against original": noise.of_flow(flow, changed_flow)}
-    else:
-        _found = {
-            plots.QUANTIZED: noise.of_flow(float_flow, flow),
-            CHANGED: noise.of_flow(float_flow, changed_flow),
-        }
-    changed_chart = page.clickable(views.series(_found), go)
-    page.column(views.changed_image(layer, flows, changed_flow, split.class_names, label), changed_chart)
-    return (changed_chart,)
+def _(changed, flow, float_flow, flows, go, label, layer, network, pixels, split):
+    # What is marked in the drawing is known here: the answer comes first, the drawing is made anew behind it.
+    marked, changed_chart, _view = frozenset(), None, None
+    if changed is not None:
+        _flow, marked = flow_of_changed(changed, flow, pixels), changing.changed_layers(network, changed)
+        if float_flow is None:
+            _found = {"changed against original": noise.of_flow(flow, _flow)}
+        else:
+            _found = {plots.QUANTIZED: noise.of_flow(float_flow, flow), CHANGED: noise.of_flow(float_flow, _flow)}
+        changed_chart = page.clickable(views.series(_found), go)
+        _view = page.column(views.changed_image(layer, flows, _flow, split.class_names, label), changed_chart)
+    _view
+    return changed_chart, marked
 
 
 @app.cell(hide_code=True)
