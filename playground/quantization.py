@@ -582,17 +582,27 @@ def _(effects_view, get_said, opened):
 
 
 @app.cell(hide_code=True)
-def _(changed, flow, float_flow, flows, go, label, layer, network, pixels, split):
-    # What is marked in the drawing is known here: the answer comes first, the drawing is made anew behind it.
+def _(changed, flow, layer, pixels, split):
+    # The answer first, in a cell of its own; charts and the drawing are made behind it.
+    changed_flow = None if changed is None else flow_of_changed(changed, flow, pixels)
+    None if changed_flow is None else views.changed_prediction(layer, flow, changed_flow, split.class_names)
+    return (changed_flow,)
+
+
+@app.cell(hide_code=True)
+def _(changed, changed_flow, float_flow, flow, flows, go, label, layer, network, split):
     marked, changed_chart, _view = frozenset(), None, None
-    if changed is not None:
-        _flow, marked = flow_of_changed(changed, flow, pixels), changing.changed_layers(network, changed)
+    if changed_flow is not None:
+        marked = changing.changed_layers(network, changed)
         if float_flow is None:
-            _found = {"changed against original": noise.of_flow(flow, _flow)}
+            _found = {"changed against original": noise.of_flow(flow, changed_flow)}
         else:
-            _found = {plots.QUANTIZED: noise.of_flow(float_flow, flow), CHANGED: noise.of_flow(float_flow, _flow)}
+            _found = {
+                plots.QUANTIZED: noise.of_flow(float_flow, flow),
+                CHANGED: noise.of_flow(float_flow, changed_flow),
+            }
         changed_chart = page.clickable(views.series(_found), go)
-        _view = page.column(views.changed_image(layer, flows, _flow, split.class_names, label), changed_chart)
+        _view = page.column(views.changed_image(layer, flows, changed_flow, split.class_names, label), changed_chart)
     _view
     return changed_chart, marked
 

@@ -168,7 +168,8 @@ def test_changes_and_what_came_of_them() -> None:
     )
     flows = {"FP32": flow(REAL, IMAGE), "quantized": flow(PROGRAM, IMAGE)}
     seen = text(views.changed_image(PROGRAM.weighted[0], flows, flow(changed, IMAGE), NAMES, 3))
-    assert "Predicted:" in seen
+    answer = text(views.changed_prediction(PROGRAM.weighted[0], flows["quantized"], flow(changed, IMAGE), NAMES))
+    assert re.search(r"Predicted: [a-j] → [a-j]\. In the output of first_conv [\d.]+ % of the values differ", answer)
     assert "before and after" in seen  # its weights are others
     later = next(one for one in PROGRAM.weighted[1:] if one.weights.name != PROGRAM.weighted[0].weights.name)
     assert "before and after" not in text(views.changed_image(later, flows, flow(changed, IMAGE), NAMES, 3))

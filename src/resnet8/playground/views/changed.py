@@ -42,14 +42,18 @@ def effects(found: Sequence[Effect], undo: Sequence[Any]) -> Any:
     return page.table(headings, rows, left=6)
 
 
-def changed_image(
-    shown: AnyLayer,
-    flows: Mapping[str, Flow],
-    changed: Flow,
-    names: Sequence[str],
-    label: int,
-) -> Any:
-    """One image, original and changed: the prediction, the output and the weights of the layer shown, and all SQNRs.
+def changed_prediction(shown: AnyLayer, original: Flow, changed: Flow, names: Sequence[str]) -> Any:
+    """What one image is taken for, original and changed, and how much of a layer's output differs."""
+    before, after = (one.real(shown.output.name) for one in (original, changed))
+    was, now = (page.plain(names[int(one.probabilities[0].argmax())]) for one in (original, changed))
+    return mo.md(
+        f"### This image, original and changed\n\nPredicted: **{was}** → **{now}**. In the output of "
+        f"{page.plain(shown.name)} {percent(float((before != after).mean()))} of the values differ."
+    )
+
+
+def changed_image(shown: AnyLayer, flows: Mapping[str, Flow], changed: Flow, names: Sequence[str], label: int) -> Any:
+    """One image, original and changed: the probabilities, the output and the weights of the layer shown.
 
     Args:
         shown: The layer of the original.
@@ -60,17 +64,12 @@ def changed_image(
     """
     output, original = shown.output.name, flows[plots.QUANTIZED]
     before, after = (one.real(output) for one in (original, changed))
-    was, now = (page.plain(names[int(one.probabilities[0].argmax())]) for one in (original, changed))
     all_flows = {**flows, CHANGED: changed}
     float_flow, grid = flows.get(plots.FLOAT), changed.network.activations[output].params
     codes = {plots.QUANTIZED: original.values[output]} if grid.same_as(shown.output.params) else {}
     codes |= {CHANGED: changed.values[output]}
     real = None if float_flow is None else float_flow.real(output)
     return page.column(
-        mo.md(
-            f"### This image, original and changed\n\nPredicted: **{was}** → **{now}**. In the output of "
-            f"{page.plain(shown.name)} {percent(float((before != after).mean()))} of the values differ."
-        ),
         page.row(
             plots.probabilities({name: one.probabilities[0] for name, one in all_flows.items()}, names, label),
             plots.in_steps(real, codes, grid, limits(grid.dtype)),
