@@ -46,7 +46,7 @@ def agreement(name: str, result: results.Agreement) -> dict[str, str]:
     )
     return {
         f"agreement-{name}": markdown(*parts),
-        f"kernels-{name}": markdown(f"Model {_named(result)}, graph {optimized.graph}.", kernels),
+        f"kernels-{name}": markdown(f"Model {tables.named(result.model)}, graph {optimized.graph}.", kernels),
     }
 
 
@@ -96,7 +96,7 @@ def worked(name: str, result: results.WorkedArithmetic) -> dict[str, str]:
             "+ zero point = code": lambda one: one.code,
         },
     )
-    model = f"Model {_named(result)}"
+    model = f"Model {tables.named(result.model)}"
     where = f"{model}, test image {result.image}."
     classes = tables.classes(result)
     return {
@@ -140,7 +140,7 @@ def pitfalls(name: str, result: results.WorkedArithmetic, sums: results.Accumula
     ``clipping-NAME``: the codes of the extreme accumulators without saturation, where ``sums`` has them.
     """
     facts = {layer.layer: layer for layer in result.layers}
-    model = f"Model {_named(result)}"
+    model = f"Model {tables.named(result.model)}"
     mistakes = table(
         [(one, *found) for one in result.examples for found in _mistakes(one, facts[one.layer])],
         {
@@ -329,14 +329,7 @@ def _count(outcome: str, one: tuple[str, Mapping[str, int]]) -> int:
 
 
 def _conditions(result: results.Agreement | results.RequantizationStudy | results.AccumulatorAudit) -> str:
-    return f"Model {_named(result)}, {tables.images(result.images, result.data)}."
-
-
-def _named(
-    result: results.Agreement | results.RequantizationStudy | results.AccumulatorAudit | results.WorkedArithmetic,
-) -> str:
-    """The file, and which one of that name: the beginning of its SHA-256."""
-    return f"`{_file(result)}` (SHA-256 `{result.model.sha256[:16]}…`)"
+    return f"Model {tables.named(result.model)}, {tables.images(result.images, result.data)}."
 
 
 def _file(

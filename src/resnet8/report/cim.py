@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from resnet8 import words
 from resnet8.comparison import SIGNIFICANCE, mcnemar
 from resnet8.report.document import Table, cells, markdown, table
-from resnet8.report.tables import images
+from resnet8.report.tables import images, named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +156,7 @@ def layers(result: CimAudit, cell: ArrayCell) -> Table:
 def blocks(name: str, result: CimAudit) -> dict[str, str]:
     """``cim-NAME``: the maps of a result; ``cim-layers-NAME``: the layers of its last kind of arrays."""
     parts: list[str | Table] = [
-        f"Model `{PurePath(result.model.path).name}`, {_exact(result)}. Each cell: correct images / images with the exact "
+        f"Model {named(result.model)}, {_exact(result)}. Each cell: correct images / images with the exact "
         f"engine's prediction{_repeated(result)}. `{TOLD}`: the exact McNemar test tells the count from the exact engine's "
         f"(p < {SIGNIFICANCE:g}, {len(result.cells)} comparisons, not corrected for their number).{_calibrated(result)}"
     ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from resnet8.numeric.variants import MULTIPLIERS
 from resnet8.report.document import Table, markdown, table
+from resnet8.report.tables import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ def layers(result: ExhaustiveStudy) -> Table:
 
 def blocks(name: str, result: ExhaustiveStudy) -> dict[str, str]:
     """``exhaustive-NAME``: every variant; ``exhaustive-layers-NAME``: every layer."""
-    model = f"Model `{PurePath(result.model.path).name}` (SHA-256 `{result.model.sha256[:16]}…`)"
+    model = f"Model {named(result.model)}"
     return {
         f"exhaustive-{name}": markdown(f"{model}, {_covered(result)}.", variants(result)),
         f"exhaustive-layers-{name}": markdown(

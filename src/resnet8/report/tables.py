@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from resnet8 import results, words
@@ -26,6 +27,11 @@ def source(data: results.DataSource) -> str:
     }.get(data.dataset, data.dataset)
     subset = "" if data.subset == "all" else f", subset {data.subset}"
     return f"{kind}, {data.split} split{subset}"
+
+
+def named(model: results.ModelDescription) -> str:
+    """A model's file, and which one of that name: the beginning of its SHA-256."""
+    return f"`{PurePath(model.path).name}` (SHA-256 `{model.sha256[:16]}…`)"
 
 
 def images(count: int, data: results.DataSource) -> str:
