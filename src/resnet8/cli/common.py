@@ -14,6 +14,7 @@ import typer
 
 import resnet8
 from resnet8.errors import missing_extra
+from resnet8.numeric.variants import Rounding
 from resnet8.streams import log
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from resnet8.results import AnyResult
+    from resnet8.runtimes.integer import IntegerPredictor
     from resnet8.workers import Progress
 
 WIDE = 180
@@ -56,6 +58,9 @@ Cells = Annotated[
     Path | None,
     typer.Option(help="Folder where finished cells are kept: the next run goes on from them.  [default: the cache]"),
 ]
+QuantizedOnnx = Annotated[Path, typer.Argument(help="A quantized .onnx file.")]
+NewFolder = Annotated[Path, typer.Option("-o", "--output", help="The folder to make; it must not exist.")]
+Rounded = Annotated[Rounding, typer.Option(help="How products are rounded.")]
 Plots = Annotated[
     list[Path] | None, typer.Option("--plot", help="Draw it here, .svg or .png; may be repeated.  [default: nowhere]")
 ]
@@ -82,7 +87,28 @@ def require(*extras: str) -> None:
                 raise missing_extra(package, extra)
 
 
-def require_onnx(path: Path, found: str) -> None:
+def open_for_export(path: Path) -> tuple[bytes, IntegerPredictor]:
+    """A quantized ONNX file, and its network in the integer engine: what sources and golden values are made of.
+
+    Raises:
+        StorageError: when it cannot be read.
+        ModelError: when it is no ONNX file, or not quantized.
+    """
+    from resnet8.files import read_bytes
+    from resnet8.runtimes.base import identify
+    from resnet8.runtimes.integer import open_content
+
+    content = read_bytes(path)
+    _require_onnx(path, identify(path, content).format)
+    return content, open_content(path, content)
+
+
+def folder_size(folder: Path) -> str:
+    """``1.5 MB``, of 1,048,576 bytes, of all files in a folder."""
+    return f"{sum(path.stat().st_size for path in folder.rglob('*') if path.is_file()) / 2**20:.1f} MB"
+
+
+def _require_onnx(path: Path, found: str) -> None:
     """Refuse a model file of another format.
 
     Raises:

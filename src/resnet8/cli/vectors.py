@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnet8.cli.common import DataDir, Demo, progress, require_onnx, show
+from resnet8.cli.common import (
+    DataDir,
+    Demo,
+    NewFolder,
+    QuantizedOnnx,
+    Rounded,
+    folder_size,
+    open_for_export,
+    progress,
+    show,
+)
 from resnet8.cli.common import data_dir as resolve
-from resnet8.numeric.variants import Multiplier, Requantization, Rounding
+from resnet8.numeric.variants import Multiplier, Requantization
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,15 +28,15 @@ if TYPE_CHECKING:
 
 
 def vectors(
-    model: Annotated[Path, typer.Argument(help="A quantized .onnx file.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make; it must not exist.")],
+    model: QuantizedOnnx,
+    output: NewFolder,
     images: Annotated[
         str, typer.Option(help="Test images: indices such as 0,5,17, or a number N for the first N.")
     ] = "4",
     requantize: Annotated[
         Multiplier, typer.Option(help="How multipliers are held; not float32, for the vectors are integers.")
     ] = "fixed32",
-    rounding: Annotated[Rounding, typer.Option(help="How products are rounded.")] = "half-even",
+    rounding: Rounded = "half-even",
     inside: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,16 +75,11 @@ def run(
 ) -> VectorSet:
     """Export, and compare with ONNX Runtime on the way."""
     from resnet8.data.cifar10 import read_split
-    from resnet8.files import read_bytes
-    from resnet8.runtimes.base import identify
-    from resnet8.runtimes.integer import open_content
     from resnet8.vectors import choose_images, choose_intermediates, export_vectors, require_integers, traced
 
     require_integers(how)
     asked = choose_intermediates(inside)
-    content = read_bytes(model)
-    require_onnx(model, identify(model, content).format)
-    predictor = open_content(model, content)
+    content, predictor = open_for_export(model)
     split = read_split(resolve(data_dir, demo=demo), "test")
     chosen = choose_images(images, len(split))
     with progress() as step:
@@ -93,10 +98,9 @@ def run(
 
 
 def _say(output: Path, result: VectorSet) -> None:
-    size = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     show(
         f"{output}: {len(result.layers)} layers, {len(result.edges)} edge cases, {len(result.images)} images, "
-        f"{result.requantization}; {len(result.files) + 1} files, {size / 2**20:.1f} MB"
+        f"{result.requantization}; {len(result.files) + 1} files, {folder_size(output)}"
     )
     if (ort := result.ort) is not None:
         words = "differ"

@@ -151,7 +151,7 @@ def _elementwise(prefix: str, layer: AnyLayer, found: Mapping[str, NDArray[Any]]
     fields, scaling, form = _scaling(prefix, layer, found)
     factor = "NULL"
     if "factor" in found:
-        values = found["factor"].astype(np.int64) - np.atleast_1d(found["factor_zero_point"]).astype(np.int64)
+        values = found["factor"].astype(np.int64) - found["factor_zero_point"].astype(np.int64)
         fields.append(array("factor", values, np.int16))
         factor = f"{prefix}_factor"
     (x,) = layer.reads
@@ -204,9 +204,7 @@ def _conv(prefix: str, step: Step, found: Mapping[str, NDArray[Any]], how: Requa
     out, kernel_rows, kernel_columns, channels = weights.shape
     (x,) = layer.reads
     fields, scaling, form = _scaling(prefix, layer, found)
-    packed = _packed(
-        layer, weights.reshape(out, -1).astype(np.int64), np.atleast_1d(found["weights_zero_point"]).astype(np.int64)
-    )
+    packed = _packed(layer, weights.reshape(out, -1).astype(np.int64), found["weights_zero_point"].astype(np.int64))
     fields += [
         array("weights", packed.words, np.uint32),
         array("bias", _folded(layer, packed.effective, x.zero_point - shifted(x.params.dtype)), np.int32),
@@ -223,7 +221,7 @@ def _conv(prefix: str, step: Step, found: Mapping[str, NDArray[Any]], how: Requa
     window = layer.window
     height, width_ = (x.shape[0], x.shape[1]) if window else (1, 1)
     rows, columns = (layer.output.shape[0], layer.output.shape[1]) if window else (1, 1)
-    strides, pads = (window.strides, window.pads) if window else ((1, 1), (0, 0, 0, 0))
+    strides, pads = found["strides"], found["pads"]
     members = {
         "weights": f"{prefix}_weights",
         "bias": f"{prefix}_bias",
@@ -279,7 +277,7 @@ def _packed(layer: AnyLayer, codes: NDArray[np.int64], zero_points: NDArray[np.i
     """
     dtype = layer.multiplied.params.dtype if layer.multiplied is not None else "int8"
     out, depth = codes.shape
-    effective = codes - zero_points[:, None]
+    effective = codes - zero_points.reshape(-1, 1)  # one for the tensor, or for each channel
     bits = 4 if width(dtype) <= 4 else 8
     low, high = limits("int8")
     if bits == 4:

@@ -132,20 +132,20 @@ def export_rtl(
     chosen = split.select(np.asarray(images, np.int64), "exported")
     codes = engine.input_codes(program, chosen.images)
     with whole_folder(folder) as part:
-        writer = Writer(part)
+        writer, found = Writer(part), dict[str, dict[str, int]]()
 
         def each(one: Golden, done: int) -> None:
-            _layer(writer, one, word)
+            found[one.folder] = parameters(one, word)
+            _layer(writer, one, word, found[one.folder])
             progress(done, len(program.layers))
 
-        layers, scores = network_layers(program, codes, partial(golden, requantization=how), each)
+        # The form is the same for every model: what a layer has once is there for each output channel.
+        run = partial(golden, requantization=how, broadcast=True)
+        layers, scores, logits = network_layers(program, codes, run, each)
         _copied(writer)
         writer.write("network/network.svh", header(f"network: {how.name}", _network(len(images), word, how)).encode())
         for field in (Field("input", codes, "image, row, column, channel"), Field("logits", scores, "image, class")):
             writer.write(f"network/{field.name}.hex", hex_lines("network", field))
-        found = {one.folder: parameters(one, word) for one in layers}
-        names = [layer.output.name for layer in program.layers]
-        logits = layers[names.index(program.logits.name)].folder
         records = tuple(one.record for one in layers)
         result = RtlSet(
             model=model,
@@ -198,10 +198,9 @@ def _texts(writer: Writer, result: RtlSet, how: Requantization) -> None:
     writer.write("README.md", text.encode())
 
 
-def _layer(writer: Writer, one: Golden, word: int) -> None:
-    """The folder of a layer."""
+def _layer(writer: Writer, one: Golden, word: int, values: dict[str, int]) -> None:
+    """The folder of a layer; ``values`` stand in its header."""
     path, record = f"layers/{one.folder}", one.record
-    values = parameters(one, word)
     writer.write(f"{path}/parameters.svh", header(f"{path}: {record.kind}, {record.name}", values).encode())
     for field in _lines(one):
         writer.write(f"{path}/{field.name}.hex", hex_lines(path, field))
@@ -223,15 +222,11 @@ def _lines(one: Golden) -> Iterator[Field]:
     """What is written with one value on a line: tensors, and parameters with a line for each output channel."""
     yield from one.inputs
     yield from one.expected
-    channels = one.record.output.shape[-1]
-    single = {"weights", "bias", "factor", "b"}
     for name, field in one.parameters.items():
-        if name in single:
+        if field.order.startswith("channel") and name != "factor_zero_point":  # the others stand in the header
             yield field
-        elif field.order in ("tensor", "channel out") and name != "factor_zero_point":  # the others stand in the header
-            yield Field(name, np.broadcast_to(field.values, channels).copy(), "channel out")
     if one.record.kind == "rescale":
-        yield Field("factor", np.ones(channels, np.uint8), "channel")
+        yield Field("factor", np.ones(one.record.output.shape[-1], np.uint8), "channel")
 
 
 def _streams(one: Golden, word: int) -> dict[str, tuple[str, NDArray[np.uint8]]]:
@@ -241,8 +236,8 @@ def _streams(one: Golden, word: int) -> dict[str, tuple[str, NDArray[np.uint8]]]
     output = packed(one.codes, record.output.zero_point, word)
     found = {"output_packed": ("image, row, column, channel group", output)}
     if record.weights_shape is not None:
-        zeros = np.broadcast_to(one.parameters["weights_zero_point"].values, record.weights_shape[0])
-        weights = packed(one.parameters["weights"].values, zeros[:, None, None], word)
+        zeros = one.parameters["weights_zero_point"].values[:, None, None]
+        weights = packed(one.parameters["weights"].values, zeros, word)
         order = "image, row, column, kernel row, kernel column, channel group"
         found["x_stream"] = (order, windows(codes["x"], record, word))
         found["weights_packed"] = ("channel out, kernel row, kernel column, channel group", weights)

@@ -119,7 +119,7 @@ def _factor(one: Golden) -> dict[str, int]:
     if "factor" not in one.parameters:
         return {"FACTOR_SIGNED": 0, "FACTOR_ZERO_POINT": 0}
     codes, zero_point = (one.parameters[name].values for name in ("factor", "factor_zero_point"))
-    return {"FACTOR_SIGNED": int(codes.dtype.kind == "i"), "FACTOR_ZERO_POINT": int(zero_point)}
+    return {"FACTOR_SIGNED": int(codes.dtype.kind == "i"), "FACTOR_ZERO_POINT": int(zero_point[0])}
 
 
 def _requantization(one: Golden) -> dict[str, int]:

@@ -148,10 +148,9 @@ def export_vectors(
     run = partial(golden, requantization=how, asked=intermediates, broadcast=broadcast)
     with whole_folder(folder) as part:
         writer = Writer(part)
-        layers, scores = _layers(writer, program, codes, run, progress)
+        layers, scores, logits = _layers(writer, program, codes, run, progress)
         corners, tables = _edges(writer, run)
         pixels = codes_record(program.input, NETWORK)
-        logits = layers[[layer.output.name for layer in program.layers].index(program.logits.name)].folder
         _network(writer, pixels, codes, scores)
         for name, text in csource.program(layers, corners, pixels, logits, how.rounding).items():
             writer.write(f"c/{name}", text.encode())
@@ -186,8 +185,8 @@ def export_vectors(
 
 def _layers(
     writer: Writer, program: Program, codes: NDArray[Any], run: Callable[..., Golden], progress: Progress
-) -> tuple[list[Golden], NDArray[Any]]:
-    """Every layer in order, each fed with the codes that those before it wrote, written at once; and the logits."""
+) -> tuple[list[Golden], NDArray[Any], str]:
+    """As :func:`resnet8.vectors.golden.network_layers`, each layer written at once."""
 
     def each(one: Golden, done: int) -> None:
         headers = {"parameters": one.parameters.values(), "expected": one.expected}

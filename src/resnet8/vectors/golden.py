@@ -95,7 +95,7 @@ def golden(
         accumulator = engine.integer_accumulator(layer, values).astype(np.int32)
         expected.insert(0, images_field("accumulator", accumulator.reshape(codes.shape)))
     parameters = {field.name: field for field in parameters_of(layer, requantization)}
-    weights, window = parameters.get("weights"), layer.window
+    weights = parameters.get("weights")
     return Golden(
         record=LayerRecord(
             folder=folder,
@@ -107,8 +107,8 @@ def golden(
             weights_shape=None if weights is None else weights.values.shape,
             weights_dtype=None if weights is None else weights.values.dtype.name,
             weights_zero_point=None if weights is None else _numbers(parameters["weights_zero_point"].values),
-            strides=None if weights is None else window.strides if window else (1, 1),
-            pads=None if weights is None else window.pads if window else (0, 0, 0, 0),
+            strides=None if weights is None else _numbers(parameters["strides"].values),
+            pads=None if weights is None else _numbers(parameters["pads"].values),
             multiplier=tuple(
                 number
                 for field in parameters.values()
@@ -141,7 +141,7 @@ def network_layers(
     codes: NDArray[Any],
     run: Callable[..., Golden],
     each: Callable[[Golden, int], object] = lambda *_: None,
-) -> tuple[list[Golden], NDArray[Any]]:
+) -> tuple[list[Golden], NDArray[Any], str]:
     """Every layer of a network in order, each fed with the codes that those before it wrote.
 
     Args:
@@ -151,7 +151,8 @@ def network_layers(
         each: Called with each layer as soon as it is there, and with how many there are.
 
     Returns:
-        The layers, in folders ``layer_NN_NAME``, and the codes of the class scores, (images, classes).
+        The layers, in folders ``layer_NN_NAME``; the codes of the class scores, (images, classes); and the folder of
+        the layer that writes them.
 
     Raises:
         ModelError: as :func:`golden`.
@@ -167,7 +168,7 @@ def network_layers(
         return layers[-1].codes
 
     scores = walk(program, codes, step)
-    return layers, scores
+    return layers, scores, writers[program.logits.name]
 
 
 def codes_record(codes: Activation | Constant, source: str) -> CodesRecord:
