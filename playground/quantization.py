@@ -12,7 +12,6 @@ app = marimo.App(width="full", app_title="resnet8 playground")
 with app.setup:
     from functools import partial
 
-    import altair as alt
     import marimo as mo
     import numpy as np
 
@@ -25,9 +24,6 @@ with app.setup:
     from resnet8.playground.flow import CHANGED, flow_of_changed
     from resnet8.playground.flow import flow as flow_of
     from resnet8.playground.strip import around, strip
-
-    # The menu of a chart has no name that is read aloud. Without a name, the setup would show what this gives.
-    _set = alt.renderers.set_embed_options(actions=False)
 
 
 @app.cell(hide_code=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
-from math import floor
 from typing import TYPE_CHECKING, Any
 
 import builders
 import numpy as np
 import pytest
 import quantized
+from roundings import rounded
 
 from resnet8.audit.exhaustive import audit_exhaustively
 from resnet8.audit.requantization import VARIANTS
@@ -91,15 +91,6 @@ def bias_add() -> Sum:
 def twice() -> Sum:
     a = quantized.activation("a", (2, 2, 3), 0.5, 7, "int8")
     return quantized.addition(a, a, quantized.activation("y", (2, 2, 3), 1.5, 0, "int8"))
-
-
-def rounded(value: Fraction, rounding: str) -> int:
-    down, half = floor(value), Fraction(1, 2)
-    if rounding == "truncate" or value - down < half:
-        return down
-    if value - down > half:
-        return down + 1
-    return {"half-up": down + 1, "half-away": down + (value > 0), "half-even": down + down % 2}[rounding]
 
 
 def real(layer: AnyLayer, channel: int) -> list[Fraction]:

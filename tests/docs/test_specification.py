@@ -7,13 +7,14 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
-from math import floor, log2
+from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import quantized
+from roundings import rounded
 
 from resnet8.audit.exhaustive import audit_exhaustively
 from resnet8.errors import QuantizationError
@@ -293,24 +294,15 @@ def test_s16_sums_under_power_of_two_have_it() -> None:
     assert (int(a.shift), int(a.multiplier), int(b.multiplier)) == (0, 1, 2)
 
 
-def by_definition(value: Fraction, rounding: str) -> int:
-    down, half = floor(value), Fraction(1, 2)
-    if rounding == "truncate" or value - down < half:
-        return down
-    if value - down > half:
-        return down + 1
-    return {"half-up": down + 1, "half-away": down + (value > 0), "half-even": down + down % 2}[rounding]
-
-
 @pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_s17_roundings(rounding: Any) -> None:
     for shift, p in product((1, 2, 3, 7), range(-300, 301)):
-        expected = by_definition(Fraction(p, 2**shift), rounding)
+        expected = rounded(Fraction(p, 2**shift), rounding)
         assert CODE["round_shift"](p, shift, rounding) == expected
         assert round_shift(np.array([p]), shift, rounding).tolist() == [expected]
     (row,) = re.findall(rf"^  \| `{rounding}` \|(.*)\|.*\|$", TEXT, re.MULTILINE)
     shown = [int(cell.replace("−", "-")) for cell in row.split("|")]
-    assert shown == [by_definition(Fraction(half, 2), rounding) for half in (-5, -3, -1, 1, 3, 5)]
+    assert shown == [rounded(Fraction(half, 2), rounding) for half in (-5, -3, -1, 1, 3, 5)]
 
 
 def test_s18_the_clamp(program: Program) -> None:

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import floor
 
 import numpy as np
 import pytest
+from roundings import rounded
 
 from resnet8.numeric.steps import exact_stairs, searched_stairs
 from resnet8.numeric.variants import ROUNDINGS, Rounding
-
-
-def rounded(value: Fraction, rounding: Rounding) -> int:
-    """By what each rounding means, case by case."""
-    down, half = floor(value), Fraction(1, 2)
-    if rounding == "truncate" or value - down < half:
-        return down
-    if value - down > half:
-        return down + 1
-    return {"half-up": down + 1, "half-away": down + (value > 0), "half-even": down + down % 2}[rounding]
-
 
 MULTIPLIERS = (Fraction(1, 2), Fraction(1, 4), Fraction(3, 8), Fraction(7, 5), Fraction(1), Fraction(10_000_019, 2**27))
 

@@ -78,7 +78,6 @@ FRAMEWORKS_OWN = (
         "[role=dialog]:has(> button.absolute.right-4)",
         "Marimo's sidebar on a phone is a sheet of shadcn/ui without a title: https://github.com/shadcn-ui/ui/issues/5983",
     ),
-    Excuse("summary-name", ".vega-embed > details > summary", "vega-embed's menu, «…», has a title at its parent only"),
 )
 
 SETTLED = """

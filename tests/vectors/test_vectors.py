@@ -22,6 +22,7 @@ import pytest
 from builders import cifar_folder
 from onnx import TensorProto, helper, numpy_helper
 from quantized import network, refilled, retyped, to_onnx
+from roundings import rounded
 
 from resnet8.cli import app
 from resnet8.data.cifar10 import FOLDER, random_images
@@ -329,16 +330,6 @@ def test_scaling_and_rounding_agree_with_python(folder: Path, tmp_path: Path) ->
 
 
 # --- what the numbers are ---
-
-
-def rounded(value: Fraction, rounding: str) -> int:
-    down = value.numerator // value.denominator
-    rest = value - down
-    if rounding == "truncate":
-        return down
-    if rest != Fraction(1, 2):
-        return down + (rest > Fraction(1, 2))
-    return {"half-up": down + 1, "half-away": down + (value > 0), "half-even": down + down % 2}[rounding]
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)

@@ -29,7 +29,7 @@ import numpy as np
 from resnet8.execute.patches import patches
 from resnet8.execute.walk import softmax, walk
 from resnet8.network.layers import AveragePool, Product, Rescale, Sum, Weighted
-from resnet8.network.tensors import Activation, Constant
+from resnet8.network.tensors import Activation, Constant, accumulator_step
 from resnet8.numeric.grid import dequantize, quantize, saturate
 from resnet8.numeric.rounding import FixedPoint, fixed_point, fixed_point_pair, round_real, round_shift
 from resnet8.numeric.variants import Requantization
@@ -319,8 +319,8 @@ def _dequantized(
 ) -> NDArray[Any]:
     if isinstance(layer, Weighted):
         # ONNX Runtime adds up products of floats, in an order of its own; the exact sum is what they come close to.
-        scale = np.float64(layer.x.scale) * layer.weights.params.scale.astype(np.float64)
-        real = (accumulators(layer, read[layer.x.name]).astype(np.float64) * scale).astype(_f32)
+        step = accumulator_step(layer.x, layer.weights.params)
+        real = (accumulators(layer, read[layer.x.name]).astype(np.float64) * step).astype(_f32)
     else:
         real, *other = (dequantize(_codes(one, read), one.params) for _, one in layer.sources)
         if isinstance(layer, Product):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 
 from resnet8.network import spans
-from resnet8.network.tensors import Activation, Constant
+from resnet8.network.tensors import Activation, Constant, accumulator_step
 from resnet8.numeric.grid import limits
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class Weighted(Layer):
     def step(self) -> NDArray[np.float64] | None:
         """What a step of the accumulator, and of the bias, stands for: ``scale_x * scale_w``, 0-d or (channels out)."""
         grid = self.weights.grid
-        return None if grid is None else np.asarray(np.float64(self.x.scale) * grid.scale.astype(np.float64))
+        return None if grid is None else accumulator_step(self.x, grid)
 
     @property
     def added_real(self) -> NDArray[np.float64]:

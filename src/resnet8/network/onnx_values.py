@@ -9,7 +9,7 @@ import numpy as np
 
 from resnet8.network.onnx_graph import PACKED, attribute
 from resnet8.network.reading import Unfit
-from resnet8.network.tensors import Activation, Constant
+from resnet8.network.tensors import Activation, Constant, accumulator_step
 from resnet8.numeric.grid import QParams, storage
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def require_grids(node: onnx.NodeProto, x: Activation, w: Constant, grid: QParam
         return
     if bias.grid.dtype != "int32" or bias.grid.zero_point.any():
         raise Unfit(f"a bias in {bias.grid.dtype}; int32 with zero point 0 is supported")
-    if not np.allclose(bias.grid.scale, np.float64(x.scale) * grid.scale.astype(np.float64), rtol=1e-6, atol=0):
+    if not np.allclose(bias.grid.scale, accumulator_step(x, grid), rtol=1e-6, atol=0):
         raise Unfit("a bias whose scale is not scale_x * scale_w")
 
 

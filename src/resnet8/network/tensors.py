@@ -116,6 +116,11 @@ class Constant(_OnGrid):
         return self.codes if self.grid is None else dequantize(self.codes, self.grid)
 
 
+def accumulator_step(x: Activation, weights: QParams) -> NDArray[np.float64]:
+    """What a step of an accumulator stands for: ``scale_x * scale_w`` in float64, 0-d or (channels out)."""
+    return np.asarray(np.float64(x.scale) * weights.scale.astype(np.float64))
+
+
 def accumulator_grid(x: Activation, weights: QParams) -> QParams:
     """The grid that accumulators are codes of: int32, in steps of ``scale_x * scale_w``, one for the whole tensor.
 
@@ -137,5 +142,4 @@ def accumulator_bias(real: NDArray[np.floating[Any]], x: Activation, weights: QP
 
     In float64, which holds them all; whether they fit int32 is for the caller to see.
     """
-    step = np.float64(x.scale) * weights.scale.astype(np.float64)
-    return np.asarray(np.rint(real.astype(np.float64) / step), np.float64)
+    return np.asarray(np.rint(real.astype(np.float64) / accumulator_step(x, weights)), np.float64)

@@ -217,7 +217,7 @@ def changed_layers(original: Program, changed: Program) -> frozenset[str]:
     """The names of the layers that hold a change, not of all those that compute other numbers for it.
 
     Their output is on another grid, they round otherwise, or their weights are on another grid or other codes; for the
-    input's own grid :data:`resnet8.playground.sqnr.INPUT` is there.
+    input's own grid :data:`resnet8.playground.noise.INPUT` is there.
 
     Args:
         original: The network.

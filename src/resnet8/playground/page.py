@@ -100,8 +100,7 @@ class Drawn:
     def _mime_(self) -> tuple[str, str]:
         """What Marimo asks of what it shows."""
         version = alt.SCHEMA_VERSION.partition(".")[0]
-        options = {"usermeta": {"embedOptions": {"actions": False}}}
-        return f"application/vnd.vegalite.{version}+json", json.dumps(self._chart.to_dict(validate=False) | options)
+        return f"application/vnd.vegalite.{version}+json", json.dumps(self._chart.to_dict(validate=False))
 
 
 def _html(element: Any) -> str:

@@ -67,9 +67,13 @@ def over(rows: Iterable[Mapping[str, Any]], **encodings: Any) -> Chart:
     return alt.Chart(alt.InlineData(values=json.dumps(list(rows)), format={"type": "json"})).encode(**encodings)
 
 
+_OUTERMOST: dict[str, Any] = {"background": "transparent", "usermeta": {"embedOptions": {"actions": False}}}
+"""Of every chart: the page's own background, and no menu, which has no name that is read aloud."""
+
+
 def described(chart: Chart, description: str, **properties: Any) -> Chart:
-    """``chart`` with words for those who do not see it, on the page's own background."""
-    return chart.properties(description=description, background="transparent", **properties)
+    """``chart`` as the page shows it, with words for those who do not see it."""
+    return chart.properties(description=description, **_OUTERMOST, **properties)
 
 
 def _colour(series: Iterable[str]) -> alt.Color:
@@ -134,7 +138,7 @@ def in_steps(
         spacing=6,
         resolve=alt.Resolve(scale=alt.ScaleResolveMap(x="shared", color="shared")),
         description=f"Histograms in steps of the scale: {', '.join(series)}",
-        background="transparent",
+        **_OUTERMOST,
     )
 
 
